@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace foveal {
+
+/// A number for both phases or one for each; a phase that is absent is off. Written in YAML as
+/// `1000.0` or `{prefill: 1000.0, decode: 500.0}`.
+struct PhaseValue {
+  std::optional<double> prefill;
+  std::optional<double> decode;
+  bool operator==(const PhaseValue&) const = default;
+};
+
+/// `algorithm: skip_softmax` (BLASST). The direct factor wins over the target; a factor of 0 counts
+/// as set and means off.
+struct SkipSoftmaxAttentionConfig {
+  std::optional<PhaseValue> threshold_scale_factor;
+  std::optional<PhaseValue> target_sparsity;
+};
+
+/// `algorithm: rocket` (RocketKV).
+struct RocketSparseAttentionConfig {
+  int64_t window_size = 32;
+  int64_t kernel_size = 63;
+  double topr = 128;
+  int64_t topk = 64;
+  int64_t prompt_budget = 2048;
+  int64_t page_size = 4;
+  std::string kt_cache_dtype = "float8_e5m2";
+};
+
+/// `algorithm: dsa` (DeepSeek Sparse Attention). Absent fields come from the checkpoint.
+struct DeepSeekSparseAttentionConfig {
+  std::optional<int64_t> index_n_heads;
+  std::optional<int64_t> index_head_dim;
+  std::optional<int64_t> index_topk;
+  std::optional<int64_t> indexer_max_chunk_size;
+  bool skip_indexer_for_short_seqs = true;
+  int64_t q_split_threshold = 8192;
+  bool indexer_rope_interleave = false;
+  bool enable_heuristic_topk = false;
+};
+
+using SparseAttentionConfig = std::variant<SkipSoftmaxAttentionConfig, RocketSparseAttentionConfig,
+                                           DeepSeekSparseAttentionConfig>;
+
+struct KvCacheConfig {
+  std::string dtype = "auto";         ///< auto, bf16, f16, f32
+  bool enable_block_reuse = true;     ///< share the pages of equal prompt prefixes
+  std::optional<int64_t> max_tokens;  ///< cache size in tokens; absent: from free memory
+  double free_memory_fraction =
+      0.5;                        ///< of the free memory after weights, when max_tokens is absent
+  int64_t tokens_per_block = 32;  ///< page size: 16, 32, 64 or 128
+};
+
+/// Everything an engine is started with.
+struct LlmConfig {
+  std::string model;      ///< a .gguf file or a folder with config.json
+  std::string tokenizer;  ///< a tokenizer.json or its folder; empty: the model's own
+  std::string device = "auto";
+  std::string compute_dtype = "auto";  ///< auto, f32
+  int64_t threads = 0;                 ///< 0: one a core
+  int64_t prefill_chunk = 512;         ///< prompt tokens of one request in one step
+  int64_t max_num_tokens = 2048;       ///< tokens in one step, all requests together
+  int64_t max_batch_size = 64;         ///< requests running at once
+  std::optional<int64_t> max_seq_len;  ///< absent: the model's context
+  std::vector<SparseAttentionConfig> sparse_attention_config;
+  KvCacheConfig kv_cache_config;
+};
+
+}  // namespace foveal

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace foveal {
+
+/// How tokens are chosen from logits, and when to stop. Greedy unless temperature, top_k or top_p
+/// say otherwise.
+struct SamplingParams {
+  int64_t max_tokens = 32;
+  double temperature = 0.0;  ///< 0: greedy
+  int64_t top_k = 0;         ///< 0: off
+  double top_p = 1.0;
+  double min_p = 0.0;
+  double repetition_penalty =
+      1.0;  ///< divides (multiplies) positive (negative) logits of seen tokens
+  double presence_penalty = 0.0;
+  double frequency_penalty = 0.0;
+  std::optional<uint64_t> seed;     ///< absent: a fresh one a request
+  std::optional<int64_t> logprobs;  ///< top alternatives to report with each token; 0: only its own
+  std::optional<int64_t> prompt_logprobs;
+  std::vector<std::string> stop;  ///< not part of the text unless include_stop_str_in_output
+  std::vector<int32_t> stop_token_ids;
+  bool include_stop_str_in_output = false;
+  bool ignore_eos = false;
+  int64_t min_tokens = 0;  ///< before these, neither end tokens nor stops end the text
+  std::vector<std::vector<int32_t>> bad_words;  ///< token sequences that must not appear
+  std::map<int32_t, double> logit_bias;
+};
+
+struct TokenLogprob {
+  int32_t token = 0;
+  float logprob = 0;
+  int32_t rank = 0;  ///< 1: the best
+};
+
+enum class FinishReason { kNone, kStop, kLength, kCancelled, kError };
+
+struct PhaseSparsity {
+  uint64_t pairs = 0;       ///< query-key pairs that dense attention uses
+  uint64_t pairs_used = 0;  ///< pairs whose V was used
+  /// 1 - used / dense; 0 when nothing was attended.
+  double skipped() const {
+    return pairs == 0 ? 0.0 : 1.0 - static_cast<double>(pairs_used) / static_cast<double>(pairs);
+  }
+};
+
+struct LayerSparsity {
+  PhaseSparsity prefill;
+  PhaseSparsity decode;
+};
+
+/// What attention really did for one request.
+struct SparsityReport {
+  std::string method = "dense";
+  std::vector<LayerSparsity> layers;
+  LayerSparsity total() const {
+    LayerSparsity sum;
+    for (const LayerSparsity& layer : layers) {
+      sum.prefill.pairs += layer.prefill.pairs;
+      sum.prefill.pairs_used += layer.prefill.pairs_used;
+      sum.decode.pairs += layer.decode.pairs;
+      sum.decode.pairs_used += layer.decode.pairs_used;
+    }
+    return sum;
+  }
+};
+
+}  // namespace foveal

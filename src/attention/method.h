@@ -1,0 +1,94 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/kv_view.h"
+#include "device/stream.h"
+#include "kernels/paged_attention.h"
+#include "kv/lanes.h"
+
+namespace foveal::attention {
+
+enum class Phase : uint8_t { kPrefill, kDecode };
+
+/// What a method can do, as data. A request outside of it is refused with both lists.
+struct Capabilities {
+  std::vector<DeviceKind> devices;
+  std::vector<DType> kv_dtypes;
+  bool prefill = true;
+  bool decode = true;
+  bool sliding_window = true;
+  bool shares_prefix_pages = true;     ///< pages it writes may be reused by another request
+  int32_t prefill_chunk_multiple = 1;  ///< chunks but the last end at multiples of this position
+};
+
+/// What the model looks like to a method.
+struct ModelShape {
+  int32_t num_layers = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  std::vector<int32_t> windows;  ///< [num_layers], 0: full attention
+};
+
+/// Which method runs in one layer and phase, and why: what `foveal inspect` prints.
+struct Resolution {
+  std::string method;   ///< "dense" or the method's name
+  std::string setting;  ///< e.g. "threshold_scale_factor 1000"
+  std::string why;      ///< e.g. "from the configuration", "layer matches ignore pattern '...'"
+};
+
+/// One layer's attention of one phase in one step. Sequences are of that phase only.
+struct AttendArgs {
+  const float* q = nullptr;  ///< [rows, num_heads, head_dim] after rope
+  const float* k = nullptr;  ///< [rows, num_kv_heads, head_dim] after rope; already in the cache
+  const float* v = nullptr;
+  float* out = nullptr;  ///< [rows, num_heads, head_dim]
+  int64_t q_stride = 0;
+  int64_t kv_stride = 0;
+  int64_t out_stride = 0;
+  int32_t num_heads = 0;
+  KvLayerView kv;
+  std::span<const kernels::AttentionSeq> seqs;
+  float softmax_scale = 1;
+  int32_t window = 0;
+  bool exact = false;
+  kernels::AttentionCounters* counters = nullptr;  ///< [seqs.size()] or null
+};
+
+/// One way to compute attention. A method owns its policy; pages, batches and layers are the
+/// engine's. All calls come from the engine thread. See docs/adding_a_method.md.
+class AttentionMethod {
+ public:
+  virtual ~AttentionMethod() = default;
+  virtual std::string_view name() const = 0;
+  virtual const Capabilities& capabilities() const = 0;
+
+  /// Extra bytes a token or a page that live under the same page table as K and V.
+  virtual std::vector<kv::LaneSpec> lanes() const { return {}; }
+
+  /// How this method resolves for one layer and phase.
+  virtual Resolution resolve(int32_t layer, Phase phase) const = 0;
+
+  /// Folded into the root of the prefix index: settings that change what prefill writes.
+  virtual std::string prefix_key() const { return {}; }
+
+  /// Host work once a step, before the first layer. Fixes every size.
+  virtual void plan(Phase /*phase*/, std::span<const kernels::AttentionSeq> /*seqs*/) {}
+
+  /// New K and V are in their pages.
+  virtual void append(int32_t /*layer*/, Phase /*phase*/, const AttendArgs&, Stream&) {}
+
+  /// Select, then compute.
+  virtual void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) = 0;
+
+  /// After the last chunk of a prompt: pages the engine may free (indices into the page table).
+  virtual std::vector<int32_t> after_prefill(const kernels::AttentionSeq& /*seq*/) { return {}; }
+};
+
+}  // namespace foveal::attention

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace foveal {
+
+/// One layer's K and V lanes. Pages are indexed by page id; a page of one lane is, per KV head,
+///
+///     K: [num_kv_heads][head_dim / pair][page_size][pair]
+///     V: [num_kv_heads][page_size / pair][head_dim][pair]
+///
+/// with pair = 2 for BF16 and 1 for F16 and F32. So both Q.K^T and P.V read rows of one vector of
+/// keys (channels) with the reduction dimension in pairs, which is what the bf16 dot product wants,
+/// and no kernel ever transposes the cache. Slots past a sequence's length hold finite values
+/// (pages are zeroed when a sequence takes them), so that a masked slot times zero is zero.
+struct KvLayerView {
+  std::byte* k = nullptr;  ///< [num_pages][page_bytes]
+  std::byte* v = nullptr;  ///< [num_pages][page_bytes]
+  int64_t page_bytes = 0;  ///< of one lane of one layer: num_kv_heads * head_dim * page_size * size
+  DType dtype = DType::kBF16;
+  int32_t page_size = 0;  ///< tokens, a multiple of 16
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;  ///< even
+
+  std::byte* k_page(int32_t page) const { return k + page * page_bytes; }
+  std::byte* v_page(int32_t page) const { return v + page * page_bytes; }
+};
+
+constexpr int32_t kv_pair(DType dtype) { return dtype == DType::kBF16 ? 2 : 1; }
+
+}  // namespace foveal

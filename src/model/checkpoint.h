@@ -1,0 +1,51 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/tensor_view.h"
+#include "model/config.h"
+#include "tokenizer/tokenizer.h"
+
+namespace foveal::model {
+
+/// A model on disk: hyperparameters, and tensors by their Hugging Face name whatever the format
+/// (`model.layers.3.self_attn.q_proj.weight`). Files are mapped read-only for its lifetime; tensors
+/// are views into the map. All sizes and offsets were checked when it was opened.
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+
+  /// `path`: a .gguf file, or a folder with config.json and *.safetensors (an index or one file),
+  /// or a folder that holds exactly one .gguf. Throws kNotFound, kCorruptFile or kUnsupported (an
+  /// unknown architecture lists the known ones).
+  static std::unique_ptr<Checkpoint> open(const std::string& path);
+
+  virtual const ModelConfig& config() const = 0;
+  /// Null when absent.
+  virtual const TensorView* find(std::string_view name) const = 0;
+  /// All names, sorted.
+  virtual std::vector<std::string> names() const = 0;
+  /// "GGUF v3" or "safetensors (2 shards)".
+  virtual std::string format() const = 0;
+  virtual int64_t total_bytes() const = 0;
+  /// The vocabulary inside, for GGUF files.
+  virtual const tokenizer::GgufVocab* vocab() const { return nullptr; }
+  /// The folder the model lies in (where tokenizer.json would be).
+  virtual std::string folder() const = 0;
+  /// Advises the system that all tensors are needed soon.
+  virtual void prefetch() const {}
+
+  /// A matrix, checked to be [rows, cols] and of a weight dtype; kCorruptFile names it otherwise.
+  WeightView matrix(std::string_view name, int64_t rows, int64_t cols) const;
+  /// A vector of n values, widened to float32.
+  std::vector<float> vector(std::string_view name, int64_t n) const;
+  /// Expert e of a mixture's matrix, from separate tensors or a stacked one: `name` holds "{}"
+  /// where the expert's number goes (`model.layers.0.mlp.experts.{}.up_proj.weight`).
+  WeightView expert_matrix(std::string_view name, int32_t expert, int64_t rows, int64_t cols) const;
+};
+
+}  // namespace foveal::model

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/elementwise.h"
+
+namespace foveal::model {
+
+/// How rotation angles follow positions.
+struct RopeConfig {
+  double theta = 10000.0;
+  enum class Scaling : uint8_t {
+    kNone,
+    kLinear,
+    kLlama3,
+    kYarn,
+    kLongRope
+  } scaling = Scaling::kNone;
+  double factor = 1.0;
+  double low_freq_factor = 1.0;   ///< llama3
+  double high_freq_factor = 4.0;  ///< llama3
+  int64_t original_max_positions = 0;
+  double beta_fast = 32;  ///< yarn
+  double beta_slow = 1;
+  double attention_factor = 0;  ///< yarn, longrope; 0: derived
+  double mscale = 0;
+  double mscale_all_dim = 0;
+  std::vector<double> short_factor;  ///< longrope, [rotary_dim / 2]
+  std::vector<double> long_factor;
+  std::vector<float>
+      freq_factors;  ///< GGUF rope_freqs.weight, [rotary_dim / 2]; divides frequencies
+};
+
+/// Hyperparameters of a decoder, the same fields for every family and file format. Arch files give
+/// family-specific meaning; readers fill what the file says.
+struct ModelConfig {
+  std::string
+      architecture;        ///< registry name: llama, mistral, qwen2, qwen3, qwen3_moe, gemma3, ...
+  std::string name;        ///< as the file calls itself; may be empty
+  bool from_gguf = false;  ///< GGUF conventions: norm weights with +1 baked in, llama rope permuted
+  int32_t hidden_size = 0;
+  int32_t intermediate_size = 0;
+  int32_t num_layers = 0;
+  int32_t num_heads = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t rotary_dim = 0;  ///< channels of a head that rotate (partial_rotary_factor applied)
+  int32_t vocab_size = 0;
+  int64_t max_positions = 0;  ///< context length
+  double norm_eps = 1e-5;
+  kernels::Activation activation = kernels::Activation::kSilu;
+  bool tie_embeddings = false;
+  bool attention_bias = false;
+  bool mlp_bias = false;
+  RopeConfig rope;                       ///< of full-attention layers
+  std::optional<RopeConfig> local_rope;  ///< of sliding layers where it differs (gemma3)
+  std::vector<int32_t> windows;          ///< [num_layers]: sliding window, 0 = full attention
+  std::vector<uint8_t> use_rope;         ///< [num_layers]: 0 = no rotation (smollm3)
+  double attention_scale = 0;            ///< softmax scale; 0: head_dim^-1/2
+  double embedding_multiplier = 1;       ///< granite; gemma: sqrt(hidden)
+  double residual_multiplier = 1;        ///< granite
+  double logits_divisor = 1;             ///< granite logits_scaling
+  double final_logit_softcap = 0;        ///< 0: none
+  // mixture of experts; num_experts 0 means dense
+  int32_t num_experts = 0;
+  int32_t experts_per_token = 0;
+  int32_t moe_intermediate_size = 0;
+  bool norm_topk_prob = false;
+  std::vector<uint8_t> moe_layers;  ///< [num_layers]: 1 = experts, 0 = dense mlp
+  std::optional<int32_t> bos_token;
+  std::vector<int32_t> eos_tokens;
+  /// config.json's `sparse_attention_config` object as JSON text, as exported by ModelOpt; or
+  /// empty.
+  std::string sparse_attention_json;
+};
+
+}  // namespace foveal::model

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "foveal/request.h"
+
+namespace foveal::sampler {
+
+struct SampleResult {
+  int32_t token = 0;
+  float logprob = 0;              ///< of the token under the unmodified logits
+  std::vector<TokenLogprob> top;  ///< SamplingParams::logprobs many, best first
+};
+
+/// Throws kInvalidArgument naming the first field that is out of range, what it got and needs.
+void validate(const SamplingParams& params, int32_t vocab_size);
+
+/// Chooses tokens for one request. Order: logit bias, bad words and min_tokens bans, penalties,
+/// temperature, top_k, top_p, min_p, draw. The draw for output position i is a pure function of
+/// (seed, i) (Philox 4x32-10), so same logits and seed give the same text in any batch.
+class Sampler {
+ public:
+  /// `end_tokens` are banned while fewer than min_tokens were generated.
+  Sampler(const SamplingParams& params, int32_t vocab_size, std::span<const int32_t> prompt,
+          std::span<const int32_t> end_tokens);
+  ~Sampler();
+  Sampler(Sampler&&) noexcept;
+
+  /// `logits` [vocab_size] may be overwritten. NaN logits are kInternal.
+  SampleResult sample(std::span<float> logits);
+  /// Takes a token as generated without choosing (replay after preemption).
+  void accept(int32_t token);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// log softmax of one entry and its rank, and the best `top` entries (ties: lowest id).
+TokenLogprob token_logprob(std::span<const float> logits, int32_t token);
+std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int32_t top);
+
+}  // namespace foveal::sampler
