@@ -13,7 +13,7 @@ add_library(foveal_flags INTERFACE)
 target_include_directories(foveal_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 # No -ffast-math anywhere and no contraction behind our back: results are a contract, and a fused
 # multiply-add is written where it is meant.
-target_compile_options(foveal_flags INTERFACE -Wall -Wextra -Wshadow -Werror -ffp-contract=off
+target_compile_options(foveal_flags INTERFACE -Wall -Wextra -Wshadow -Werror -Wno-missing-field-initializers -ffp-contract=off
                        -fvisibility-inlines-hidden)
 if(FOVEAL_SANITIZE)
   target_compile_options(foveal_flags INTERFACE -fsanitize=${FOVEAL_SANITIZE} -fno-omit-frame-pointer

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
@@ -15,6 +17,10 @@
 namespace foveal::attention {
 
 enum class Phase : uint8_t { kPrefill, kDecode };
+inline constexpr Phase kPhases[] = {Phase::kPrefill, Phase::kDecode};
+constexpr std::string_view phase_name(Phase phase) {
+  return phase == Phase::kPrefill ? "prefill" : "decode";
+}
 
 /// What a method can do, as data. A request outside of it is refused with both lists.
 struct Capabilities {
@@ -34,6 +40,14 @@ struct ModelShape {
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;
   std::vector<int32_t> windows;  ///< [num_layers], 0: full attention
+};
+
+/// What a method may know when it is made.
+struct MethodContext {
+  ModelShape shape;
+  /// The checkpoint's `sparse_attention_config` as JSON text, or empty.
+  std::string_view checkpoint_sparse_json;
+  Device device;
 };
 
 /// Which method runs in one layer and phase, and why: what `foveal inspect` prints.
@@ -72,11 +86,17 @@ class AttentionMethod {
   /// Extra bytes a token or a page that live under the same page table as K and V.
   virtual std::vector<kv::LaneSpec> lanes() const { return {}; }
 
+  /// Whether the settings change anything in this phase. At most one method of an engine may be
+  /// active in a phase; where none is, attention is dense.
+  virtual bool active(Phase phase) const = 0;
+
   /// How this method resolves for one layer and phase.
   virtual Resolution resolve(int32_t layer, Phase phase) const = 0;
 
-  /// Folded into the root of the prefix index: settings that change what prefill writes.
-  virtual std::string prefix_key() const { return {}; }
+  /// Folded into the root of the prefix index: whatever makes prefill of a prompt of this length
+  /// write other K and V than dense prefill does. Empty: it writes the same. Without a length:
+  /// for callers that accept pages of prompts of another length (see skip_softmax/README.md).
+  virtual std::string prefix_key(std::optional<int64_t> /*prompt_len*/) const { return {}; }
 
   /// Host work once a step, before the first layer. Fixes every size.
   virtual void plan(Phase /*phase*/, std::span<const kernels::AttentionSeq> /*seqs*/) {}

@@ -19,9 +19,9 @@ class PageAllocator {
 
   /// A page with one reference, or nothing when none is free.
   std::optional<PageId> allocate();
-  /// One more holder of a page that is held.
+  /// One more holder of a page that is held. Throws kInternal for a page that is not.
   void retain(PageId page);
-  /// One holder less. True when the page became free.
+  /// One holder less. True when the page became free. Throws kInternal when nobody holds it.
   bool release(PageId page);
   int32_t refs(PageId page) const { return refs_.at(static_cast<size_t>(page)); }
 

@@ -53,9 +53,11 @@ struct ModelConfig {
   double norm_eps = 1e-5;
   kernels::Activation activation = kernels::Activation::kSilu;
   bool tie_embeddings = false;
-  bool attention_bias = false;
+  bool attention_bias = false;  ///< q, k, v have biases; o has one where the file holds it
   bool mlp_bias = false;
-  RopeConfig rope;                       ///< of full-attention layers
+  RopeConfig rope;  ///< of full-attention layers
+  /// kInterleaved for GGUF files whose q and k rows were permuted (llama, smollm3, granite).
+  kernels::RopeStyle rope_style = kernels::RopeStyle::kHalf;
   std::optional<RopeConfig> local_rope;  ///< of sliding layers where it differs (gemma3)
   std::vector<int32_t> windows;          ///< [num_layers]: sliding window, 0 = full attention
   std::vector<uint8_t> use_rope;         ///< [num_layers]: 0 = no rotation (smollm3)

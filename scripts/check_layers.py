@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Includes go one way, intrinsics and PTX stay in their folders, backends are chosen in device/ only.
+
+The table is DESIGN's: a folder may include itself, what is listed, and nothing else of ours."""
+
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PUBLIC = "foveal"  # include/foveal
+ALLOWED = {
+    "base": {PUBLIC},
+    "device": {"base", PUBLIC},
+    "kernels": {"base", "device", PUBLIC},
+    "kv": {"base", "device", PUBLIC},
+    "attention": {"base", "device", "kernels", "kv", PUBLIC},
+    "tokenizer": {"base", PUBLIC},
+    "sampler": {"base", "device", "kernels", PUBLIC},
+    "scheduler": {"base", "kv", PUBLIC},
+    "model": {"base", "device", "kernels", "kv", "attention", "tokenizer", PUBLIC},
+    "engine": {"base", "device", "kernels", "kv", "attention", "model", "sampler", "scheduler",
+               "tokenizer", PUBLIC},
+}
+# Files that see less than their folder: the host half of kv knows no device.
+HOST_KV = {"page_allocator", "prefix_index", "lanes"}
+TOOLS = {"base", "tokenizer", "tools", PUBLIC}
+TOOLS_INTERNAL = {"engine/inspect.h", "model/safetensors_writer.h", "engine/load.h",
+                  "model/checkpoint.h"}  # introspection and parity files
+METHODS = {path.name for path in (ROOT / "src/attention").iterdir() if path.is_dir()}
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
+INTRINSIC = re.compile(r"\b_mm(?:256|512)?_\w+\(|#\s*include\s*<(?:immintrin|x86intrin|arm_neon)\.h>")
+BACKEND = re.compile(r"#\s*if(?:def|ndef)?\b.*\bFOVEAL_CUDA\b")
+
+
+def sources(*folders):
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".cc", ".h", ".cu", ".cuh"}:
+                yield path
+
+
+def check_include(path, include, problems):
+    parts = path.relative_to(ROOT).parts
+    target = include.split("/")[0]
+    if parts[0] == "tools":
+        if target not in TOOLS and include not in TOOLS_INTERNAL and "/" in include:
+            problems.append(f"{path.relative_to(ROOT)}: tools may not include {include}")
+        return
+    folder = parts[1]
+    is_test = path.stem.endswith("_test")
+    allowed = ALLOWED[folder] | {folder}
+    if folder == "kv" and path.stem.removesuffix("_test") in HOST_KV:
+        allowed = allowed - {"device"}
+    if is_test and folder == "kernels":
+        allowed = allowed | {"kv"}
+    if "/" in include and target not in allowed:
+        problems.append(f"{path.relative_to(ROOT)}: {folder} may not include {include}")
+    if folder == "scheduler" and include.startswith("kv/storage"):
+        problems.append(f"{path.relative_to(ROOT)}: scheduler sees only the host half of kv")
+    inside = re.match(r"attention/(\w+)/", include)
+    if inside and inside.group(1) in METHODS:
+        own = len(parts) > 3 and parts[1] == "attention" and parts[2] == inside.group(1)
+        if not own:
+            problems.append(f"{path.relative_to(ROOT)}: only its own room may include {include}")
+
+
+def main():
+    problems = []
+    for path in sources("src", "tools"):
+        text = path.read_text()
+        where = path.relative_to(ROOT)
+        for include in INCLUDE.findall(text):
+            check_include(path, include, problems)
+        if "kernels/cpu/simd" not in str(where) and INTRINSIC.search(text):
+            problems.append(f"{where}: intrinsics live in kernels/cpu/simd only")
+        if not str(where).startswith("src/device") and BACKEND.search(text):
+            problems.append(f"{where}: #ifdef on a backend lives in device/ only")
+        if re.search(r"\basm\s+volatile\b", text) and "kernels/cuda/device" not in str(where):
+            problems.append(f"{where}: inline assembly lives in kernels/cuda/device only")
+        if re.search(r"(?<![\w:.])(?:std::)?(?:abort|exit|_exit|terminate)\s*\(", text) and \
+                not path.stem.endswith("_test"):
+            problems.append(f"{where}: nothing calls abort or exit; throw foveal::Error")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"layers: {'good' if not problems else f'{len(problems)} problems'}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

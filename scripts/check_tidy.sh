@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# clang-tidy 19 on the files of the last commit and of the working tree; --all: on every source file.
+# Needs build/release/compile_commands.json (scripts/build.sh).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [ "${1:-}" = --all ]; then
+  files=$(git ls-files 'src/*.cc' 'tools/*.cc')
+else
+  files=$({ git diff --name-only --diff-filter=d HEAD~1 2>/dev/null || git ls-files; } |
+    { grep -E '^(src|tools)/.*\.cc$' || true; } | sort -u)
+fi
+# One object a level is enough for kernels that are compiled several times.
+[ -n "$files" ] || { echo "tidy: nothing changed"; exit 0; }
+echo "$files" | xargs -P 2 -n 4 clang-tidy-19 --quiet -p build/release
+echo "tidy: good ($(echo "$files" | wc -l) files)"

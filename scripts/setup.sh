@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Installs what building Foveal needs and is missing: Debian packages, pip tools in .venv, Rust.
+#   scripts/setup.sh [--dev] [--full] [--cuda on|off|auto]
+# --dev adds what scripts/test.sh needs, --full what scripts/test.sh --full needs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+die() { echo "setup: $*" >&2; exit 1; }
+
+dev=0 full=0 cuda=auto
+while [ $# -gt 0 ]; do
+  case $1 in
+    --dev) dev=1 ;;
+    --full) dev=1 full=1 ;;
+    --cuda) [ $# -ge 2 ] || die "got --cuda alone; need --cuda on, off or auto"; cuda=$2; shift ;;
+    -h|--help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+    *) die "got '$1'; need --dev, --full or --cuda on|off|auto" ;;
+  esac
+  shift
+done
+case $cuda in
+  on) die "got --cuda on; need off or auto (this version has no CUDA backend yet)" ;;
+  off|auto) ;;
+  *) die "got --cuda $cuda; need on, off or auto" ;;
+esac
+
+packages=(g++ ninja-build ccache git ca-certificates python3 python3-venv libboost1.81-dev
+  libboost-json1.81-dev libfmt-dev libyaml-cpp-dev libcli11-dev libxxhash-dev)
+[ $dev = 0 ] || packages+=(libgtest-dev clang-format-19 clang-tidy-19)
+[ $full = 0 ] || packages+=(clang-19 libclang-rt-19-dev)
+command -v cargo >/dev/null && command -v rustc >/dev/null || packages+=(cargo-web rustc-web)
+
+missing=()
+for package in "${packages[@]}"; do
+  [ "$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null)" = "install ok installed" ] ||
+    missing+=("$package")
+done
+# A compiler, Python or git that did not come from a package serves as well.
+have() { case $1 in
+  g++) command -v g++ ;; git) command -v git ;; python3) command -v python3 ;;
+  python3-venv) python3 -c 'import venv, ensurepip' ;; ninja-build) command -v ninja ;;
+  *) false ;; esac >/dev/null 2>&1; }
+still=()
+for package in ${missing[@]+"${missing[@]}"}; do have "$package" || still+=("$package"); done
+
+if [ ${#still[@]} -gt 0 ]; then
+  . /etc/os-release 2>/dev/null || true
+  if [ "${ID:-} ${VERSION_ID:-}" != "debian 12" ]; then
+    die "got ${PRETTY_NAME:-an unknown system}; need Debian 12 to install by itself. Missing here: ${still[*]}"
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    echo "setup: need root to install Debian packages. Run this, then try again:" >&2
+    echo "  sudo apt-get update && sudo apt-get install --no-install-recommends ${still[*]}" >&2
+    exit 1
+  fi
+  echo "setup: installing ${still[*]}"
+  log=$(mktemp)
+  if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive \
+         apt-get install -y -q --no-install-recommends "${still[@]}"; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    die "apt-get failed; the lines above say why"
+  fi
+  rm -f "$log"
+fi
+
+requirements=scripts/requirements.txt
+[ $dev = 0 ] || requirements=scripts/requirements-dev.txt
+stamp=.venv/$(basename "$requirements").done
+if ! cmp -s "$requirements" "$stamp"; then
+  echo "setup: installing pip tools into .venv"
+  [ -x .venv/bin/python ] || python3 -m venv .venv
+  .venv/bin/pip install -q --disable-pip-version-check -r "$requirements"
+  cp "$requirements" "$stamp"
+fi

@@ -1,0 +1,125 @@
+#include "attention/attention_set.h"
+
+#include <fmt/format.h>
+
+#include "attention/capabilities.h"
+#include "attention/registry.h"
+#include "base/check.h"
+
+namespace foveal::attention {
+namespace {
+
+constexpr std::string_view kWhere = "sparse_attention_config";
+
+AttentionSet::Methods make_configured(std::span<const SparseAttentionConfig> configs,
+                                      const MethodContext& context) {
+  AttentionSet::Methods methods;
+  for (const SparseAttentionConfig& config : configs) {
+    const std::string_view name = algorithm_name(config);
+    for (const auto& other : methods) {
+      FOVEAL_CHECK(other->name() != name, ErrorKind::kInvalidArgument, kWhere,
+                   "got {} twice; need one object per algorithm", name);
+    }
+    methods.push_back(find_method(name).make(&config, context));
+    FOVEAL_INVARIANT(methods.back() != nullptr);
+  }
+  return methods;
+}
+
+/// Methods that the checkpoint's own metadata asks for.
+AttentionSet::Methods make_from_checkpoint(const MethodContext& context) {
+  AttentionSet::Methods methods;
+  if (context.checkpoint_sparse_json.empty()) return methods;
+  for (const MethodRow& row : method_rows()) {
+    if (row.name == kDenseMethod) continue;
+    if (auto method = row.make(/*config=*/nullptr, context)) methods.push_back(std::move(method));
+  }
+  return methods;
+}
+
+bool supports(const AttentionMethod& method, Phase phase) {
+  return phase == Phase::kPrefill ? method.capabilities().prefill : method.capabilities().decode;
+}
+
+AttentionMethod* serve(const AttentionSet::Methods& methods, Phase phase) {
+  AttentionMethod* active = nullptr;
+  AttentionMethod* idle = nullptr;
+  for (const auto& method : methods) {
+    if (method->active(phase)) {
+      FOVEAL_CHECK(active == nullptr, ErrorKind::kInvalidArgument, kWhere,
+                   "got {} and {} both for {}; need at most one method a phase", active->name(),
+                   method->name(), phase_name(phase));
+      active = method.get();
+    } else if (idle == nullptr && supports(*method, phase)) {
+      idle = method.get();
+    }
+  }
+  FOVEAL_INVARIANT(active != nullptr || idle != nullptr);
+  return active != nullptr ? active : idle;
+}
+
+std::string describe_phase(const AttentionMethod& method, Phase phase, int32_t num_layers) {
+  int32_t sparse = 0;
+  std::string setting;
+  for (int32_t layer = 0; layer < num_layers; ++layer) {
+    const Resolution resolution = method.resolve(layer, phase);
+    if (resolution.method == kDenseMethod) continue;
+    if (sparse++ == 0) setting = resolution.setting;
+  }
+  if (sparse == 0) return fmt::format("{}: dense", phase_name(phase));
+  return fmt::format("{}: {} ({}) in {} of {} layers", phase_name(phase), method.name(), setting,
+                     sparse, num_layers);
+}
+
+}  // namespace
+
+AttentionSet::AttentionSet(Methods methods)
+    : methods_(std::move(methods)),
+      prefill_(serve(methods_, Phase::kPrefill)),
+      decode_(serve(methods_, Phase::kDecode)) {}
+
+std::string AttentionSet::name() const {
+  std::string name;
+  for (const Phase phase : kPhases) {
+    if (!method(phase).active(phase) || name == method(phase).name()) continue;
+    if (!name.empty()) name += '+';
+    name += method(phase).name();
+  }
+  return name.empty() ? std::string(kDenseMethod) : name;
+}
+
+std::string AttentionSet::describe(int32_t num_layers) const {
+  return fmt::format("{}; {}", describe_phase(*prefill_, Phase::kPrefill, num_layers),
+                     describe_phase(*decode_, Phase::kDecode, num_layers));
+}
+
+std::string AttentionSet::prefix_key(std::optional<int64_t> prompt_len) const {
+  return prefill_->prefix_key(prompt_len);
+}
+
+bool AttentionSet::shares_prefix_pages() const {
+  return prefill_->capabilities().shares_prefix_pages &&
+         decode_->capabilities().shares_prefix_pages;
+}
+
+std::vector<kv::LaneSpec> AttentionSet::lanes() const {
+  std::vector<kv::LaneSpec> lanes = prefill_->lanes();
+  if (decode_ == prefill_) return lanes;
+  for (kv::LaneSpec& lane : decode_->lanes()) lanes.push_back(std::move(lane));
+  return lanes;
+}
+
+std::unique_ptr<AttentionSet> make_attention(std::span<const SparseAttentionConfig> configs,
+                                             const ModelShape& shape,
+                                             std::string_view checkpoint_sparse_json,
+                                             Device device) {
+  const MethodContext context{shape, checkpoint_sparse_json, device};
+  AttentionSet::Methods methods =
+      configs.empty() ? make_from_checkpoint(context) : make_configured(configs, context);
+  methods.push_back(find_method(kDenseMethod).make(nullptr, context));
+  auto set = std::make_unique<AttentionSet>(std::move(methods));
+  for (const Phase phase : kPhases) require_device(set->method(phase), device);
+  return set;
+}
+
+}  // namespace foveal::attention

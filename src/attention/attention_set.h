@@ -1,0 +1,62 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attention/method.h"
+#include "foveal/config.h"
+
+namespace foveal::attention {
+
+/// The methods of one engine: which serves prefill and which decode. Immutable after make_attention
+/// but for what the methods keep themselves.
+class AttentionSet {
+ public:
+  using Methods = std::vector<std::unique_ptr<AttentionMethod>>;
+
+  /// Each phase is served by the method active in it; where none is, by the first that supports the
+  /// phase (its `resolve` gives the reason). The last of `methods` is dense. Throws
+  /// kInvalidArgument when two are active in one phase. Use make_attention.
+  explicit AttentionSet(Methods methods);
+
+  AttentionMethod& method(Phase phase) const {
+    return phase == Phase::kPrefill ? *prefill_ : *decode_;
+  }
+
+  /// For reports: "dense", "skip_softmax", or "skip_softmax+rocket" (prefill first).
+  std::string name() const;
+  /// For logs: "prefill: skip_softmax (threshold_scale_factor 200) in 30 of 32 layers; decode:
+  /// dense".
+  std::string describe(int32_t num_layers) const;
+  Resolution resolve(int32_t layer, Phase phase) const {
+    return method(phase).resolve(layer, phase);
+  }
+
+  /// See AttentionMethod::prefix_key: a part of the prefix index's root.
+  std::string prefix_key(std::optional<int64_t> prompt_len) const;
+  bool shares_prefix_pages() const;
+  /// Prefill chunks but the last must end at multiples of this position.
+  int32_t prefill_chunk_multiple() const { return prefill_->capabilities().prefill_chunk_multiple; }
+  std::vector<kv::LaneSpec> lanes() const;
+
+ private:
+  Methods methods_;
+  AttentionMethod* prefill_;
+  AttentionMethod* decode_;
+};
+
+/// Settles which method serves which phase. `configs` as the user gave them: several combine by
+/// phase. Empty: what the checkpoint asks for (its JSON text, or empty), else dense.
+///
+/// Throws kInvalidArgument when two configurations claim one phase or one algorithm is named twice,
+/// kUnsupported when a method cannot run on the device, and whatever the methods refuse.
+std::unique_ptr<AttentionSet> make_attention(std::span<const SparseAttentionConfig> configs,
+                                             const ModelShape& shape,
+                                             std::string_view checkpoint_sparse_json,
+                                             Device device);
+
+}  // namespace foveal::attention

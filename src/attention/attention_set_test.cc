@@ -1,0 +1,146 @@
+#include "attention/attention_set.h"
+
+#include <gtest/gtest.h>
+
+#include "attention/capabilities.h"
+#include "attention/registry.h"
+#include "foveal/error.h"
+
+namespace foveal::attention {
+namespace {
+
+const ModelShape kShape{.num_layers = 4,
+                        .num_heads = 4,
+                        .num_kv_heads = 2,
+                        .head_dim = 16,
+                        .windows = std::vector<int32_t>(4, 0)};
+
+std::unique_ptr<AttentionSet> make(const std::vector<SparseAttentionConfig>& configs,
+                                   std::string_view checkpoint = {}) {
+  return make_attention(configs, kShape, checkpoint, Device{});
+}
+
+SkipSoftmaxAttentionConfig factors(std::optional<double> prefill, std::optional<double> decode) {
+  SkipSoftmaxAttentionConfig config;
+  config.threshold_scale_factor = PhaseValue{prefill, decode};
+  return config;
+}
+
+template <class Call>
+std::string error_of(ErrorKind kind, Call call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), kind) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "must throw";
+  return {};
+}
+
+TEST(Registry, HasAWorkingRowForEveryMethod) {
+  ASSERT_GE(method_rows().size(), 2U);
+  EXPECT_EQ(find_method(kDenseMethod).name, "dense");
+  for (const MethodRow& row : method_rows()) {
+    ASSERT_FALSE(row.examples().empty()) << row.name;
+    for (const MethodExample& example : row.examples()) {
+      const auto method = row.make(example.config.get(), {kShape, {}, Device{}});
+      ASSERT_NE(method, nullptr) << row.name << " " << example.name;
+      EXPECT_EQ(method->name(), row.name);
+    }
+  }
+}
+
+TEST(Registry, NamesTheKnownMethodsInErrors) {
+  const std::string unknown =
+      error_of(ErrorKind::kInvalidArgument, [] { find_method("skipsoftmax"); });
+  EXPECT_NE(unknown.find("skip_softmax"), std::string::npos) << unknown;
+  const std::string dsa = error_of(ErrorKind::kUnsupported, [] { find_method("dsa"); });
+  EXPECT_NE(dsa.find("lightning indexer"), std::string::npos) << dsa;
+  error_of(ErrorKind::kUnsupported, [] { make({RocketSparseAttentionConfig{}}); });
+}
+
+TEST(AttentionSet, IsDenseWhenNothingIsAsked) {
+  const auto set = make({});
+  EXPECT_EQ(set->name(), "dense");
+  EXPECT_EQ(set->describe(4), "prefill: dense; decode: dense");
+  EXPECT_EQ(set->prefill_chunk_multiple(), 1);
+  EXPECT_TRUE(set->shares_prefix_pages());
+  EXPECT_TRUE(set->lanes().empty());
+  EXPECT_EQ(set->resolve(3, Phase::kDecode).method, "dense");
+  EXPECT_TRUE(set->prefix_key(1000).empty());
+}
+
+TEST(AttentionSet, NamesWhatRuns) {
+  const auto both = make({factors(200, 100)});
+  EXPECT_EQ(both->name(), "skip_softmax");
+  EXPECT_EQ(both->describe(4),
+            "prefill: skip_softmax (threshold_scale_factor 200) in 4 of 4 layers; "
+            "decode: skip_softmax (threshold_scale_factor 100) in 4 of 4 layers");
+  EXPECT_EQ(both->prefill_chunk_multiple(), kernels::kQueryTile);
+  const auto prefill = make({factors(200, std::nullopt)});
+  EXPECT_EQ(prefill->name(), "skip_softmax");
+  EXPECT_EQ(prefill->resolve(0, Phase::kDecode).method, "dense");
+  EXPECT_NE(prefill->resolve(0, Phase::kDecode).why.find("names no decode"), std::string::npos);
+}
+
+TEST(AttentionSet, SaysWhyAMethodIsOffEverywhere) {
+  const auto set = make({factors(0, 0)});
+  EXPECT_EQ(set->name(), "dense");
+  const Resolution row = set->resolve(0, Phase::kPrefill);
+  EXPECT_EQ(row.method, "dense");
+  EXPECT_NE(row.why.find("threshold_scale_factor 0"), std::string::npos) << row.why;
+}
+
+TEST(AttentionSet, RefusesOneAlgorithmTwice) {
+  const std::string text = error_of(ErrorKind::kInvalidArgument, [] {
+    make({factors(200, std::nullopt), factors(std::nullopt, 100)});
+  });
+  EXPECT_NE(text.find("skip_softmax twice"), std::string::npos) << text;
+}
+
+TEST(AttentionSet, RefusesADeviceNoMethodHas) {
+  const std::string text = error_of(ErrorKind::kUnsupported, [] {
+    make_attention({}, kShape, {}, Device{DeviceKind::kCuda, 0});
+  });
+  EXPECT_NE(text.find("got device cuda"), std::string::npos) << text;
+  EXPECT_NE(text.find("cpu"), std::string::npos) << text;
+}
+
+class Claims final : public AttentionMethod {
+ public:
+  std::string_view name() const override { return "claims"; }
+  const Capabilities& capabilities() const override { return capabilities_; }
+  bool active(Phase /*phase*/) const override { return true; }
+  Resolution resolve(int32_t /*layer*/, Phase /*phase*/) const override {
+    return {"claims", "", ""};
+  }
+  void attend(int32_t, Phase, const AttendArgs&, Stream&) override {}
+  Capabilities capabilities_{.devices = {DeviceKind::kCpu}, .kv_dtypes = {DType::kBF16}};
+};
+
+TEST(AttentionSet, RefusesTwoMethodsInOnePhase) {
+  AttentionSet::Methods methods;
+  methods.push_back(std::make_unique<Claims>());
+  methods.push_back(std::make_unique<Claims>());
+  const std::string text =
+      error_of(ErrorKind::kInvalidArgument, [&] { AttentionSet set(std::move(methods)); });
+  EXPECT_NE(text.find("got claims and claims both for prefill"), std::string::npos) << text;
+}
+
+TEST(Capabilities, GiveBothLists) {
+  Claims method;
+  EXPECT_NO_THROW(require_capable(method, {}));
+  method.capabilities_.decode = false;
+  method.capabilities_.sliding_window = false;
+  const std::string text = error_of(ErrorKind::kUnsupported, [&] {
+    require_capable(method,
+                    {.kv_dtype = DType::kF16, .phase = Phase::kDecode, .sliding_window = true});
+  });
+  EXPECT_EQ(text,
+            "[claims] got device cpu, kv dtype f16, phase decode, sliding window yes; need device "
+            "in [\"cpu\"], kv dtype in [\"bf16\"], phase in [\"prefill\"], sliding window no");
+}
+
+}  // namespace
+}  // namespace foveal::attention

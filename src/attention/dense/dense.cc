@@ -1,0 +1,40 @@
+#include "attention/dense/dense.h"
+
+#include "attention/paged.h"
+
+namespace foveal::attention {
+namespace {
+
+class Dense final : public AttentionMethod {
+ public:
+  std::string_view name() const override { return "dense"; }
+
+  const Capabilities& capabilities() const override {
+    static const Capabilities kCapabilities{.devices = {DeviceKind::kCpu},
+                                            .kv_dtypes = {DType::kBF16, DType::kF16, DType::kF32}};
+    return kCapabilities;
+  }
+
+  bool active(Phase /*phase*/) const override { return false; }
+
+  Resolution resolve(int32_t /*layer*/, Phase /*phase*/) const override {
+    return {.method = "dense", .setting = "", .why = "no sparse method is configured"};
+  }
+
+  void attend(int32_t /*layer*/, Phase phase, const AttendArgs& args, Stream& stream) override {
+    attend_paged(phase, args, /*skip_factor=*/0, stream);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<AttentionMethod> make_dense(const SparseAttentionConfig* /*config*/,
+                                            const MethodContext& /*context*/) {
+  return std::make_unique<Dense>();
+}
+
+std::vector<MethodExample> dense_examples() {
+  return {{.name = "dense", .config = nullptr, .equals_dense = true}};
+}
+
+}  // namespace foveal::attention

@@ -1,0 +1,105 @@
+#include "attention/skip_softmax/skip_softmax.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "attention/paged.h"
+#include "attention/skip_softmax/resolve.h"
+
+namespace foveal::attention {
+namespace {
+
+using skip_softmax::Settings;
+
+class SkipSoftmax final : public AttentionMethod {
+ public:
+  SkipSoftmax(Settings settings, int32_t num_layers)
+      : settings_(std::move(settings)), num_layers_(num_layers) {}
+
+  std::string_view name() const override { return "skip_softmax"; }
+
+  const Capabilities& capabilities() const override {
+    // Chunks end at whole query tiles, so that a tile's rows vote together whatever the chunk.
+    static const Capabilities kCapabilities{.devices = {DeviceKind::kCpu},
+                                            .kv_dtypes = {DType::kBF16, DType::kF16, DType::kF32},
+                                            .prefill_chunk_multiple = kernels::kQueryTile};
+    return kCapabilities;
+  }
+
+  bool active(Phase phase) const override {
+    for (int32_t layer = 0; layer < num_layers_; ++layer) {
+      if (settings_.factor(layer, phase) > 0) return true;
+    }
+    return false;
+  }
+
+  Resolution resolve(int32_t layer, Phase phase) const override {
+    const skip_softmax::PhaseFactor& phase_factor = settings_.of(phase);
+    const auto& ignored_by = settings_.ignored_by.at(static_cast<size_t>(layer));
+    if (phase_factor.factor == 0) return {"dense", "", phase_factor.why};
+    if (ignored_by) {
+      return {"dense", "",
+              fmt::format("layer matches the checkpoint's ignore pattern '{}'", *ignored_by)};
+    }
+    return {"skip_softmax", fmt::format("threshold_scale_factor {:.6g}", phase_factor.factor),
+            phase_factor.why};
+  }
+
+  std::string prefix_key(std::optional<int64_t> prompt_len) const override {
+    std::string layers;
+    for (int32_t layer = 0; layer < num_layers_; ++layer) {
+      const double factor = settings_.factor(layer, Phase::kPrefill);
+      // At a threshold of 1 and above the layer runs dense.
+      const bool off = factor == 0 || (prompt_len && factor >= static_cast<double>(*prompt_len));
+      if (!off) layers += fmt::format(",{}:{}", layer, factor);
+    }
+    if (layers.empty()) return {};
+    return fmt::format("skip_softmax,tile={}x{},len={}{}", kernels::kQueryTile, kernels::kKeyTile,
+                       prompt_len ? fmt::format("{}", *prompt_len) : "any", layers);
+  }
+
+  void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) override {
+    const double factor = settings_.factor(layer, phase);
+    constexpr double kMax = std::numeric_limits<float>::max();
+    attend_paged(phase, args, static_cast<float>(std::min(factor, kMax)), stream);
+  }
+
+ private:
+  Settings settings_;
+  int32_t num_layers_;
+};
+
+MethodExample example(std::string name, PhaseValue factors, bool equals_dense) {
+  SkipSoftmaxAttentionConfig config;
+  config.threshold_scale_factor = factors;
+  return {.name = std::move(name),
+          .config = std::make_shared<const SparseAttentionConfig>(config),
+          .equals_dense = equals_dense};
+}
+
+}  // namespace
+
+std::unique_ptr<AttentionMethod> make_skip_softmax(const SparseAttentionConfig* config,
+                                                   const MethodContext& context) {
+  const auto* own = config ? &std::get<SkipSoftmaxAttentionConfig>(*config) : nullptr;
+  std::optional<Settings> settings =
+      skip_softmax::resolve_settings(own, context.checkpoint_sparse_json, context.shape.num_layers);
+  if (!settings) return nullptr;
+  return std::make_unique<SkipSoftmax>(*std::move(settings), context.shape.num_layers);
+}
+
+std::vector<MethodExample> skip_softmax_examples() {
+  // A threshold below the smallest ratio of two float32 exponentials never drops a tile, one of
+  // at least the length is off; both must be dense attention bit for bit.
+  return {example("off", {.prefill = 0, .decode = 0}, /*equals_dense=*/true),
+          example("never", {.prefill = 1e-30, .decode = 1e-30}, /*equals_dense=*/true),
+          example("clamped", {.prefill = 1e12, .decode = 1e12}, /*equals_dense=*/true),
+          example("prefill", {.prefill = 64, .decode = std::nullopt}, /*equals_dense=*/false),
+          example("decode", {.prefill = std::nullopt, .decode = 16}, /*equals_dense=*/false),
+          example("both", {.prefill = 64, .decode = 16}, /*equals_dense=*/false)};
+}
+
+}  // namespace foveal::attention

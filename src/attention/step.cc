@@ -1,0 +1,106 @@
+#include "attention/step.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "attention/capabilities.h"
+#include "base/check.h"
+
+namespace foveal::attention {
+namespace {
+
+void verify_outputs(const AttentionMethod& method, int32_t layer, Phase phase,
+                    const AttendArgs& args) {
+  const int64_t row_values = int64_t{args.num_heads} * args.kv.head_dim;
+  for (const kernels::AttentionSeq& seq : args.seqs) {
+    for (int64_t row = seq.q_begin; row < int64_t{seq.q_begin} + seq.q_len; ++row) {
+      const float* out = args.out + row * args.out_stride;
+      for (int64_t i = 0; i < row_values; ++i) {
+        FOVEAL_CHECK(std::isfinite(out[i]), ErrorKind::kInternal, method.name(),
+                     "got {} at row {} value {} of layer {} in {}; need finite outputs", out[i],
+                     row, i, layer, phase_name(phase));
+      }
+    }
+  }
+}
+
+void verify_counters(std::span<const kernels::AttentionCounters> counters) {
+  for (const kernels::AttentionCounters& counter : counters) {
+    FOVEAL_INVARIANT(counter.pairs_used <= counter.pairs);
+    FOVEAL_INVARIANT(counter.tiles_skipped <= counter.tiles);
+  }
+}
+
+}  // namespace
+
+AttentionStep::AttentionStep(const AttentionSet& set, const ModelShape& shape,
+                             const Options& options)
+    : set_(set), num_layers_(static_cast<size_t>(shape.num_layers)), options_(options) {}
+
+void AttentionStep::begin(std::span<const kernels::AttentionSeq> prefill,
+                          std::span<const kernels::AttentionSeq> decode) {
+  for (const Phase phase : kPhases) {
+    const auto seqs = phase == Phase::kPrefill ? prefill : decode;
+    PhaseState& current = state(phase);
+    current.num_seqs = seqs.size();
+    current.counters.clear();
+    if (options_.count) current.counters.resize(num_layers_ * seqs.size());
+    if (!seqs.empty()) set_.method(phase).plan(phase, seqs);
+  }
+}
+
+void AttentionStep::attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) {
+  if (args.seqs.empty()) return;
+  PhaseState& current = state(phase);
+  FOVEAL_INVARIANT(layer >= 0 && static_cast<size_t>(layer) < num_layers_);
+  FOVEAL_INVARIANT(args.seqs.size() == current.num_seqs);
+  AttendArgs counted = args;
+  if (counted.counters == nullptr && options_.count) {
+    counted.counters = current.counters.data() + static_cast<size_t>(layer) * current.num_seqs;
+  }
+  if (!options_.zones) return run(layer, phase, counted, stream);
+  const auto start = std::chrono::steady_clock::now();
+  run(layer, phase, counted, stream);
+  const auto elapsed = std::chrono::steady_clock::now() - start;
+  ++current.zone.calls;
+  current.zone.nanoseconds +=
+      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
+}
+
+void AttentionStep::run(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) {
+  AttentionMethod& method = set_.method(phase);
+  require_capable(method, {.device = stream.device().kind,
+                           .kv_dtype = args.kv.dtype,
+                           .phase = phase,
+                           .sliding_window = args.window > 0});
+  method.append(layer, phase, args, stream);
+  method.attend(layer, phase, args, stream);
+  if (!options_.verify) return;
+  verify_outputs(method, layer, phase, args);
+  if (args.counters != nullptr) verify_counters({args.counters, args.seqs.size()});
+}
+
+std::span<const kernels::AttentionCounters> AttentionStep::counters(int32_t layer,
+                                                                    Phase phase) const {
+  const PhaseState& current = state(phase);
+  if (current.counters.empty()) return {};
+  FOVEAL_INVARIANT(layer >= 0 && static_cast<size_t>(layer) < num_layers_);
+  return std::span(current.counters)
+      .subspan(static_cast<size_t>(layer) * current.num_seqs, current.num_seqs);
+}
+
+void AttentionStep::add_to(SparsityReport& report, Phase phase, size_t seq) const {
+  const PhaseState& current = state(phase);
+  if (current.counters.empty()) return;
+  FOVEAL_INVARIANT(seq < current.num_seqs);
+  if (report.layers.size() < num_layers_) report.layers.resize(num_layers_);
+  for (size_t layer = 0; layer < num_layers_; ++layer) {
+    const kernels::AttentionCounters& counter = current.counters[layer * current.num_seqs + seq];
+    LayerSparsity& into = report.layers[layer];
+    PhaseSparsity& sparsity = phase == Phase::kPrefill ? into.prefill : into.decode;
+    sparsity.pairs += counter.pairs;
+    sparsity.pairs_used += counter.pairs_used;
+  }
+}
+
+}  // namespace foveal::attention

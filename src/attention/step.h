@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "attention/attention_set.h"
+#include "foveal/request.h"
+
+namespace foveal::attention {
+
+/// Host time spent in one phase, when zones are on. On a device that runs behind the host this is
+/// the time to issue the work.
+struct Zone {
+  uint64_t calls = 0;
+  uint64_t nanoseconds = 0;
+};
+
+/// Every method runs through here, once a layer and phase: the call is checked against the
+/// method's capabilities, timed, counted and, in builds without NDEBUG, verified. A method's author
+/// gets these for free.
+class AttentionStep {
+ public:
+  struct Options {
+    bool count = true;   ///< keep counters a layer and sequence
+    bool zones = false;  ///< keep times a phase
+#ifdef NDEBUG
+    bool verify = false;  ///< check outputs and counters after each call; kInternal when broken
+#else
+    bool verify = true;
+#endif
+  };
+
+  /// The set is borrowed and must outlive the step.
+  AttentionStep(const AttentionSet& set, const ModelShape& shape, const Options& options);
+  AttentionStep(const AttentionSet& set, const ModelShape& shape)
+      : AttentionStep(set, shape, Options{}) {}
+
+  /// Before the first layer of a step: clears the counters and lets the methods plan. The spans
+  /// need to live only during this call.
+  void begin(std::span<const kernels::AttentionSeq> prefill,
+             std::span<const kernels::AttentionSeq> decode);
+
+  /// One layer's attention of one phase: append, select, compute. `args.seqs` are the sequences of
+  /// `begin`, in the same order; without any, nothing happens. Counters go to `args.counters` when
+  /// set, else to `counters()`.
+  void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream);
+
+  /// Of the step so far, in the order of `begin`. Empty when not counted.
+  std::span<const kernels::AttentionCounters> counters(int32_t layer, Phase phase) const;
+  /// Adds this step's work of one sequence to its request's report, whose layers it resizes.
+  void add_to(SparsityReport& report, Phase phase, size_t seq) const;
+
+  /// Since construction.
+  const Zone& zone(Phase phase) const { return state(phase).zone; }
+
+ private:
+  struct PhaseState {
+    size_t num_seqs = 0;
+    std::vector<kernels::AttentionCounters> counters;  ///< [num_layers, num_seqs]
+    Zone zone;
+  };
+  PhaseState& state(Phase phase) { return states_[static_cast<size_t>(phase)]; }
+  const PhaseState& state(Phase phase) const { return states_[static_cast<size_t>(phase)]; }
+  void run(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream);
+
+  const AttentionSet& set_;
+  size_t num_layers_;
+  Options options_;
+  PhaseState states_[2];
+};
+
+}  // namespace foveal::attention

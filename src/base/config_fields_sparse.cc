@@ -1,0 +1,258 @@
+// The tables of sparse_attention_config. Names and defaults are TensorRT-LLM's; where it is lax
+// (any phase key, NaN, even kernel sizes) these are not.
+#include <cmath>
+
+#include "base/check.h"
+#include "base/config_fields.h"
+#include "base/options_scalar.h"
+
+namespace foveal {
+namespace {
+
+constexpr std::string_view kAlgorithms = "rocket, dsa, skip_softmax";
+constexpr double kMaxTokens = 2147483647;
+constexpr double kMaxChannels = 65536;
+
+OptionField algorithm_field(std::string_view name) {
+  return {.name = "algorithm", .target = FixedOption{name, "names the method"}, .help = ""};
+}
+
+// A TensorRT-LLM switch between its own kernels, of which only one value is what Foveal does.
+OptionField fixed_field(std::string_view name, std::string_view accepts, std::string_view why) {
+  return {.name = name, .target = FixedOption{accepts, why}, .help = ""};
+}
+
+bool is_power_of_two(double value) {
+  const auto whole = static_cast<int64_t>(value);
+  return whole > 0 && (whole & (whole - 1)) == 0;
+}
+
+// Up to 1 a share of the head's channels, from 2 on a number of channels.
+constexpr std::string_view kToprNeed =
+    "an integer >= 2 (channels) or a ratio above 0 and up to 1.0 (share of the channels)";
+
+bool is_topr(double value) {
+  return (value > 0 && value <= 1) ||
+         (value >= 2 && value <= kMaxChannels && value == std::floor(value));
+}
+
+OptionField topr_field(double& topr) {
+  CustomOption custom;
+  custom.bind = [&topr](const ConfigNode& node, const std::string& path) {
+    const double value = read_double(node, path, kToprNeed);
+    // The integer 1 would mean one channel and the ratio 1.0 all of them: too far apart to guess.
+    if (!is_topr(value) || (value == 1 && is_integer_text(node.text))) {
+      refuse(node, path, kToprNeed);
+    }
+    topr = value;
+  };
+  custom.validate = [&topr](const std::string& path) {
+    FOVEAL_CHECK(is_topr(topr), ErrorKind::kInvalidArgument, path, "got {}; need {}", topr,
+                 kToprNeed);
+  };
+  custom.placeholder = "X";
+  custom.shown_value = [&topr] { return fmt::format("{}", topr); };
+  return {.name = "topr",
+          .target = std::move(custom),
+          .help = "query channels used to score pages in decode",
+          .rule_text = kToprNeed};
+}
+
+std::vector<OptionField> dsa_fixed_fields() {
+  constexpr std::string_view kOwnKernels = "it names a kernel of TensorRT-LLM; Foveal has its own";
+  constexpr std::string_view kExactTopk = "the top-k is exact whichever way it is found";
+  return {
+      fixed_field("use_cute_dsl_topk", "false", kOwnKernels),
+      fixed_field("use_cute_dsl_paged_mqa_logits", "false", kOwnKernels),
+      fixed_field("use_self_sampling_topk", "true", kExactTopk),
+      fixed_field("use_gvr_emission", "false", kExactTopk),
+      fixed_field("indexer_k_dtype", "fp8",
+                  "fp4 needs a GPU generation that Foveal does not serve"),
+      fixed_field("index_share_for_mtp_iteration", "false", "Foveal has no multi-token prediction"),
+      fixed_field("seq_len_threshold", "", "it follows from index_topk"),
+  };
+}
+
+SparseAttentionConfig make_config(const ConfigNode& node, const std::string& path) {
+  FOVEAL_CHECK(node.kind == ConfigNode::Kind::kMap, ErrorKind::kInvalidArgument, where(node, path),
+               "got {}; need a mapping with an algorithm among {}, or a list of such mappings",
+               shown(node), kAlgorithms);
+  const ConfigNode* algorithm = node.find("algorithm");
+  FOVEAL_CHECK(algorithm, ErrorKind::kInvalidArgument, where(node, join_path(path, "algorithm")),
+               "got no algorithm; need one of {}", kAlgorithms);
+  if (algorithm->kind == ConfigNode::Kind::kScalar) {
+    if (algorithm->text == "rocket") return RocketSparseAttentionConfig{};
+    if (algorithm->text == "dsa") return DeepSeekSparseAttentionConfig{};
+    if (algorithm->text == "skip_softmax") return SkipSoftmaxAttentionConfig{};
+  }
+  fail(ErrorKind::kInvalidArgument, where(*algorithm, join_path(path, "algorithm")),
+       "got {}; need one of {}", shown(*algorithm), kAlgorithms);
+}
+
+OptionGroup describe_alternative(SparseAttentionConfig& config) {
+  return std::visit([](auto& alternative) { return describe(alternative); }, config);
+}
+
+void bind_sparse(std::vector<SparseAttentionConfig>& out, const ConfigNode& node,
+                 const std::string& path) {
+  const bool is_list = node.kind == ConfigNode::Kind::kList;
+  const size_t count = is_list ? node.items.size() : 1;
+  out.clear();
+  for (size_t idx = 0; idx < count; ++idx) {
+    const ConfigNode& item = is_list ? node.items[idx] : node;
+    const std::string item_path = is_list ? join_path(path, fmt::format("{}", idx)) : path;
+    SparseAttentionConfig config = make_config(item, item_path);
+    for (const SparseAttentionConfig& earlier : out) {
+      FOVEAL_CHECK(earlier.index() != config.index(), ErrorKind::kInvalidArgument,
+                   where(item, item_path), "got {} twice; need each algorithm once",
+                   algorithm_name(config));
+    }
+    bind_options(describe_alternative(config), item, item_path);
+    out.push_back(std::move(config));
+  }
+}
+
+void validate_sparse(std::vector<SparseAttentionConfig>& configs, const std::string& path) {
+  uint32_t seen = 0;
+  for (size_t idx = 0; idx < configs.size(); ++idx) {
+    const std::string item_path =
+        configs.size() == 1 ? path : join_path(path, fmt::format("{}", idx));
+    const uint32_t bit = 1U << configs[idx].index();
+    FOVEAL_CHECK((seen & bit) == 0, ErrorKind::kInvalidArgument, item_path,
+                 "got {} twice; need each algorithm once", algorithm_name(configs[idx]));
+    seen |= bit;
+    validate_options(describe_alternative(configs[idx]), item_path);
+  }
+}
+
+// For help: a table together with the defaults it points at.
+template <class Config>
+std::pair<std::string, std::shared_ptr<OptionGroup>> alternative() {
+  struct Held {
+    Config config;
+    OptionGroup group = describe(config);
+  };
+  auto held = std::make_shared<Held>();
+  return {std::string(algorithm_name(held->config)),
+          std::shared_ptr<OptionGroup>(held, &held->group)};
+}
+
+}  // namespace
+
+std::string_view algorithm_name(const SparseAttentionConfig& config) {
+  if (std::holds_alternative<RocketSparseAttentionConfig>(config)) return "rocket";
+  if (std::holds_alternative<DeepSeekSparseAttentionConfig>(config)) return "dsa";
+  return "skip_softmax";
+}
+
+OptionGroup describe(SkipSoftmaxAttentionConfig& config) {
+  return {.fields = {algorithm_field("skip_softmax"),
+                     {.name = "threshold_scale_factor",
+                      .target = &config.threshold_scale_factor,
+                      .help = "skip key tiles whose weight is below factor / length; 0: off; one "
+                              "number or {prefill: X, decode: X}",
+                      .range = {.min = 0}},
+                     {.name = "target_sparsity",
+                      .target = &config.target_sparsity,
+                      .help = "share of tiles to skip, turned into a factor by the checkpoint's "
+                              "calibration; one number or {prefill: X, decode: X}",
+                      .range = {.min = 0, .max = 1}}}};
+}
+
+OptionGroup describe(RocketSparseAttentionConfig& config) {
+  OptionGroup group;
+  group.fields = {
+      algorithm_field("rocket"),
+      {.name = "window_size",
+       .target = &config.window_size,
+       .help = "last prompt tokens, which choose what the prompt keeps",
+       .range = {.min = 1, .max = kMaxTokens}},
+      {.name = "kernel_size",
+       .target = &config.kernel_size,
+       .help = "width of the max pooling over scores",
+       .number_rule =
+           [](double value) { return value >= 1 && value <= 65535 && std::fmod(value, 2) == 1; },
+       .rule_text = "an odd integer from 1 to 65535"},
+      topr_field(config.topr),
+      {.name = "topk",
+       .target = &config.topk,
+       .help = "pages attended in decode, for each KV head",
+       .range = {.min = 1, .max = kMaxTokens}},
+      {.name = "prompt_budget",
+       .target = &config.prompt_budget,
+       .help = "prompt tokens kept, for each KV head",
+       .range = {.min = 2, .max = kMaxTokens}},
+      {.name = "page_size",
+       .target = &config.page_size,
+       .help = "tokens of a scoring page",
+       .number_rule = [](double value) { return value <= 4096 && is_power_of_two(value); },
+       .rule_text = "a power of two from 1 to 4096"},
+      {.name = "kt_cache_dtype",
+       .target = &config.kt_cache_dtype,
+       .help = "type of the page bounds",
+       .choices = {"bfloat16", "float8_e5m2"}},
+      fixed_field("seq_len_threshold", "", "rocket does not use it")};
+  group.check = [&config]() -> std::optional<Complaint> {
+    if (config.window_size < config.prompt_budget) return std::nullopt;
+    return Complaint{"window_size", fmt::format("got {}; need less than prompt_budget ({})",
+                                                config.window_size, config.prompt_budget)};
+  };
+  return group;
+}
+
+OptionGroup describe(DeepSeekSparseAttentionConfig& config) {
+  const Range positive{.min = 1, .max = kMaxChannels};
+  OptionGroup group;
+  group.fields = {
+      algorithm_field("dsa"),
+      {.name = "index_n_heads",
+       .target = &config.index_n_heads,
+       .help = "heads of the indexer; absent: the checkpoint's",
+       .range = positive},
+      {.name = "index_head_dim",
+       .target = &config.index_head_dim,
+       .help = "channels of an indexer head; absent: the checkpoint's",
+       .range = positive},
+      {.name = "index_topk",
+       .target = &config.index_topk,
+       .help = "tokens attended; absent: the checkpoint's",
+       .range = {.min = 1, .max = kMaxTokens}},
+      {.name = "indexer_max_chunk_size",
+       .target = &config.indexer_max_chunk_size,
+       .help = "prompt tokens the indexer scores at once; absent: 32768",
+       .range = {.min = 1, .max = kMaxTokens}},
+      {.name = "skip_indexer_for_short_seqs",
+       .target = &config.skip_indexer_for_short_seqs,
+       .help = "attend to everything while the sequence is within index_topk"},
+      {.name = "q_split_threshold",
+       .target = &config.q_split_threshold,
+       .help = "chunk tokens from which ranks share the indexer's rows; negative: never",
+       .range = {.min = -kMaxTokens, .max = kMaxTokens}},
+      {.name = "indexer_rope_interleave",
+       .target = &config.indexer_rope_interleave,
+       .help = "the indexer rotates neighbouring channels instead of halves"},
+      {.name = "enable_heuristic_topk",
+       .target = &config.enable_heuristic_topk,
+       .help = "guess, verify, refine: the same top-k, faster on long rows"}};
+  for (OptionField& field : dsa_fixed_fields()) group.fields.push_back(std::move(field));
+  return group;
+}
+
+OptionField describe_sparse_field(std::vector<SparseAttentionConfig>& configs) {
+  CustomOption custom;
+  custom.bind = [&configs](const ConfigNode& node, const std::string& path) {
+    bind_sparse(configs, node, path);
+  };
+  custom.validate = [&configs](const std::string& path) { validate_sparse(configs, path); };
+  custom.placeholder = "YAML";
+  custom.alternatives = {alternative<SkipSoftmaxAttentionConfig>(),
+                         alternative<RocketSparseAttentionConfig>(),
+                         alternative<DeepSeekSparseAttentionConfig>()};
+  return {.name = "sparse_attention_config",
+          .target = std::move(custom),
+          .help =
+              "sparse attention: {algorithm: NAME, ...} or a list of them; NAME: rocket, dsa, "
+              "skip_softmax"};
+}
+
+}  // namespace foveal

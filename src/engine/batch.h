@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/model.h"
+#include "scheduler/scheduler.h"
+
+namespace foveal::engine {
+
+/// Which row of the logits answers which request.
+struct LogitRow {
+  scheduler::RequestId id = 0;
+  int32_t position = 0;  ///< of the token the row was computed from
+  bool sample = false;   ///< a token is to be chosen from it
+};
+
+/// A step plan as the arrays a model reads. Reused from step to step.
+class Batch {
+ public:
+  /// `logits_from(id)`: first position whose logits a request wants kept; rows before it yield
+  /// logits only where a token is sampled.
+  template <class LogitsFrom>
+  void build(const scheduler::StepPlan& plan, const scheduler::Scheduler& scheduler,
+             const LogitsFrom& logits_from) {
+    clear();
+    for (const scheduler::SeqWork& work : plan.work) add(work, scheduler, logits_from(work.id));
+  }
+
+  /// Views into this batch; valid until the next build.
+  model::ForwardInput input(std::span<const KvLayerView> kv, bool exact) const;
+  std::span<const LogitRow> logit_rows() const { return logit_info_; }
+  std::span<const scheduler::RequestId> prefill_ids() const { return prefill_ids_; }
+  std::span<const scheduler::RequestId> decode_ids() const { return decode_ids_; }
+
+ private:
+  void clear();
+  void add(const scheduler::SeqWork& work, const scheduler::Scheduler& scheduler,
+           int64_t logits_from);
+
+  int64_t prefill_rows_ = 0;
+  std::vector<int32_t> tokens_;
+  std::vector<int32_t> positions_;
+  std::vector<int32_t> logit_rows_;
+  std::vector<LogitRow> logit_info_;
+  std::vector<kernels::AttentionSeq> prefill_, decode_;
+  std::vector<scheduler::RequestId> prefill_ids_, decode_ids_;
+};
+
+}  // namespace foveal::engine

@@ -1,0 +1,51 @@
+#include "engine/inspect.h"
+
+#include "engine/load.h"
+#include "engine/setup.h"
+#include "model/arch/registry.h"
+
+namespace foveal::engine {
+namespace {
+
+std::vector<LayerInspection> inspect_layers(const model::ModelConfig& model, const Setup& setup) {
+  std::vector<LayerInspection> out;
+  for (int32_t layer = 0; layer < model.num_layers; ++layer) {
+    const auto at = static_cast<size_t>(layer);
+    out.push_back({.window = model.windows.at(at),
+                   .rotates = model.use_rope.at(at) != 0,
+                   .experts = model.num_experts > 0 && model.moe_layers.at(at) != 0,
+                   .prefill = setup.attention->resolve(layer, attention::Phase::kPrefill),
+                   .decode = setup.attention->resolve(layer, attention::Phase::kDecode)});
+  }
+  return out;
+}
+
+std::vector<TensorInspection> inspect_tensors(const model::Checkpoint& checkpoint) {
+  std::vector<TensorInspection> out;
+  for (const std::string& name : checkpoint.names()) {
+    const TensorView* tensor = checkpoint.find(name);
+    out.push_back({name, std::string(dtype_name(tensor->dtype)), tensor->shape});
+  }
+  return out;
+}
+
+}  // namespace
+
+Inspection inspect(const LlmConfig& config) {
+  const auto checkpoint = model::Checkpoint::open(config.model);
+  model::find_architecture(checkpoint->config().architecture);
+  const auto tokenizer = load_tokenizer(config.tokenizer, *checkpoint);
+  const Setup setup = make_setup(config, *checkpoint);
+  const ThreadPool pool(static_cast<int>(config.threads));
+  Inspection out;
+  out.format = checkpoint->format();
+  out.model = checkpoint->config();
+  if (tokenizer) out.tokenizer = tokenizer->describe();
+  out.engine = engine_info(setup, *checkpoint, pool.num_threads());
+  out.attention = setup.attention->describe(setup.shape.num_layers);
+  out.layers = inspect_layers(out.model, setup);
+  out.tensors = inspect_tensors(*checkpoint);
+  return out;
+}
+
+}  // namespace foveal::engine

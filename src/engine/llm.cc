@@ -1,0 +1,84 @@
+#include "foveal/llm.h"
+
+#include <chrono>
+
+#include "base/check.h"
+#include "engine/engine.h"
+#include "engine/generation.h"
+#include "engine/load.h"
+
+namespace foveal {
+
+struct LLM::Impl {
+  std::unique_ptr<model::Checkpoint> checkpoint;
+  std::unique_ptr<tokenizer::Tokenizer> tokenizer;
+  std::unique_ptr<engine::Engine> engine;  ///< after what it borrows
+  double load_ms = 0;
+
+  const tokenizer::Tokenizer& need_tokenizer() const {
+    FOVEAL_CHECK(tokenizer != nullptr, ErrorKind::kUnsupported, "tokenizer",
+                 "got a model without one; need token ids, or a tokenizer.json");
+    return *tokenizer;
+  }
+};
+
+LLM::LLM(const LlmConfig& config, const Progress& progress) : impl_(std::make_unique<Impl>()) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto report = [&](const char* stage, double share) {
+    if (progress) progress(stage, share);
+  };
+  FOVEAL_CHECK(!config.model.empty(), ErrorKind::kInvalidArgument, "model",
+               "got no model; need a .gguf file or a folder with config.json");
+  report("opening model", 0);
+  impl_->checkpoint = model::Checkpoint::open(config.model);
+  impl_->checkpoint->prefetch();
+  report("loading tokenizer", 0.3);
+  impl_->tokenizer = engine::load_tokenizer(config.tokenizer, *impl_->checkpoint);
+  report("preparing engine", 0.7);
+  impl_->engine = std::make_unique<engine::Engine>(config, *impl_->checkpoint);
+  impl_->load_ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  report("ready", 1);
+}
+
+LLM::~LLM() = default;
+LLM::LLM(LLM&&) noexcept = default;
+
+Generation LLM::submit(const Prompt& prompt, const SamplingParams& sampling,
+                       const RequestOptions& options) {
+  engine::EngineRequest request{.sampling = sampling, .trace_filter = options.trace_filter};
+  request.prompt = prompt.token_ids ? *prompt.token_ids
+                                    : engine::prompt_ids(impl_->need_tokenizer(), prompt.text);
+  if (!sampling.stop.empty()) impl_->need_tokenizer();
+  request.end_tokens = engine::end_tokens(impl_->checkpoint->config(), impl_->tokenizer.get());
+  if (options.logits) {
+    const auto len = static_cast<int64_t>(request.prompt.size());
+    FOVEAL_CHECK(options.logits_last.value_or(1) >= 1, ErrorKind::kInvalidArgument, "logits-last",
+                 "got {}; need at least 1", *options.logits_last);
+    request.logits_from = std::max<int64_t>(0, len - options.logits_last.value_or(len));
+  }
+  std::vector<int32_t> ids = request.prompt;
+  auto stream = impl_->engine->submit(std::move(request));
+  return Generation(std::make_shared<GenerationState>(std::move(ids), sampling, std::move(stream),
+                                                      impl_->tokenizer.get()));
+}
+
+RequestOutput LLM::generate(const Prompt& prompt, const SamplingParams& sampling,
+                            const RequestOptions& options) {
+  return submit(prompt, sampling, options).result();
+}
+
+std::vector<int32_t> LLM::chat_token_ids(const std::string& messages_json) const {
+  return tokenizer::encode_chat(impl_->need_tokenizer(), messages_json, {});
+}
+
+void LLM::on_prefill(std::function<void(int64_t, int64_t)> callback) {
+  impl_->engine->on_prefill(std::move(callback));
+}
+
+std::string LLM::method() const { return impl_->engine->info().method; }
+int64_t LLM::weights_bytes() const { return impl_->engine->info().weights_bytes; }
+double LLM::load_ms() const { return impl_->load_ms; }
+int64_t LLM::max_seq_len() const { return impl_->engine->info().max_seq_len; }
+
+}  // namespace foveal

@@ -1,0 +1,39 @@
+#include "engine/load.h"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace foveal::engine {
+
+std::unique_ptr<tokenizer::Tokenizer> load_tokenizer(const std::string& path,
+                                                     const model::Checkpoint& checkpoint) {
+  if (!path.empty()) return tokenizer::Tokenizer::from_file(path);
+  if (const tokenizer::GgufVocab* vocab = checkpoint.vocab()) {
+    return tokenizer::Tokenizer::from_gguf(*vocab);
+  }
+  std::error_code ignored;
+  const std::filesystem::path folder = checkpoint.folder();
+  if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) return nullptr;
+  return tokenizer::Tokenizer::from_file(folder.string());
+}
+
+std::vector<int32_t> end_tokens(const model::ModelConfig& config,
+                                const tokenizer::Tokenizer* tokenizer) {
+  std::vector<int32_t> out = config.eos_tokens;
+  if (tokenizer != nullptr) {
+    out.insert(out.end(), tokenizer->end_tokens().begin(), tokenizer->end_tokens().end());
+  }
+  // A checkpoint may name end tokens past its vocabulary (tiny test models do): they never occur.
+  std::erase_if(out, [&](int32_t token) { return token < 0 || token >= config.vocab_size; });
+  std::sort(out.begin(), out.end());
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+std::vector<int32_t> prompt_ids(const tokenizer::Tokenizer& tokenizer, const std::string& text) {
+  std::vector<int32_t> ids = tokenizer.encode(text, /*parse_special=*/false);
+  if (tokenizer.adds_bos() && tokenizer.bos()) ids.insert(ids.begin(), *tokenizer.bos());
+  return ids;
+}
+
+}  // namespace foveal::engine

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "model/checkpoint.h"
+#include "tokenizer/tokenizer.h"
+
+namespace foveal::engine {
+
+/// The tokenizer of a model: `path` when not empty, else the one in the model's file or folder.
+/// Null when there is none (token ids still work).
+std::unique_ptr<tokenizer::Tokenizer> load_tokenizer(const std::string& path,
+                                                     const model::Checkpoint& checkpoint);
+
+/// Tokens that end a text: the config's and the tokenizer's (may be null).
+std::vector<int32_t> end_tokens(const model::ModelConfig& config,
+                                const tokenizer::Tokenizer* tokenizer);
+
+/// Prompt ids of raw text: the tokenizer's, after the begin token where the model wants one.
+std::vector<int32_t> prompt_ids(const tokenizer::Tokenizer& tokenizer, const std::string& text);
+
+}  // namespace foveal::engine

@@ -1,0 +1,102 @@
+#include "engine/running.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace foveal::engine {
+namespace {
+
+double ms_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double, std::milli>(to - from).count();
+}
+
+}  // namespace
+
+Running::Running(scheduler::RequestId id, EngineRequest request, int32_t vocab_size,
+                 std::shared_ptr<TokenStream> stream)
+    : id_(id),
+      request_(std::move(request)),
+      stream_(std::move(stream)),
+      sampler_(request_.sampling, vocab_size, request_.prompt,
+               request_.sampling.ignore_eos ? std::vector<int32_t>{} : request_.end_tokens) {
+  if (request_.trace_filter) trace_ = std::make_unique<TraceCollector>(*request_.trace_filter);
+  if (request_.logits_from) {
+    summary_.logits = TracedTensor{.name = "logits", .cols = vocab_size};
+  }
+  if (request_.sampling.prompt_logprobs) {
+    summary_.prompt_logprobs.resize(request_.prompt.size());
+  }
+}
+
+int64_t Running::logits_from() const {
+  if (request_.sampling.prompt_logprobs) return 0;
+  return request_.logits_from.value_or(std::numeric_limits<int64_t>::max());
+}
+
+void Running::start(int64_t cached_tokens) {
+  if (!started_) started_ = Clock::now();
+  summary_.cached_tokens = cached_tokens;
+  summary_.timings.prefill_tokens = prompt_len() - cached_tokens;
+  summary_.sparsity = {};
+}
+
+void Running::count(const attention::AttentionStep& step, attention::Phase phase, size_t seq) {
+  step.add_to(summary_.sparsity, phase, seq);
+}
+
+void Running::prompt_done() {
+  if (summary_.timings.prefill_ms == 0) {
+    summary_.timings.prefill_ms = ms_between(*started_, Clock::now());
+  }
+}
+
+void Running::keep_logits(int64_t position, std::span<const float> logits) {
+  if (summary_.logits && position >= *request_.logits_from) {
+    summary_.logits->data.insert(summary_.logits->data.end(), logits.begin(), logits.end());
+    summary_.logits->rows += 1;
+  }
+  if (request_.sampling.prompt_logprobs && position + 1 < prompt_len()) {
+    const auto next = static_cast<size_t>(position + 1);
+    summary_.prompt_logprobs[next] = sampler::token_logprob(logits, request_.prompt[next]);
+  }
+}
+
+FinishReason Running::sample(std::span<float> logits, int32_t* token) {
+  sampler::SampleResult result = sampler_.sample(logits);
+  *token = result.token;
+  generated_ += 1;
+  last_token_ = Clock::now();
+  if (!first_token_) first_token_ = last_token_;
+  stream_->push({.token = result.token, .logprob = result.logprob, .top = std::move(result.top)});
+  return ends_with(result.token);
+}
+
+FinishReason Running::ends_with(int32_t token) const {
+  const SamplingParams& sampling = request_.sampling;
+  const auto is_in = [&](const std::vector<int32_t>& tokens) {
+    return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+  };
+  if (generated_ >= sampling.min_tokens) {
+    if (!sampling.ignore_eos && is_in(request_.end_tokens)) return FinishReason::kStop;
+    if (is_in(sampling.stop_token_ids)) return FinishReason::kStop;
+  }
+  return generated_ >= sampling.max_tokens ? FinishReason::kLength : FinishReason::kNone;
+}
+
+void Running::finish(FinishReason reason, int64_t bytes_per_page, const std::string& method,
+                     const std::optional<Error>& error) {
+  summary_.reason = reason;
+  summary_.error = error;
+  summary_.memory = {.kv_bytes = held_pages_ * bytes_per_page,
+                     .kv_peak_bytes = peak_pages_ * bytes_per_page};
+  summary_.sparsity.method = method;
+  if (first_token_) {
+    summary_.timings.ttft_ms = ms_between(submitted_, *first_token_);
+    summary_.timings.decode_ms = ms_between(*first_token_, *last_token_);
+    summary_.timings.decode_tokens = generated_ - 1;
+  }
+  if (trace_) summary_.trace = trace_->take();
+  stream_->finish(std::move(summary_));
+}
+
+}  // namespace foveal::engine

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "attention/step.h"
+#include "engine/request.h"
+#include "engine/token_stream.h"
+#include "engine/trace.h"
+#include "sampler/sampler.h"
+#include "scheduler/scheduler.h"
+
+namespace foveal::engine {
+
+using Clock = std::chrono::steady_clock;
+
+/// What the engine thread knows of one request from submission to its end.
+class Running {
+ public:
+  Running(scheduler::RequestId id, EngineRequest request, int32_t vocab_size,
+          std::shared_ptr<TokenStream> stream);
+
+  scheduler::RequestId id() const { return id_; }
+  const EngineRequest& request() const { return request_; }
+  TokenStream& stream() { return *stream_; }
+  TraceCollector* trace() { return trace_.get(); }
+  int64_t prompt_len() const { return static_cast<int64_t>(request_.prompt.size()); }
+  /// First prompt position whose logits must be computed; past the prompt when none.
+  int64_t logits_from() const;
+  bool needs_whole_prompt() const { return logits_from() < prompt_len() || trace_ != nullptr; }
+
+  /// The scheduler (re)started it: what was measured of a preempted run does not count.
+  void start(int64_t cached_tokens);
+  void hold_pages(int64_t pages) { peak_pages_ = std::max(peak_pages_, held_pages_ = pages); }
+  /// Its share of a step was computed.
+  void count(const attention::AttentionStep& step, attention::Phase phase, size_t seq);
+  void prompt_done();
+  /// Logits of a prompt position other than for sampling.
+  void keep_logits(int64_t position, std::span<const float> logits);
+  /// Chooses and publishes the next token; says why the request ends, if it does.
+  FinishReason sample(std::span<float> logits, int32_t* token);
+
+  /// Ends the stream.
+  void finish(FinishReason reason, int64_t bytes_per_page, const std::string& method,
+              const std::optional<Error>& error = std::nullopt);
+
+ private:
+  FinishReason ends_with(int32_t token) const;
+
+  scheduler::RequestId id_;
+  EngineRequest request_;
+  std::shared_ptr<TokenStream> stream_;
+  sampler::Sampler sampler_;
+  std::unique_ptr<TraceCollector> trace_;
+  RequestSummary summary_;
+  int64_t generated_ = 0;
+  int64_t held_pages_ = 0;
+  int64_t peak_pages_ = 0;
+  Clock::time_point submitted_ = Clock::now();
+  std::optional<Clock::time_point> started_, first_token_, last_token_;
+};
+
+}  // namespace foveal::engine

@@ -1,0 +1,113 @@
+// One step of the engine: plan, prepare, compute, account, publish.
+
+#include <algorithm>
+
+#include "engine/loop.h"
+
+namespace foveal::engine {
+
+void Engine::Loop::step() {
+  const scheduler::StepPlan plan = scheduler_.next_step();
+  if (plan.empty()) return;
+  try {
+    prepare(plan);
+    compute(plan);
+  } catch (const Error& error) {
+    fail_all(plan, error);
+  } catch (const std::bad_alloc&) {
+    fail_all(plan, Error(ErrorKind::kOutOfMemory, "[engine] got no memory for a step"));
+  } catch (const std::exception& error) {
+    fail_all(plan, Error(ErrorKind::kInternal, std::string("[engine] ") + error.what()));
+  }
+}
+
+void Engine::Loop::prepare(const scheduler::StepPlan& plan) {
+  for (const RequestId id : plan.admitted) {
+    running_.at(id)->start(scheduler_.reused_tokens(id));
+  }
+  std::vector<kv::PageId> stale;
+  for (const kv::PageId page : plan.new_pages) {
+    const auto at = static_cast<size_t>(page);
+    if (page_used_[at]) stale.push_back(page);
+    page_used_[at] = true;
+  }
+  if (!stale.empty()) {
+    pool_.run(setup_.shape.num_layers, [&](int64_t layer, int) {
+      const auto first = static_cast<int32_t>(layer);
+      storage_.zero_pages(first, first + 1, stale);
+    });
+  }
+  batch_.build(plan, scheduler_, [this](RequestId id) { return running_.at(id)->logits_from(); });
+}
+
+void Engine::Loop::compute(const scheduler::StepPlan& plan) {
+  model::ForwardInput input = batch_.input(views_, setup_.exact);
+  if (traced_ != 0) input.trace = running_.at(traced_)->trace();
+  attention_.begin(input.prefill, input.decode);
+  float* logits = model_->forward(input, attention_, stream_);
+  account(plan);
+  publish(plan, logits);
+}
+
+void Engine::Loop::account(const scheduler::StepPlan& plan) {
+  const auto count = [this](std::span<const RequestId> ids, attention::Phase phase) {
+    for (size_t seq = 0; seq < ids.size(); ++seq) {
+      running_.at(ids[seq])->count(attention_, phase, seq);
+    }
+  };
+  count(batch_.prefill_ids(), attention::Phase::kPrefill);
+  count(batch_.decode_ids(), attention::Phase::kDecode);
+  PrefillCallback callback;
+  {
+    const std::lock_guard lock(mutex_);
+    callback = prefill_callback_;
+  }
+  for (const scheduler::SeqWork& work : plan.work) {
+    Running& running = *running_.at(work.id);
+    const std::span<const kv::PageId> table = scheduler_.page_table(work.id);
+    running.hold_pages(
+        std::count_if(table.begin(), table.end(), [](auto page) { return page >= 0; }));
+    if (work.prompt_done) running.prompt_done();
+    if (callback && work.phase == scheduler::Phase::kPrefill) {
+      callback(work.start + work.count, running.prompt_len());
+    }
+  }
+}
+
+void Engine::Loop::publish(const scheduler::StepPlan& plan, float* logits) {
+  const auto vocab = static_cast<size_t>(model_->config().vocab_size);
+  for (const LogitRow& row : batch_.logit_rows()) {
+    const std::span<float> values(logits, vocab);
+    logits += vocab;
+    const auto found = running_.find(row.id);
+    if (found == running_.end()) continue;  // failed at an earlier row
+    Running& running = *found->second;
+    try {
+      if (row.position >= running.logits_from() && row.position < running.prompt_len()) {
+        running.keep_logits(row.position, values);
+      }
+      if (!row.sample) continue;
+      int32_t token = 0;
+      const FinishReason reason = running.sample(values, &token);
+      scheduler_.append_token(row.id, token);
+      if (reason != FinishReason::kNone) end(row.id, reason);
+    } catch (const Error& error) {
+      end(row.id, FinishReason::kError, error);
+    }
+  }
+  for (const scheduler::SeqWork& work : plan.work) {
+    if (work.prompt_done && !work.sample) end_if_only_prompt(work.id);
+  }
+}
+
+void Engine::Loop::end_if_only_prompt(RequestId id) {
+  const auto found = running_.find(id);
+  if (found == running_.end()) return;
+  if (found->second->request().sampling.max_tokens == 0) end(id, FinishReason::kLength);
+}
+
+void Engine::Loop::fail_all(const scheduler::StepPlan& plan, const Error& error) {
+  for (const scheduler::SeqWork& work : plan.work) end(work.id, FinishReason::kError, error);
+}
+
+}  // namespace foveal::engine

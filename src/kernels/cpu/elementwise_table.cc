@@ -1,0 +1,22 @@
+#include "kernels/cpu/elementwise_cpu.h"
+#include "kernels/cpu/isa.h"
+
+namespace foveal::kernels::cpu {
+
+const ElementwiseTable& elementwise_table() {
+#if defined(__x86_64__)
+  switch (active_isa()) {
+    case Isa::kAvx512Bf16:
+      return avx512bf16::kElementwise;
+    case Isa::kAvx512:
+      return avx512::kElementwise;
+    case Isa::kAvx2:
+      return avx2::kElementwise;
+    case Isa::kPortable:
+      break;
+  }
+#endif
+  return portable::kElementwise;
+}
+
+}  // namespace foveal::kernels::cpu

@@ -1,0 +1,148 @@
+#include "kernels/cpu/gemm_parts.h"
+#include "kernels/cpu/simd/gemm_vec.h"
+#include "kernels/cpu/simd/unpack.h"
+
+// Computes:  y[m, n] = x[m, k] W[n, k]^T + bias for one panel of kTileCols columns of W.
+// In/out:    x packed by pack_rows: [ceil(m / kTileRows), steps, kTileRows] words, a word being one
+//            f32 or two bf16; W [n, k] as stored, any weight dtype, unaligned; y f32, row stride.
+// Units:     steps of the reduction (kStep elements each); panels of kPanelSteps steps.
+// Launch:    one panel a task, any worker; scratch belongs to the worker.
+// Needs:     nothing beyond the level; every tail is padded with zeros.
+// Numerics:  W and x rounded to bf16 (level avx512bf16) or kept f32; every output is one chain of
+//            f32 additions in ascending k, whatever m is.
+// Source:    ours; the packed-panel shape is Goto and van de Geijn's (2008).
+// Measured:  docs/kernels/gemm.md.
+namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
+namespace {
+
+/// c[R, kTileCols] (+)= the product of R rows and one panel.
+template <int R>
+void tile(const uint32_t* x, const uint32_t* panel, int64_t steps, bool first, float* c) {
+  F32 acc[R][2];
+#pragma GCC unroll 12
+  for (int row = 0; row < R; ++row) {
+    acc[row][0] = first ? zero() : load(c + row * kTileCols);
+    acc[row][1] = first ? zero() : load(c + row * kTileCols + kLanes);
+  }
+  for (int64_t step = 0; step < steps; ++step) {
+    const Step w0 = load_step(panel);
+    const Step w1 = load_step(panel + kLanes);
+#pragma GCC unroll 12
+    for (int row = 0; row < R; ++row) {
+      const Step xv = broadcast_step(x + row);
+      acc[row][0] = step_add(acc[row][0], w0, xv);
+      acc[row][1] = step_add(acc[row][1], w1, xv);
+    }
+    panel += kTileCols;
+    x += kTileRows;
+  }
+#pragma GCC unroll 12
+  for (int row = 0; row < R; ++row) {
+    store(c + row * kTileCols, acc[row][0]);
+    store(c + row * kTileCols + kLanes, acc[row][1]);
+  }
+}
+
+using TileFn = void (*)(const uint32_t*, const uint32_t*, int64_t, bool, float*);
+
+TileFn tile_for(int64_t rows) {
+  switch (rows) {
+    case 1: return tile<1>;
+    case 2: return tile<2>;
+    case 3: return tile<3>;
+#if FOVEAL_ISA_LEVEL >= 1
+    case 4: return tile<4>;
+    case 5: return tile<5>;
+#endif
+#if FOVEAL_ISA_LEVEL >= 2
+    case 6: return tile<6>;
+    case 7: return tile<7>;
+    case 8: return tile<8>;
+    case 9: return tile<9>;
+    case 10: return tile<10>;
+    case 11: return tile<11>;
+#endif
+    default: return tile<kTileRows>;
+  }
+}
+
+/// Steps [begin, begin + steps) of the slice's columns into panel[step, col]; missing columns and
+/// the odd element at the end of k are zero.
+void pack_panel(const PrefillTask& task, int64_t begin, int64_t steps) {
+  const GemmSlice& slice = task.slice;
+  const int64_t from = begin * kStep;
+  const int64_t len = task.k - from < steps * kStep ? task.k - from : steps * kStep;
+  const int64_t groups = (steps + kLanes - 1) / kLanes;
+  uint32_t words[kLanes];
+  for (int64_t col = 0; col < kTileCols; ++col) {
+    if (col >= slice.n) {
+      for (int64_t step = 0; step < steps; ++step) task.panel[step * kTileCols + col] = 0;
+      continue;
+    }
+    unpack_row(slice.dtype, slice.weight + col * slice.row_bytes, from, len,
+               groups * kLanes * kStep, task.row);
+    for (int64_t group = 0; group < groups; ++group) {
+      store_steps(words, to_steps(task.row + group * kLanes * kStep));
+      const int64_t first = group * kLanes;
+      const int64_t count = steps - first < kLanes ? steps - first : kLanes;
+      for (int64_t idx = 0; idx < count; ++idx) {
+        task.panel[(first + idx) * kTileCols + col] = words[idx];
+      }
+    }
+  }
+}
+
+void finish(const GemmSlice& slice, int64_t row, const float* c) {
+  float* y = slice.y + row * slice.y_stride;
+  for (int64_t col = 0; col < slice.n; ++col) {
+    float value = c[col];
+    if (slice.bias != nullptr) value += slice.bias[col];
+    y[col] = slice.accumulate ? y[col] + value : value;
+  }
+}
+
+}  // namespace
+
+void prefill_panel(const PrefillTask& task) {
+  const int64_t total = (task.k + kStep - 1) / kStep;
+  const bool whole = total <= kPanelSteps;
+  for (int64_t begin = 0; begin < total; begin += kPanelSteps) {
+    const int64_t steps = total - begin < kPanelSteps ? total - begin : kPanelSteps;
+    const bool last = begin + steps == total;
+    pack_panel(task, begin, steps);
+    for (int64_t row = 0; row < task.m; row += kTileRows) {
+      const int64_t rows = task.m - row < kTileRows ? task.m - row : kTileRows;
+      const uint32_t* x = task.x + row * total + begin * kTileRows;
+      float* c = whole ? task.partial : task.partial + row * kTileCols;
+      tile_for(rows)(x, task.panel, steps, begin == 0, c);
+      if (!last) continue;
+      for (int64_t idx = 0; idx < rows; ++idx) finish(task.slice, row + idx, c + idx * kTileCols);
+    }
+  }
+}
+
+void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t k, uint32_t* out) {
+  const int64_t total = (k + kStep - 1) / kStep;
+  constexpr int64_t kGroup = kLanes * kStep;
+  float tail[kGroup];
+  uint32_t words[kLanes];
+  for (int64_t row = 0; row < kTileRows; ++row) {
+    for (int64_t step = 0; step < total; step += kLanes) {
+      const int64_t count = total - step < kLanes ? total - step : kLanes;
+      if (row >= rows) {
+        for (int64_t idx = 0; idx < count; ++idx) out[(step + idx) * kTileRows + row] = 0;
+        continue;
+      }
+      const float* src = x + row * x_stride + step * kStep;
+      const int64_t left = k - step * kStep;
+      if (left < kGroup) {
+        for (int64_t idx = 0; idx < kGroup; ++idx) tail[idx] = idx < left ? src[idx] : 0;
+        src = tail;
+      }
+      store_steps(words, to_steps(src));
+      for (int64_t idx = 0; idx < count; ++idx) out[(step + idx) * kTileRows + row] = words[idx];
+    }
+  }
+}
+
+}  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS

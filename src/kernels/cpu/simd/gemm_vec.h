@@ -1,0 +1,59 @@
+#pragma once
+
+// Register tiles of the GEMM kernels at each instruction-set level, and the step their reductions
+// take.
+
+#include <cstdint>
+
+#include "kernels/cpu/simd/vec.h"
+
+namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
+
+#if FOVEAL_ISA_LEVEL >= 2
+constexpr int kTileRows = 12;  // 24 accumulators, 2 vectors of weights, 1 broadcast: 27 of 32
+constexpr int kDotRows = 4;    // 16 accumulators, 4 vectors of weights, 1 of x
+#elif FOVEAL_ISA_LEVEL == 1
+constexpr int kTileRows = 6;  // 12 accumulators of 16 registers
+constexpr int kDotRows = 2;
+#else
+constexpr int kTileRows = 4;
+constexpr int kDotRows = 2;
+#endif
+constexpr int kTileCols = 2 * kLanes;
+
+// A prefill tile works on "steps" of the reduction: one element, or a pair in bf16. Either is one
+// 32-bit word of a packed operand.
+#if FOVEAL_ISA_LEVEL >= 3
+constexpr int kStep = 2;
+using Step = Pairs;
+FOVEAL_SIMD Step load_step(const uint32_t* p) { return load_pairs(p); }
+FOVEAL_SIMD Step broadcast_step(const uint32_t* p) { return broadcast_pair(p); }
+FOVEAL_SIMD F32 step_add(F32 acc, Step w, Step x) { return dot(acc, w, x); }
+/// kLanes words from 2 * kLanes floats in their order, rounded to nearest even.
+FOVEAL_SIMD Step to_steps(const float* src) {
+  return {(__m512i)_mm512_cvtne2ps_pbh(load(src + kLanes).v, load(src).v)};
+}
+#else
+constexpr int kStep = 1;
+using Step = F32;
+FOVEAL_SIMD Step load_step(const uint32_t* p) { return load(reinterpret_cast<const float*>(p)); }
+FOVEAL_SIMD Step broadcast_step(const uint32_t* p) {
+  return set1(*reinterpret_cast<const float*>(p));
+}
+FOVEAL_SIMD F32 step_add(F32 acc, Step w, Step x) { return fma(w, x, acc); }
+FOVEAL_SIMD Step to_steps(const float* src) { return load(src); }
+#endif
+FOVEAL_SIMD void store_steps(uint32_t* p, Step steps) { __builtin_memcpy(p, &steps, sizeof(steps)); }
+
+/// Exact.
+FOVEAL_SIMD float half_to_float(uint16_t bits) {
+#if FOVEAL_ISA_LEVEL >= 1
+  return _cvtsh_ss(bits);
+#else
+  float lane[kLanes];
+  store(lane, load_f16_n(&bits, 1));
+  return lane[0];
+#endif
+}
+
+}  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS

@@ -1,0 +1,178 @@
+#pragma once
+
+// Stored weights to float32, exactly as GGUF defines each format (the products are exact, so a
+// fused multiply-add would give the same bits). One source; each level's compiler vectorises it.
+
+#include "base/dtype.h"
+#include "kernels/cpu/simd/gemm_vec.h"
+
+namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
+
+FOVEAL_SIMD float read_half(const uint8_t* p) {
+  uint16_t bits;
+  __builtin_memcpy(&bits, p, sizeof(bits));
+  return half_to_float(bits);
+}
+
+/// Sub-block scale and minimum j of 8 in a Q4_K or Q5_K block: 6 bits each, the last four split.
+FOVEAL_SIMD void k_scale(const uint8_t* s, int j, int* scale, int* min) {
+  if (j < 4) {
+    *scale = s[j] & 63;
+    *min = s[j + 4] & 63;
+  } else {
+    *scale = (s[j + 4] & 15) | ((s[j - 4] >> 6) << 4);
+    *min = (s[j + 4] >> 4) | ((s[j] >> 6) << 4);
+  }
+}
+
+/// 16 bytes of nibbles: element i is the low, i + 16 the high nibble of byte i.
+template <int kOffset>
+FOVEAL_SIMD void unpack_q4(const uint8_t* qs, float scale, float min, float* out) {
+  for (int idx = 0; idx < 16; ++idx) {
+    out[idx] = scale * static_cast<float>((qs[idx] & 15) - kOffset);
+    out[idx + 16] = scale * static_cast<float>((qs[idx] >> 4) - kOffset);
+  }
+  if (kOffset == 0) {
+    for (int idx = 0; idx < 32; ++idx) out[idx] += min;
+  }
+}
+
+template <int kOffset>
+FOVEAL_SIMD void unpack_q5(const uint8_t* high, const uint8_t* qs, float scale, float min,
+                           float* out) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, high, sizeof(bits));
+  int q[32];
+  for (int idx = 0; idx < 16; ++idx) {
+    q[idx] = qs[idx] & 15;
+    q[idx + 16] = qs[idx] >> 4;
+  }
+  for (int idx = 0; idx < 32; ++idx) {
+    q[idx] += static_cast<int>(((bits >> idx) & 1) << 4) - kOffset;
+    out[idx] = scale * static_cast<float>(q[idx]);
+  }
+  if (kOffset == 0) {
+    for (int idx = 0; idx < 32; ++idx) out[idx] += min;
+  }
+}
+
+FOVEAL_SIMD void unpack_q8(const uint8_t* qs, float scale, float* out) {
+  for (int idx = 0; idx < 32; ++idx) {
+    out[idx] = scale * static_cast<float>(static_cast<int8_t>(qs[idx]));
+  }
+}
+
+/// 256 elements. Q5_K's fifth bits (null for Q4_K): bit j of high[i] belongs to sub-block j.
+FOVEAL_SIMD void unpack_k(const uint8_t* block, const uint8_t* high, const uint8_t* qs,
+                          float* out) {
+  const float d = read_half(block);
+  const float dmin = read_half(block + 2);
+  for (int sub = 0; sub < 8; ++sub) {
+    int scale;
+    int min;
+    k_scale(block + 4, sub, &scale, &min);
+    const float s = d * static_cast<float>(scale);
+    const float b = dmin * static_cast<float>(min);
+    const uint8_t* bytes = qs + 32 * (sub / 2);
+    const int shift = 4 * (sub % 2);
+    for (int idx = 0; idx < 32; ++idx) {
+      int q = (bytes[idx] >> shift) & 15;
+      if (high != nullptr) q |= ((high[idx] >> sub) & 1) << 4;
+      out[32 * sub + idx] = s * static_cast<float>(q) - b;
+    }
+  }
+}
+
+FOVEAL_SIMD void unpack_q6k(const uint8_t* block, float* out) {
+  const float d = read_half(block + 208);
+  for (int part = 0; part < 8; ++part) {  // 32 elements each
+    const uint8_t* low = block + 64 * (part / 4) + 32 * (part % 2);
+    const uint8_t* high = block + 128 + 32 * (part / 4);
+    const int low_shift = part % 4 < 2 ? 0 : 4;
+    const int high_shift = 2 * (part % 4);
+    for (int sub = 0; sub < 2; ++sub) {
+      const float s = d * static_cast<float>(static_cast<int8_t>(block[192 + 2 * part + sub]));
+      for (int idx = 16 * sub; idx < 16 * sub + 16; ++idx) {
+        const int q = ((low[idx] >> low_shift) & 15) | (((high[idx] >> high_shift) & 3) << 4);
+        out[32 * part + idx] = s * static_cast<float>(q - 32);
+      }
+    }
+  }
+}
+
+FOVEAL_SIMD void unpack_floats(DType dtype, const uint8_t* src, int64_t len, float* out) {
+  if (dtype == DType::kF32) {
+    __builtin_memcpy(out, src, static_cast<size_t>(len) * 4);
+  } else if (dtype == DType::kBF16) {
+    for (int64_t idx = 0; idx < len; ++idx) {
+      uint16_t bits;
+      __builtin_memcpy(&bits, src + 2 * idx, 2);
+      const uint32_t word = static_cast<uint32_t>(bits) << 16;
+      __builtin_memcpy(out + idx, &word, 4);
+    }
+  } else {
+    int64_t idx = 0;
+    for (; idx + kLanes <= len; idx += kLanes) {
+      uint16_t halves[kLanes];
+      __builtin_memcpy(halves, src + 2 * idx, sizeof(halves));
+      store(out + idx, load_f16(halves));
+    }
+    for (; idx < len; ++idx) out[idx] = read_half(src + 2 * idx);
+  }
+}
+
+/// Elements [begin, begin + len) of a stored row; both multiples of the format's block. Zeroes
+/// follow up to `padded`.
+static void unpack_row(DType dtype, const uint8_t* row, int64_t begin, int64_t len, int64_t padded,
+                       float* out) {
+  for (int64_t idx = len; idx < padded; ++idx) out[idx] = 0;
+  const uint8_t* src = row;
+  switch (dtype) {
+    case DType::kQ4_0:
+      src += begin / 32 * 18;
+      for (int64_t k = 0; k < len; k += 32, src += 18) {
+        unpack_q4<8>(src + 2, read_half(src), 0, out + k);
+      }
+      return;
+    case DType::kQ4_1:
+      src += begin / 32 * 20;
+      for (int64_t k = 0; k < len; k += 32, src += 20) {
+        unpack_q4<0>(src + 4, read_half(src), read_half(src + 2), out + k);
+      }
+      return;
+    case DType::kQ5_0:
+      src += begin / 32 * 22;
+      for (int64_t k = 0; k < len; k += 32, src += 22) {
+        unpack_q5<16>(src + 2, src + 6, read_half(src), 0, out + k);
+      }
+      return;
+    case DType::kQ5_1:
+      src += begin / 32 * 24;
+      for (int64_t k = 0; k < len; k += 32, src += 24) {
+        unpack_q5<0>(src + 4, src + 8, read_half(src), read_half(src + 2), out + k);
+      }
+      return;
+    case DType::kQ8_0:
+      src += begin / 32 * 34;
+      for (int64_t k = 0; k < len; k += 32, src += 34) {
+        unpack_q8(src + 2, read_half(src), out + k);
+      }
+      return;
+    case DType::kQ4_K:
+      src += begin / 256 * 144;
+      for (int64_t k = 0; k < len; k += 256, src += 144) unpack_k(src, nullptr, src + 16, out + k);
+      return;
+    case DType::kQ5_K:
+      src += begin / 256 * 176;
+      for (int64_t k = 0; k < len; k += 256, src += 176) unpack_k(src, src + 16, src + 48, out + k);
+      return;
+    case DType::kQ6_K:
+      src += begin / 256 * 210;
+      for (int64_t k = 0; k < len; k += 256, src += 210) unpack_q6k(src, out + k);
+      return;
+    default:
+      unpack_floats(dtype, row + begin * (dtype == DType::kF32 ? 4 : 2), len, out);
+  }
+}
+
+}  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS

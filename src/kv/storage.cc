@@ -1,0 +1,89 @@
+#include "kv/storage.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "base/check.h"
+#include "base/math.h"
+
+namespace foveal::kv {
+
+KvStorage::KvStorage(Device device, const KvGeometry& geometry, std::span<const LaneSpec> lanes,
+                     int32_t num_pages)
+    : device_(device),
+      geometry_(geometry),
+      num_pages_(num_pages),
+      kv_page_bytes_(lane_page_bytes(geometry)),
+      bytes_per_page_(kv::bytes_per_page(geometry, lanes)) {
+  FOVEAL_CHECK(num_pages > 0, ErrorKind::kInvalidArgument, "kv_cache",
+               "got {} pages; need 1 or more", num_pages);
+  // Every buffer is a part of this product, so none of their sizes overflows.
+  FOVEAL_CHECK(checked_mul(num_pages, bytes_per_page_).has_value(), ErrorKind::kInvalidArgument,
+               "kv_cache", "got {} pages of {} bytes; need a pool below 2^63 bytes", num_pages,
+               bytes_per_page_);
+  const auto make = [&](const LaneSpec& spec) {
+    Lane lane{.spec = spec, .layers = {}};
+    lane.layers.reserve(static_cast<size_t>(geometry.num_layers));
+    for (int32_t layer = 0; layer < geometry.num_layers; ++layer) {
+      lane.layers.emplace_back(device, static_cast<size_t>(num_pages * spec.bytes_per_page),
+                               fmt::format("KV cache lane {} of layer {}", spec.name, layer));
+    }
+    return lane;
+  };
+  k_ = make({.name = "k", .bytes_per_page = kv_page_bytes_});
+  v_ = make({.name = "v", .bytes_per_page = kv_page_bytes_});
+  lanes_.reserve(lanes.size());
+  for (const LaneSpec& spec : lanes) lanes_.push_back(make(spec));
+}
+
+KvLayerView KvStorage::layer_view(int32_t layer) const {
+  FOVEAL_INVARIANT(layer >= 0 && layer < geometry_.num_layers);
+  const auto idx = static_cast<size_t>(layer);
+  return {.k = k_.layers[idx].data(),
+          .v = v_.layers[idx].data(),
+          .page_bytes = kv_page_bytes_,
+          .dtype = geometry_.dtype,
+          .page_size = geometry_.page_size,
+          .num_kv_heads = geometry_.num_kv_heads,
+          .head_dim = geometry_.head_dim};
+}
+
+const LaneSpec& KvStorage::lane_spec(int32_t lane) const {
+  FOVEAL_INVARIANT(lane >= 0 && lane < num_lanes());
+  return lanes_[static_cast<size_t>(lane)].spec;
+}
+
+std::byte* KvStorage::lane_data(int32_t lane, int32_t layer) const {
+  FOVEAL_INVARIANT(lane >= 0 && lane < num_lanes());
+  FOVEAL_INVARIANT(layer >= 0 && layer < geometry_.num_layers);
+  return lanes_[static_cast<size_t>(lane)].layers[static_cast<size_t>(layer)].data();
+}
+
+std::byte* KvStorage::lane_page(int32_t lane, int32_t layer, PageId page) const {
+  FOVEAL_INVARIANT(page >= 0 && page < num_pages_);
+  return lane_data(lane, layer) + page * lane_spec(lane).bytes_per_page;
+}
+
+void KvStorage::zero_pages(int32_t first_layer, int32_t end_layer,
+                           std::span<const PageId> pages) const {
+  FOVEAL_CHECK(device_.kind == DeviceKind::kCpu, ErrorKind::kUnsupported, "kv_cache",
+               "got pages to zero on {}; need a CPU cache", device_name(device_));
+  FOVEAL_INVARIANT(first_layer >= 0 && first_layer <= end_layer &&
+                   end_layer <= geometry_.num_layers);
+  const auto zero = [&](const Lane& lane, int32_t layer) {
+    std::byte* data = lane.layers[static_cast<size_t>(layer)].data();
+    const int64_t bytes = lane.spec.bytes_per_page;
+    for (const PageId page : pages) {
+      FOVEAL_INVARIANT(page >= 0 && page < num_pages_);
+      std::memset(data + page * bytes, 0, static_cast<size_t>(bytes));
+    }
+  };
+  for (int32_t layer = first_layer; layer < end_layer; ++layer) {
+    zero(k_, layer);
+    zero(v_, layer);
+    for (const Lane& lane : lanes_) zero(lane, layer);
+  }
+}
+
+}  // namespace foveal::kv

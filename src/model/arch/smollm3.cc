@@ -1,0 +1,14 @@
+#include "model/arch/registry.h"
+
+namespace foveal::model {
+
+// Llama's structure; some layers do not rotate (ModelConfig::use_rope).
+DecoderTraits smollm3_traits(const ModelConfig& config) {
+  DecoderTraits traits;
+  traits.qkv_bias = config.attention_bias;
+  traits.output_bias = config.attention_bias;
+  traits.rope_style = permuted_rope(config);
+  return traits;
+}
+
+}  // namespace foveal::model

@@ -1,0 +1,106 @@
+#include "model/checkpoint.h"
+
+#include <cstring>
+#include <filesystem>
+
+#include "base/check.h"
+#include "base/half.h"
+#include "model/checkpoint_impl.h"
+
+namespace foveal::model {
+namespace fs = std::filesystem;
+namespace {
+
+template <class T>
+T load(const std::byte* data, int64_t idx) {
+  T value;
+  std::memcpy(&value, data + idx * static_cast<int64_t>(sizeof(T)), sizeof(T));
+  return value;
+}
+
+WeightView as_matrix(const TensorView& tensor, std::string_view name, int64_t rows, int64_t cols,
+                     const std::byte* data, const std::string& where) {
+  const auto stride = row_bytes(tensor.dtype, cols);
+  FOVEAL_CHECK(is_weight_dtype(tensor.dtype) && stride, ErrorKind::kUnsupported, where,
+               "got '{}' as {}; need a weight type with rows of {}", name, dtype_name(tensor.dtype),
+               cols);
+  return {data, tensor.dtype, rows, cols, *stride};
+}
+
+}  // namespace
+
+std::unique_ptr<Checkpoint> Checkpoint::open(const std::string& path) {
+  std::error_code code;
+  const fs::file_status status = fs::status(path, code);
+  FOVEAL_CHECK(fs::exists(status), ErrorKind::kNotFound, path,
+               "got nothing there; need a .gguf file or a model folder");
+  if (!fs::is_directory(status)) return open_gguf_checkpoint(path);
+  if (fs::exists(fs::path(path) / "config.json", code)) return open_safetensors_checkpoint(path);
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(path, code)) {
+    if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
+  }
+  FOVEAL_CHECK(!code, ErrorKind::kIo, path, "got '{}'; need a readable folder", code.message());
+  FOVEAL_CHECK(found.size() == 1, ErrorKind::kNotFound, path,
+               "got a folder with no config.json and {} .gguf files; need either", found.size());
+  return open_gguf_checkpoint(found.front());
+}
+
+WeightView Checkpoint::matrix(std::string_view name, int64_t rows, int64_t cols) const {
+  const TensorView* tensor = find(name);
+  FOVEAL_CHECK(tensor != nullptr, ErrorKind::kCorruptFile, folder(),
+               "got no tensor '{}'; need it as [{}, {}]", name, rows, cols);
+  FOVEAL_CHECK(tensor->shape.size() == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols,
+               ErrorKind::kCorruptFile, folder(), "got '{}' as [{}]; need [{}, {}]", name,
+               fmt::join(tensor->shape, ", "), rows, cols);
+  return as_matrix(*tensor, name, rows, cols, tensor->data, folder());
+}
+
+std::vector<float> Checkpoint::vector(std::string_view name, int64_t n) const {
+  const TensorView* tensor = find(name);
+  FOVEAL_CHECK(tensor != nullptr, ErrorKind::kCorruptFile, folder(),
+               "got no tensor '{}'; need it as [{}]", name, n);
+  FOVEAL_CHECK(tensor->shape.size() == 1 && tensor->shape[0] == n, ErrorKind::kCorruptFile,
+               folder(), "got '{}' as [{}]; need [{}]", name, fmt::join(tensor->shape, ", "), n);
+  std::vector<float> out(static_cast<size_t>(n));
+  for (int64_t idx = 0; idx < n; ++idx) {
+    float& value = out[static_cast<size_t>(idx)];
+    switch (tensor->dtype) {
+      case DType::kF32:
+        value = load<float>(tensor->data, idx);
+        break;
+      case DType::kF16:
+        value = f16_to_float(load<uint16_t>(tensor->data, idx));
+        break;
+      case DType::kBF16:
+        value = bf16_to_float(load<uint16_t>(tensor->data, idx));
+        break;
+      default:
+        fail(ErrorKind::kUnsupported, folder(), "got '{}' as {}; need f32, f16 or bf16", name,
+             dtype_name(tensor->dtype));
+    }
+  }
+  return out;
+}
+
+WeightView Checkpoint::expert_matrix(std::string_view name, int32_t expert, int64_t rows,
+                                     int64_t cols) const {
+  const size_t place = name.find("{}");
+  FOVEAL_CHECK(place != std::string_view::npos, ErrorKind::kInvalidArgument, folder(),
+               "got expert tensor name '{}'; need {{}} where the number goes", name);
+  const TensorView* stacked = find(name);
+  if (stacked == nullptr) {
+    const std::string own =
+        fmt::format("{}{}{}", name.substr(0, place), expert, name.substr(place + 2));
+    return matrix(own, rows, cols);
+  }
+  FOVEAL_CHECK(stacked->shape.size() == 3 && expert >= 0 && expert < stacked->shape[0] &&
+                   stacked->shape[1] == rows && stacked->shape[2] == cols,
+               ErrorKind::kCorruptFile, folder(), "got '{}' as [{}]; need [more than {}, {}, {}]",
+               name, fmt::join(stacked->shape, ", "), expert, rows, cols);
+  WeightView one = as_matrix(*stacked, name, rows, cols, stacked->data, folder());
+  one.data += expert * rows * one.row_bytes;  // inside the tensor, whose size was checked
+  return one;
+}
+
+}  // namespace foveal::model

@@ -1,0 +1,151 @@
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/check.h"
+#include "model/config_check.h"
+#include "model/config_json.h"
+
+namespace foveal::model {
+namespace {
+
+using Scaling = RopeConfig::Scaling;
+
+constexpr double kMaxTheta = 1e12;
+constexpr double kMaxFactor = 1e6;
+
+struct ScalingName {
+  std::string_view name;
+  Scaling scaling;
+};
+
+constexpr std::array<ScalingName, 6> kScalings{{{"default", Scaling::kNone},
+                                                {"linear", Scaling::kLinear},
+                                                {"llama3", Scaling::kLlama3},
+                                                {"yarn", Scaling::kYarn},
+                                                {"longrope", Scaling::kLongRope},
+                                                {"su", Scaling::kLongRope}}};
+
+double require(std::optional<double> value, std::string_view name, const std::string& source) {
+  FOVEAL_CHECK(value, ErrorKind::kCorruptFile, source, "got no {} for rope scaling; need it", name);
+  return *value;
+}
+
+/// Where the training context ended: inside the rope object, or beside it (phi3).
+int64_t original_positions(const JsonFields& rope, const JsonFields& fields,
+                           const ModelConfig& config) {
+  for (const JsonFields* place : {&rope, &fields}) {
+    const auto value =
+        place->integer("original_max_position_embeddings", 1, ConfigLimits::kPositions);
+    if (value) return *value;
+  }
+  return config.max_positions;
+}
+
+std::vector<double> factor_list(const JsonFields& rope, std::string_view name, int32_t count) {
+  const auto list = rope.numbers(name);
+  FOVEAL_CHECK(list && list->size() == static_cast<size_t>(count) &&
+                   std::all_of(list->begin(), list->end(), [](double x) { return x > 0; }),
+               ErrorKind::kCorruptFile, rope.source(),
+               "got {} entries in {}; need {} positive ones, half the rotating channels",
+               list ? list->size() : 0, name, count);
+  return *list;
+}
+
+void read_llama3(RopeConfig& out, const JsonFields& rope) {
+  const std::string& source = rope.source();
+  out.factor = require(rope.number("factor", 1e-3, kMaxFactor), "factor", source);
+  out.low_freq_factor =
+      require(rope.number("low_freq_factor", 1e-6, kMaxFactor), "low_freq_factor", source);
+  out.high_freq_factor =
+      require(rope.number("high_freq_factor", 1e-6, kMaxFactor), "high_freq_factor", source);
+  FOVEAL_CHECK(out.low_freq_factor < out.high_freq_factor, ErrorKind::kCorruptFile, source,
+               "got low_freq_factor {} and high_freq_factor {}; need the first below the second",
+               out.low_freq_factor, out.high_freq_factor);
+}
+
+void read_yarn(RopeConfig& out, const JsonFields& rope) {
+  out.beta_fast = rope.number("beta_fast", 1e-6, kMaxFactor).value_or(32);
+  out.beta_slow = rope.number("beta_slow", 1e-6, kMaxFactor).value_or(1);
+  out.mscale = rope.number("mscale", 0, kMaxFactor).value_or(0);
+  out.mscale_all_dim = rope.number("mscale_all_dim", 0, kMaxFactor).value_or(0);
+  FOVEAL_CHECK(rope.boolean("truncate").value_or(true), ErrorKind::kUnsupported, rope.source(),
+               "got yarn with truncate false; need true");
+}
+
+/// "dynamic" changes angles only past max_position_embeddings, where Foveal never goes, unless it
+/// counts from a shorter original context.
+void check_dynamic(const RopeConfig& out, const ModelConfig& config, const std::string& source) {
+  FOVEAL_CHECK(out.original_max_positions >= config.max_positions, ErrorKind::kUnsupported, source,
+               "got rope type dynamic with original_max_position_embeddings {}; need it at least "
+               "max_position_embeddings {}",
+               out.original_max_positions, config.max_positions);
+}
+
+Scaling scaling_named(const std::string& name, const JsonFields& rope) {
+  for (const ScalingName& known : kScalings) {
+    if (known.name == name) return known.scaling;
+  }
+  fail(ErrorKind::kUnsupported, rope.source(),
+       "got rope type '{}'; need default, linear, llama3, yarn or longrope", name);
+}
+
+/// One set of rope parameters; `rope` is `rope_parameters`, `rope_scaling` or a part of them.
+RopeConfig read_one(const JsonFields& rope, const JsonFields& fields, const ModelConfig& config,
+                    double theta) {
+  RopeConfig out;
+  out.theta = rope.number("rope_theta", 1, kMaxTheta).value_or(theta);
+  std::string type = rope.text("rope_type").value_or(rope.text("type").value_or("default"));
+  // transformers reads phi3's old spellings this way
+  if (config.architecture == "phi3" && type == "yarn") type = "longrope";
+  out.original_max_positions = original_positions(rope, fields, config);
+  if (type == "dynamic") {
+    check_dynamic(out, config, fields.source());
+    return out;
+  }
+  out.scaling = scaling_named(type, rope);
+  if (out.scaling == Scaling::kNone) return out;
+  out.attention_factor = rope.number("attention_factor", 1e-6, kMaxFactor).value_or(0);
+  const double stretch =
+      static_cast<double>(config.max_positions) / static_cast<double>(out.original_max_positions);
+  out.factor = rope.number("factor", 1e-3, kMaxFactor).value_or(stretch);
+  switch (out.scaling) {
+    case Scaling::kLinear:
+      out.factor = require(rope.number("factor", 1e-3, kMaxFactor), "factor", rope.source());
+      break;
+    case Scaling::kLlama3:
+      read_llama3(out, rope);
+      break;
+    case Scaling::kYarn:
+      read_yarn(out, rope);
+      break;
+    default:
+      out.factor = stretch;
+      out.short_factor = factor_list(rope, "short_factor", config.rotary_dim / 2);
+      out.long_factor = factor_list(rope, "long_factor", config.rotary_dim / 2);
+  }
+  return out;
+}
+
+}  // namespace
+
+void read_rope(ModelConfig& config, const JsonFields& fields, const FamilyDefaults& family) {
+  static const boost::json::object kNothing;
+  const JsonFields nothing(kNothing, fields.source());
+  const auto modern = fields.object("rope_parameters");
+  const JsonFields rope = modern ? *modern : fields.object("rope_scaling").value_or(nothing);
+  const auto full = rope.object("full_attention");
+  const auto sliding = rope.object("sliding_attention");
+  const JsonFields& main = full ? *full : rope;
+
+  const double share = main.number("partial_rotary_factor", 1e-6, 1)
+                           .value_or(fields.number("partial_rotary_factor", 1e-6, 1).value_or(1));
+  config.rotary_dim = static_cast<int32_t>(config.head_dim * share);
+  const double theta = fields.number("rope_theta", 1, kMaxTheta).value_or(family.rope_theta);
+  config.rope = read_one(main, fields, config, theta);
+  if (config.architecture != "gemma3") return;
+  const double local = fields.number("rope_local_base_freq", 1, kMaxTheta).value_or(1e4);
+  config.local_rope = read_one(sliding ? *sliding : nothing, fields, config, local);
+}
+
+}  // namespace foveal::model

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/gemm.h"
+#include "model/checkpoint.h"
+
+namespace foveal::model {
+
+/// A projection as stored, with its bias widened.
+struct Linear {
+  WeightView weight;
+  std::vector<float> bias;  ///< empty: none
+
+  kernels::GemmOutput output(float* y, int64_t y_stride, bool accumulate = false) const {
+    return {.weight = weight,
+            .bias = bias.empty() ? nullptr : bias.data(),
+            .y = y,
+            .y_stride = y_stride,
+            .accumulate = accumulate};
+  }
+};
+
+/// `prefix`.weight [rows, cols] and, when `with_bias`, `prefix`.bias [rows].
+Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int64_t rows,
+                   int64_t cols, bool with_bias);
+
+/// A run of rows of a fused projection (phi3's qkv_proj and gate_up_proj).
+Linear slice_rows(const Linear& fused, int64_t first, int64_t count);
+
+}  // namespace foveal::model

@@ -1,0 +1,145 @@
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <map>
+
+#include "base/check.h"
+#include "model/checkpoint_impl.h"
+#include "model/config_json.h"
+#include "model/mapped_file.h"
+#include "model/safetensors.h"
+
+namespace foveal::model {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr size_t kMaxJsonBytes = 64 << 20;
+
+std::string_view text_of(const MappedFile& file) {
+  FOVEAL_CHECK(file.bytes().size() <= kMaxJsonBytes, ErrorKind::kCorruptFile, file.path(),
+               "got {} bytes of JSON; need at most {}", file.bytes().size(), kMaxJsonBytes);
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+/// The language model's own name: multimodal checkpoints put a word in front of it.
+std::string plain_name(std::string_view name) {
+  constexpr std::string_view kOld = "language_model.";
+  constexpr std::string_view kNew = "model.language_model.";
+  if (name.starts_with(kOld)) return std::string(name.substr(kOld.size()));
+  if (name.starts_with(kNew)) return "model." + std::string(name.substr(kNew.size()));
+  return std::string(name);
+}
+
+class SafetensorsCheckpoint : public Checkpoint {
+ public:
+  explicit SafetensorsCheckpoint(const std::string& folder) : folder_(folder) {
+    const fs::path root(folder);
+    const MappedFile config_file((root / "config.json").string());
+    config_ = parse_config_json(text_of(config_file), config_file.path());
+    const fs::path generation = root / "generation_config.json";
+    std::error_code absent;
+    if (fs::exists(generation, absent)) {
+      const MappedFile file(generation.string());
+      add_generation_config(config_, text_of(file), file.path());
+    }
+    const fs::path index = root / "model.safetensors.index.json";
+    if (fs::exists(index, absent)) {
+      open_shards(index);
+    } else {
+      open_single(root);
+    }
+  }
+
+  const ModelConfig& config() const override { return config_; }
+  const TensorView* find(std::string_view name) const override {
+    const auto found = tensors_.find(name);
+    return found == tensors_.end() ? nullptr : &found->second;
+  }
+  std::vector<std::string> names() const override {
+    std::vector<std::string> out;
+    for (const auto& [name, view] : tensors_) out.push_back(name);
+    return out;
+  }
+  std::string format() const override {
+    return files_.size() == 1 ? "safetensors"
+                              : fmt::format("safetensors ({} shards)", files_.size());
+  }
+  int64_t total_bytes() const override { return total_bytes_; }
+  std::string folder() const override { return folder_; }
+  void prefetch() const override {
+    for (const MappedFile& file : files_) file.prefetch();
+  }
+
+ private:
+  void open_single(const fs::path& root) {
+    fs::path path = root / "model.safetensors";
+    std::error_code code;
+    if (!fs::exists(path, code)) {  // another name will do if it is the only one
+      std::vector<fs::path> found;
+      for (const auto& entry : fs::directory_iterator(root, code)) {
+        if (entry.path().extension() == ".safetensors") found.push_back(entry.path());
+      }
+      FOVEAL_CHECK(found.size() == 1, ErrorKind::kNotFound, folder_,
+                   "got {} .safetensors files and no index; need model.safetensors, or "
+                   "model.safetensors.index.json and its shards",
+                   found.size());
+      path = found.front();
+    }
+    files_.emplace_back(path.string());
+    for (SafetensorsTensor& tensor : parse_safetensors(files_[0].bytes(), path.string())) {
+      add(tensor, path.string());
+    }
+  }
+
+  void open_shards(const fs::path& index) {
+    std::map<std::string, std::string> where;
+    {
+      const MappedFile file(index.string());
+      where = parse_safetensors_index(text_of(file), file.path());
+    }
+    std::map<std::string, std::vector<std::string>> shards;  // file name -> its tensors, sorted
+    for (const auto& [tensor, file] : where) shards[file].push_back(tensor);
+    for (const auto& [file, wanted] : shards) {
+      const std::string path = (index.parent_path() / file).string();
+      files_.emplace_back(path);
+      size_t taken = 0;
+      for (SafetensorsTensor& tensor : parse_safetensors(files_.back().bytes(), path)) {
+        if (!std::binary_search(wanted.begin(), wanted.end(), tensor.name)) continue;
+        add(tensor, path);
+        ++taken;
+      }
+      FOVEAL_CHECK(taken == wanted.size(), ErrorKind::kCorruptFile, path,
+                   "got {} of the tensors that the index places here; need {}", taken,
+                   wanted.size());
+    }
+  }
+
+  void add(SafetensorsTensor& tensor, const std::string& path) {
+    // Kernels read through typed pointers; a header of odd length shifts all data behind it.
+    const auto align = static_cast<uintptr_t>(dtype_info(tensor.view.dtype).bytes);
+    if (reinterpret_cast<uintptr_t>(tensor.view.data) % align != 0 && tensor.bytes != 0) {
+      auto copy = std::make_unique<std::byte[]>(tensor.bytes);  // new aligns to 16
+      std::memcpy(copy.get(), tensor.view.data, tensor.bytes);
+      tensor.view.data = copy.get();
+      realigned_.push_back(std::move(copy));
+    }
+    total_bytes_ += static_cast<int64_t>(tensor.bytes);
+    FOVEAL_CHECK(tensors_.emplace(plain_name(tensor.name), std::move(tensor.view)).second,
+                 ErrorKind::kCorruptFile, path, "got tensor '{}' twice; need it once", tensor.name);
+  }
+
+  std::string folder_;
+  ModelConfig config_;
+  std::vector<MappedFile> files_;
+  std::vector<std::unique_ptr<std::byte[]>> realigned_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+  int64_t total_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Checkpoint> open_safetensors_checkpoint(const std::string& folder) {
+  return std::make_unique<SafetensorsCheckpoint>(folder);
+}
+
+}  // namespace foveal::model

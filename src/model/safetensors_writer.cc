@@ -1,0 +1,106 @@
+#include "model/safetensors_writer.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <boost/json/serialize.hpp>
+#include <boost/json/string.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <set>
+#include <system_error>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "model/safetensors.h"
+
+namespace foveal::model {
+namespace {
+
+uint64_t checked_bytes(const NamedTensor& tensor, const std::string& path) {
+  FOVEAL_CHECK(tensor.dtype == DType::kF32 || tensor.dtype == DType::kI32,
+               ErrorKind::kInvalidArgument, path, "got dtype {} for '{}'; need f32 or i32",
+               dtype_name(tensor.dtype), tensor.name);
+  std::optional<int64_t> size = dtype_info(tensor.dtype).bytes;
+  for (const int64_t extent : tensor.shape) {
+    size = size && extent >= 0 ? checked_mul(*size, extent) : std::nullopt;
+  }
+  FOVEAL_CHECK(size && static_cast<uint64_t>(*size) == tensor.data.size(),
+               ErrorKind::kInvalidArgument, path,
+               "got {} bytes of data for '{}'; need what shape [{}] says", tensor.data.size(),
+               tensor.name, fmt::join(tensor.shape, ", "));
+  return tensor.data.size();
+}
+
+std::string make_header(const std::string& path, std::span<const NamedTensor> tensors) {
+  std::set<std::string_view> names;
+  std::string header = "{";
+  uint64_t at = 0;
+  for (const NamedTensor& tensor : tensors) {
+    FOVEAL_CHECK(names.insert(tensor.name).second && tensor.name != "__metadata__",
+                 ErrorKind::kInvalidArgument, path, "got tensor name '{}' twice or reserved",
+                 tensor.name);
+    const uint64_t end = at + checked_bytes(tensor, path);
+    header +=
+        fmt::format(R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
+                    at == 0 && names.size() == 1 ? "" : ",",
+                    boost::json::serialize(boost::json::string(tensor.name)),
+                    safetensors_dtype_name(tensor.dtype), fmt::join(tensor.shape, ","), at, end);
+    at = end;
+  }
+  header += "}";
+  header.resize(static_cast<size_t>(round_up(static_cast<int64_t>(header.size()), 8)), ' ');
+  return header;
+}
+
+/// A file that disappears unless it is committed under its final name.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& final_path)
+      : final_path_(final_path), path_(fmt::format("{}.{}.tmp", final_path, ::getpid())) {
+    file_ = std::fopen(path_.c_str(), "wb");
+    check(file_ != nullptr);
+  }
+  ~TemporaryFile() {
+    if (file_ != nullptr) std::fclose(file_);
+    if (!committed_) std::remove(path_.c_str());
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  void write(const void* data, size_t size) {
+    if (size != 0) check(std::fwrite(data, 1, size, file_) == size);
+  }
+  void commit() {
+    const int closed = std::fclose(file_);
+    file_ = nullptr;
+    check(closed == 0);
+    check(std::rename(path_.c_str(), final_path_.c_str()) == 0);
+    committed_ = true;
+  }
+
+ private:
+  void check(bool good) const {
+    FOVEAL_CHECK(good, ErrorKind::kIo, final_path_, "got '{}'; need a place to write",
+                 std::generic_category().message(errno));
+  }
+
+  std::string final_path_;
+  std::string path_;
+  std::FILE* file_ = nullptr;
+  bool committed_ = false;
+};
+
+}  // namespace
+
+void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors) {
+  const std::string header = make_header(path, tensors);
+  const uint64_t length = header.size();
+  TemporaryFile file(path);
+  file.write(&length, sizeof length);
+  file.write(header.data(), header.size());
+  for (const NamedTensor& tensor : tensors) file.write(tensor.data.data(), tensor.data.size());
+  file.commit();
+}
+
+}  // namespace foveal::model

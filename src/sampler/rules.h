@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "foveal/request.h"
+
+namespace foveal::sampler {
+
+/// What one request does to its logits before a token is chosen: logit bias, bans, penalties. Keeps
+/// what it needs of the history, and touches only the entries that are named there.
+///
+/// Bad words match over prompt and generated tokens together (as Hugging Face and TensorRT-LLM do):
+/// the last token of a sequence is banned while the tokens before it end the history. Repetition
+/// counts prompt and generated tokens, presence and frequency generated ones only (as OpenAI and
+/// vLLM do). A banned logit is -inf and stays so.
+class LogitRules {
+ public:
+  /// `params` must have passed `validate`. Tokens of the prompt and end tokens outside of the
+  /// vocabulary (a multimodal placeholder, say) cannot be generated and are ignored.
+  LogitRules(const SamplingParams& params, int32_t vocab_size, std::span<const int32_t> prompt,
+             std::span<const int32_t> end_tokens);
+
+  void apply(std::span<float> logits) const;
+  void accept(int32_t token);
+  int64_t num_generated() const { return num_generated_; }
+  /// True when `apply` would leave logits alone, so that a caller need not copy them.
+  bool idle() const;
+
+ private:
+  struct Seen {
+    int32_t token;
+    int64_t generated;  ///< times; 0: in the prompt only
+  };
+
+  bool in_vocab(int32_t token) const { return token >= 0 && token < vocab_size_; }
+  void remember(int32_t token, int64_t generated);
+  void note_history(int32_t token);
+  void penalise(std::span<float> logits) const;
+  void ban_words(std::span<float> logits) const;
+
+  int32_t vocab_size_;
+  double repetition_;
+  double presence_;
+  double frequency_;
+  int64_t min_tokens_;
+  std::vector<std::pair<int32_t, double>> bias_;
+  std::vector<int32_t> early_bans_;  ///< while fewer than min_tokens were generated
+  std::vector<std::vector<int32_t>> bad_words_;
+  size_t history_len_ = 0;        ///< the longest bad word, less its last token
+  std::vector<int32_t> history_;  ///< at least the last history_len_ tokens
+  std::vector<Seen> seen_;
+  std::unordered_map<int32_t, size_t> seen_slot_;
+  int64_t num_generated_ = 0;
+};
+
+}  // namespace foveal::sampler

@@ -1,0 +1,83 @@
+#include "sampler/sampler.h"
+
+#include <exception>
+#include <random>
+
+#include "base/check.h"
+#include "sampler/choice.h"
+#include "sampler/logprob.h"
+#include "sampler/philox.h"
+#include "sampler/rules.h"
+
+namespace foveal::sampler {
+namespace {
+
+uint64_t fresh_seed() {
+  try {
+    std::random_device device;
+    return (static_cast<uint64_t>(device()) << 32) | device();
+  } catch (const std::exception& error) {
+    fail(ErrorKind::kIo, "sampling.seed", "got no random numbers ({}); need a seed", error.what());
+  }
+}
+
+}  // namespace
+
+struct Sampler::Impl {
+  Filters filters;
+  std::optional<int64_t> logprobs;
+  uint64_t seed;
+  int32_t vocab_size;
+  LogitRules rules;
+
+  Impl(const SamplingParams& params, int32_t vocab, std::span<const int32_t> prompt,
+       std::span<const int32_t> end_tokens)
+      : filters{params.temperature, params.top_k, params.top_p, params.min_p},
+        logprobs(params.logprobs),
+        seed(params.seed ? *params.seed : fresh_seed()),
+        vocab_size(vocab),
+        rules(params, vocab, prompt, end_tokens) {}
+
+  int32_t choose_token(std::span<float> logits) const {
+    rules.apply(logits);
+    if (filters.temperature == 0) return argmax(logits);
+    return choose(logits, filters,
+                  uniform_draw(seed, static_cast<uint64_t>(rules.num_generated())));
+  }
+};
+
+Sampler::Sampler(const SamplingParams& params, int32_t vocab_size, std::span<const int32_t> prompt,
+                 std::span<const int32_t> end_tokens) {
+  validate(params, vocab_size);
+  impl_ = std::make_unique<Impl>(params, vocab_size, prompt, end_tokens);
+}
+Sampler::~Sampler() = default;
+Sampler::Sampler(Sampler&&) noexcept = default;
+
+SampleResult Sampler::sample(std::span<float> logits) {
+  FOVEAL_CHECK(logits.size() == static_cast<size_t>(impl_->vocab_size), ErrorKind::kInternal,
+               "sampling", "got {} logits; need {}", logits.size(), impl_->vocab_size);
+  check_logits(logits);
+  SampleResult result;
+  if (!impl_->logprobs) {
+    result.token = impl_->choose_token(logits);
+  } else {
+    // The unmodified logits are needed once the token is known.
+    thread_local std::vector<float> edited;
+    std::span<float> chosen_from = logits;
+    if (!impl_->rules.idle()) {
+      edited.assign(logits.begin(), logits.end());
+      chosen_from = edited;
+    }
+    result.token = impl_->choose_token(chosen_from);
+    const double normalizer = log_sum_exp(logits);
+    result.logprob = token_logprob(logits, result.token, normalizer).logprob;
+    result.top = top_logprobs(logits, static_cast<int32_t>(*impl_->logprobs), normalizer);
+  }
+  accept(result.token);
+  return result;
+}
+
+void Sampler::accept(int32_t token) { impl_->rules.accept(token); }
+
+}  // namespace foveal::sampler
