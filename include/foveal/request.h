@@ -8,18 +8,18 @@
 
 namespace foveal {
 
-/// How tokens are chosen from logits, and when to stop. Greedy unless temperature, top_k or top_p
-/// say otherwise.
+/// How tokens are chosen from logits, and when to stop. Greedy unless temperature is above 0:
+/// top_k, top_p and min_p narrow down what temperature draws from. Ranges: sampler::validate.
 struct SamplingParams {
   int64_t max_tokens = 32;
   double temperature = 0.0;  ///< 0: greedy
   int64_t top_k = 0;         ///< 0: off
-  double top_p = 1.0;
-  double min_p = 0.0;
-  double repetition_penalty =
-      1.0;  ///< divides (multiplies) positive (negative) logits of seen tokens
-  double presence_penalty = 0.0;
-  double frequency_penalty = 0.0;
+  double top_p = 1.0;        ///< in (0, 1]; 1: off
+  double min_p = 0.0;        ///< in [0, 1], relative to the best token; 0: off
+  /// Divides (multiplies) positive (negative) logits of tokens in the prompt or generated.
+  double repetition_penalty = 1.0;
+  double presence_penalty = 0.0;    ///< in [-2, 2], taken off logits of generated tokens
+  double frequency_penalty = 0.0;   ///< in [-2, 2], likewise for each time they were generated
   std::optional<uint64_t> seed;     ///< absent: a fresh one a request
   std::optional<int64_t> logprobs;  ///< top alternatives to report with each token; 0: only its own
   std::optional<int64_t> prompt_logprobs;

@@ -132,7 +132,7 @@ TEST_F(StepTest, VerifiesOutputsAndCounters) {
   EXPECT_THROW(step.attend(0, Phase::kPrefill, args(prefill), stream), Error);
   probe->value = 1;
   probe->pairs_used = 3;
-  EXPECT_THROW(step.attend(0, Phase::kPrefill, args(prefill), stream), Error);
+  EXPECT_THROW(step.attend(1, Phase::kPrefill, args(prefill), stream), Error);
 }
 
 TEST_F(StepTest, RefusesWhatTheMethodDoesNotDeclare) {

@@ -68,11 +68,11 @@ struct Needs {
 };
 
 struct Shown {
-  std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
-  std::string operator()(const int64_t* value) const { return fmt::format("{}", *value); }
-  std::string operator()(const uint64_t* value) const { return fmt::format("{}", *value); }
-  std::string operator()(const double* value) const { return fmt::format("{}", *value); }
-  std::string operator()(const std::string* value) const { return *value; }
+  std::string operator()(bool* value) const { return *value ? "true" : "false"; }
+  std::string operator()(int64_t* value) const { return fmt::format("{}", *value); }
+  std::string operator()(uint64_t* value) const { return fmt::format("{}", *value); }
+  std::string operator()(double* value) const { return fmt::format("{}", *value); }
+  std::string operator()(std::string* value) const { return *value; }
   template <class T>
   std::string operator()(std::optional<T>* value) const {
     return *value ? (*this)(&**value) : std::string();
@@ -87,17 +87,17 @@ struct Shown {
 };
 
 struct Placeholder {
-  std::string operator()(const bool*) const { return {}; }
-  std::string operator()(const std::optional<bool>*) const { return {}; }
-  std::string operator()(const int64_t*) const { return "N"; }
-  std::string operator()(const std::optional<int64_t>*) const { return "N"; }
-  std::string operator()(const std::optional<uint64_t>*) const { return "N"; }
-  std::string operator()(const double*) const { return "X"; }
-  std::string operator()(const std::optional<double>*) const { return "X"; }
-  std::string operator()(const std::optional<PhaseValue>*) const { return "X"; }
-  std::string operator()(const std::vector<int32_t>*) const { return "N"; }
-  std::string operator()(const std::string*) const { return "TEXT"; }
-  std::string operator()(const std::vector<std::string>*) const { return "TEXT"; }
+  std::string operator()(bool*) const { return {}; }
+  std::string operator()(std::optional<bool>*) const { return {}; }
+  std::string operator()(int64_t*) const { return "N"; }
+  std::string operator()(std::optional<int64_t>*) const { return "N"; }
+  std::string operator()(std::optional<uint64_t>*) const { return "N"; }
+  std::string operator()(double*) const { return "X"; }
+  std::string operator()(std::optional<double>*) const { return "X"; }
+  std::string operator()(std::optional<PhaseValue>*) const { return "X"; }
+  std::string operator()(std::vector<int32_t>*) const { return "N"; }
+  std::string operator()(std::string*) const { return "TEXT"; }
+  std::string operator()(std::vector<std::string>*) const { return "TEXT"; }
   std::string operator()(const CustomOption& custom) const {
     return std::string(custom.placeholder);
   }

@@ -11,8 +11,8 @@ void dequantize_row(const WeightView& weight, int64_t row, float* out) {
   const auto bytes = row_bytes(weight.dtype, weight.cols);
   FOVEAL_CHECK(is_weight_dtype(weight.dtype) && bytes && weight.row_bytes >= *bytes,
                ErrorKind::kInvalidArgument, "dequantize",
-               "got {} columns of {} in {} bytes; need whole blocks of a weight dtype",
-               weight.cols, dtype_name(weight.dtype), weight.row_bytes);
+               "got {} columns of {} in {} bytes; need whole blocks of a weight dtype", weight.cols,
+               dtype_name(weight.dtype), weight.row_bytes);
   cpu::gemm_kernels().dequantize(weight.dtype, reinterpret_cast<const uint8_t*>(weight.row(row)),
                                  weight.cols, out);
 }

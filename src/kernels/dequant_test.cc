@@ -39,8 +39,8 @@ TEST(Dequant, EqualsTheGgufPackageBitForBit) {
     for (size_t idx = 0; idx < vectors.size(); ++idx) {
       const Vector& vector = vectors[idx];
       const auto cols = static_cast<int64_t>(vector.values.size());
-      const WeightView weight{reinterpret_cast<const std::byte*>(vector.bytes.data()), kOrder[idx], 1,
-                              cols, static_cast<int64_t>(vector.bytes.size())};
+      const WeightView weight{reinterpret_cast<const std::byte*>(vector.bytes.data()), kOrder[idx],
+                              1, cols, static_cast<int64_t>(vector.bytes.size())};
       ASSERT_EQ(row_bytes(kOrder[idx], cols), weight.row_bytes);
       std::vector<float> got(vector.values.size());
       dequantize_row(weight, 0, got.data());

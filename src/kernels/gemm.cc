@@ -28,8 +28,8 @@ void check_output(const GemmParams& p, const GemmOutput& out) {
   FOVEAL_CHECK(is_weight_dtype(w.dtype), ErrorKind::kUnsupported, "gemm",
                "got a weight of dtype {}; need a float or quantised weight dtype",
                dtype_name(w.dtype));
-  FOVEAL_CHECK(w.cols == p.k, kBad, "gemm", "got a weight [{}, {}]; need {} columns", w.rows, w.cols,
-               p.k);
+  FOVEAL_CHECK(w.cols == p.k, kBad, "gemm", "got a weight [{}, {}]; need {} columns", w.rows,
+               w.cols, p.k);
   const auto bytes = row_bytes(w.dtype, p.k);
   FOVEAL_CHECK(bytes.has_value(), kBad, "gemm", "got k {} for {}; need whole blocks of {}", p.k,
                dtype_name(w.dtype), dtype_info(w.dtype).block);
@@ -136,7 +136,8 @@ struct DotInput {
   float* workers = nullptr;
 };
 
-DotInput prepare_dot(const GemmParams& p, const GemmKernels& kernels, bool rounded, Stream& stream) {
+DotInput prepare_dot(const GemmParams& p, const GemmKernels& kernels, bool rounded,
+                     Stream& stream) {
   const int64_t padded = round_up(p.k, 32);
   const int64_t groups = padded / 32;
   const bool pad = padded != p.k;

@@ -73,7 +73,11 @@ TEST(GemmInvariance, ColumnsDoNotDependOnTheirPlace) {
         part.rows = 23;
         std::vector<float> y(3 * 23);
         const GemmOutput out{.weight = part, .y = y.data(), .y_stride = 23};
-        gemm({.x = x.data(), .m = 3, .k = kDepth, .x_stride = kDepth, .outputs = {&out, 1},
+        gemm({.x = x.data(),
+              .m = 3,
+              .k = kDepth,
+              .x_stride = kDepth,
+              .outputs = {&out, 1},
               .path = path},
              stream);
         for (size_t row = 0; row < 3; ++row) {

@@ -2,11 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "base/tensor_view.h"
@@ -60,8 +60,8 @@ struct GgufTensor {
 struct GgufFile {
   uint32_t version = 0;
   uint64_t alignment = 32;
-  std::unordered_map<std::string_view, GgufValue> metadata;
-  std::vector<GgufTensor> tensors;  ///< in file order
+  std::map<std::string_view, GgufValue> metadata;  ///< a tree: keys may be chosen to collide
+  std::vector<GgufTensor> tensors;                 ///< in file order
 
   const GgufValue* find(std::string_view key) const;
 };

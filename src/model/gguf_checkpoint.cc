@@ -24,8 +24,7 @@ class GgufCheckpoint : public Checkpoint {
                    "got tensor '{}' ({}) twice; need it once", tensor.name, name);
       total_bytes_ += static_cast<int64_t>(tensor.bytes);  // they lie apart in one file
     }
-    folder_ = std::filesystem::path(path).parent_path().string();
-    if (folder_.empty()) folder_ = ".";
+    folder_ = std::filesystem::absolute(path).parent_path().string();
   }
 
   const ModelConfig& config() const override { return config_; }

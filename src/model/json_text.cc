@@ -3,7 +3,7 @@
 #include <array>
 #include <boost/json/basic_parser_impl.hpp>
 #include <boost/json/parse.hpp>
-#include <unordered_set>
+#include <set>
 #include <vector>
 
 #include "base/check.h"
@@ -25,7 +25,7 @@ struct DuplicateFinder {
   using Code = json::error_code;
   using Text = json::string_view;
 
-  std::vector<std::unordered_set<std::string>> open;
+  std::vector<std::set<std::string>> open;  // trees: keys may be chosen to collide
   std::string key;
   std::string duplicate;
   bool found = false;

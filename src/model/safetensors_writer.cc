@@ -41,11 +41,10 @@ std::string make_header(const std::string& path, std::span<const NamedTensor> te
                  ErrorKind::kInvalidArgument, path, "got tensor name '{}' twice or reserved",
                  tensor.name);
     const uint64_t end = at + checked_bytes(tensor, path);
-    header +=
-        fmt::format(R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
-                    at == 0 && names.size() == 1 ? "" : ",",
-                    boost::json::serialize(boost::json::string(tensor.name)),
-                    safetensors_dtype_name(tensor.dtype), fmt::join(tensor.shape, ","), at, end);
+    header += fmt::format(
+        R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
+        names.size() == 1 ? "" : ",", boost::json::serialize(boost::json::string(tensor.name)),
+        safetensors_dtype_name(tensor.dtype), fmt::join(tensor.shape, ","), at, end);
     at = end;
   }
   header += "}";

@@ -71,7 +71,9 @@ SampleResult Sampler::sample(std::span<float> logits) {
     }
     result.token = impl_->choose_token(chosen_from);
     const double normalizer = log_sum_exp(logits);
-    result.logprob = token_logprob(logits, result.token, normalizer).logprob;
+    const TokenLogprob own = token_logprob(logits, result.token, normalizer);
+    result.logprob = own.logprob;
+    result.rank = own.rank;
     result.top = top_logprobs(logits, static_cast<int32_t>(*impl_->logprobs), normalizer);
   }
   accept(result.token);

@@ -1,0 +1,262 @@
+#include "scheduler/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "foveal/error.h"
+
+namespace foveal::scheduler {
+namespace {
+
+constexpr SchedulerConfig kConfig = {.max_batch_size = 4,
+                                     .max_step_tokens = 32,
+                                     .prefill_chunk = 16,
+                                     .chunk_multiple = 4,
+                                     .page_size = 4,
+                                     .max_queue = 8};
+
+std::vector<int32_t> prompt(int32_t len, int32_t first = 100) {
+  std::vector<int32_t> tokens(static_cast<size_t>(len));
+  std::iota(tokens.begin(), tokens.end(), first);
+  return tokens;
+}
+
+NewRequest request(RequestId id, int32_t len, int32_t max_new, int32_t first_token = 100) {
+  return {.id = id, .prompt = prompt(len, first_token), .max_new_tokens = max_new};
+}
+
+class SchedulerTest : public testing::Test {
+ protected:
+  explicit SchedulerTest(int32_t num_pages = 16, SchedulerConfig config = kConfig)
+      : allocator(num_pages),
+        prefix(allocator, config.page_size),
+        scheduler(config, allocator, &prefix) {}
+  ~SchedulerTest() override { EXPECT_NO_THROW(scheduler.check_integrity()); }
+
+  void expect(const SeqWork& work, const SeqWork& want) {
+    EXPECT_EQ(work.id, want.id);
+    EXPECT_EQ(work.phase, want.phase);
+    EXPECT_EQ(work.start, want.start);
+    EXPECT_EQ(work.count, want.count);
+    EXPECT_EQ(work.prompt_done, want.prompt_done);
+    EXPECT_EQ(work.sample, want.sample);
+  }
+
+  kv::PageAllocator allocator;
+  kv::PrefixIndex prefix;
+  Scheduler scheduler;
+};
+
+TEST_F(SchedulerTest, ChunksThenDecodesThenEnds) {
+  ASSERT_EQ(scheduler.add(request(7, 18, 2)), AddResult::kQueued);
+  StepPlan plan = scheduler.next_step();
+  ASSERT_EQ(plan.work.size(), 1U);
+  expect(plan.work[0], {.id = 7, .phase = Phase::kPrefill, .start = 0, .count = 16});
+  EXPECT_EQ(plan.admitted, std::vector<RequestId>{7});
+  EXPECT_EQ(plan.new_pages.size(), 4U);
+
+  plan = scheduler.next_step();
+  expect(plan.work.at(0), {.id = 7, .start = 16, .count = 2, .prompt_done = true, .sample = true});
+  EXPECT_TRUE(scheduler.next_step().empty()) << "its token is not known yet";
+  scheduler.append_token(7, 42);
+  EXPECT_EQ(scheduler.num_tokens(7), 19);
+  EXPECT_EQ(scheduler.token(7, 18), 42);
+  EXPECT_EQ(scheduler.token(7, 17), 117);
+
+  plan = scheduler.next_step();
+  expect(plan.work.at(0),
+         {.id = 7, .phase = Phase::kDecode, .start = 18, .count = 1, .sample = true});
+  scheduler.append_token(7, 43);
+  EXPECT_TRUE(scheduler.next_step().empty()) << "the last token is never processed";
+  EXPECT_THROW(scheduler.append_token(7, 44), Error);
+  scheduler.finish(7);
+  EXPECT_TRUE(scheduler.idle());
+  EXPECT_EQ(prefix.num_pages(), 4) << "18 prompt tokens fill four pages of 4";
+  EXPECT_EQ(allocator.num_free(), 12);
+}
+
+TEST_F(SchedulerTest, APromptWithoutNewTokensIsOnlyPrefilled) {
+  scheduler.add(request(1, 5, 0));
+  const StepPlan plan = scheduler.next_step();
+  expect(plan.work.at(0), {.id = 1, .start = 0, .count = 5, .prompt_done = true});
+  EXPECT_TRUE(scheduler.next_step().empty());
+  EXPECT_THROW(scheduler.append_token(1, 0), Error);
+  scheduler.finish(1);
+  EXPECT_TRUE(scheduler.idle());
+}
+
+TEST_F(SchedulerTest, DecodesKeepTheirRowsBesidePrefill) {
+  scheduler.add(request(1, 4, 8));
+  scheduler.next_step();
+  scheduler.append_token(1, 0);
+  scheduler.add(request(2, 20, 1, 200));
+  scheduler.add(request(3, 20, 1, 300));
+  const StepPlan plan = scheduler.next_step();
+  ASSERT_EQ(plan.work.size(), 3U);
+  expect(plan.work[0], {.id = 2, .start = 0, .count = 16});
+  // 32 rows less one decode and 16: 15 are left, cut to a multiple of 4.
+  expect(plan.work[1], {.id = 3, .start = 0, .count = 12});
+  expect(plan.work[2], {.id = 1, .phase = Phase::kDecode, .start = 4, .count = 1, .sample = true});
+}
+
+TEST_F(SchedulerTest, AFullPrefixStillComputesItsLastTokens) {
+  scheduler.add(request(1, 16, 0));
+  scheduler.next_step();
+  scheduler.finish(1);
+  scheduler.add(request(2, 16, 1));
+  const StepPlan plan = scheduler.next_step();
+  EXPECT_EQ(scheduler.reused_tokens(2), 12);
+  expect(plan.work.at(0), {.id = 2, .start = 12, .count = 4, .prompt_done = true, .sample = true});
+  EXPECT_EQ(plan.new_pages.size(), 1U);
+}
+
+TEST_F(SchedulerTest, RootsAndRequestsThatDoNotShareAreApart) {
+  scheduler.add(request(1, 16, 0));
+  scheduler.next_step();
+  scheduler.finish(1);
+  NewRequest other = request(2, 16, 0);
+  other.prefix_root = 5;
+  scheduler.add(other);
+  NewRequest alone = request(3, 16, 0);
+  alone.reuse_prefix = false;
+  scheduler.add(alone);
+  scheduler.next_step();
+  EXPECT_EQ(scheduler.reused_tokens(2), 0);
+  EXPECT_EQ(scheduler.reused_tokens(3), 0);
+  scheduler.finish(3);
+  EXPECT_EQ(prefix.num_pages(), 4) << "3 publishes nothing";
+}
+
+TEST_F(SchedulerTest, ACancelledPromptIsNotPublished) {
+  scheduler.add(request(1, 16, 4));
+  scheduler.next_step();  // planned, and then the step fails
+  EXPECT_TRUE(scheduler.cancel(1));
+  EXPECT_FALSE(scheduler.cancel(1));
+  EXPECT_EQ(prefix.num_pages(), 0);
+  EXPECT_EQ(allocator.num_free(), 16);
+  EXPECT_THROW(scheduler.finish(1), Error);
+  EXPECT_THROW(scheduler.page_table(1), Error);
+}
+
+TEST_F(SchedulerTest, ReleasedPagesAreGapsAndTheNextRowGetsAFreshPage) {
+  scheduler.add(request(1, 10, 4));
+  scheduler.next_step();
+  const std::vector<int32_t> given = {0, 2};
+  scheduler.release_pages(1, given);
+  EXPECT_EQ(scheduler.page_table(1)[0], -1);
+  EXPECT_EQ(scheduler.page_table(1)[2], -1);
+  EXPECT_EQ(prefix.num_pages(), 2) << "published before they went";
+  EXPECT_EQ(allocator.num_free(), 14);
+  EXPECT_THROW(scheduler.release_pages(1, given), Error);
+  scheduler.append_token(1, 5);
+  const StepPlan plan = scheduler.next_step();
+  EXPECT_EQ(plan.new_pages.size(), 1U) << "position 10 falls into the page that was given back";
+  EXPECT_EQ(scheduler.page_table(1)[2], plan.new_pages[0]);
+  EXPECT_EQ(scheduler.page_table(1)[0], -1);
+}
+
+TEST_F(SchedulerTest, RefusesWhatCanNeverWork) {
+  EXPECT_EQ(scheduler.add(request(1, 60, 5)), AddResult::kNeverFits);
+  EXPECT_EQ(scheduler.add(request(1, 60, std::numeric_limits<int32_t>::max())),
+            AddResult::kNeverFits);
+  EXPECT_THROW(scheduler.add(request(1, 0, 5)), Error);
+  EXPECT_THROW(scheduler.add(request(1, 1, -1)), Error);
+  for (RequestId id = 1; id <= 8; ++id) {
+    EXPECT_EQ(scheduler.add(request(id, 4, 1)), AddResult::kQueued);
+  }
+  EXPECT_EQ(scheduler.add(request(9, 4, 1)), AddResult::kQueueFull);
+  EXPECT_THROW(scheduler.add(request(8, 4, 1)), Error);
+}
+
+TEST(SchedulerConfigTest, RefusesSettingsThatCouldNotGoOn) {
+  kv::PageAllocator allocator(4);
+  const auto refused = [&](auto change) {
+    SchedulerConfig config = kConfig;
+    change(config);
+    EXPECT_THROW(Scheduler(config, allocator, nullptr), Error);
+  };
+  refused([](SchedulerConfig& c) { c.max_batch_size = 0; });
+  refused([](SchedulerConfig& c) { c.prefill_chunk = 3; });
+  refused([](SchedulerConfig& c) { c.max_step_tokens = 3; });
+  refused([](SchedulerConfig& c) { c.chunk_multiple = 0; });
+  refused([](SchedulerConfig& c) { c.page_size = 0; });
+  refused([](SchedulerConfig& c) { c.max_queue = 0; });
+  kv::PrefixIndex other(allocator, 8);
+  EXPECT_THROW(Scheduler(kConfig, allocator, &other), Error);
+}
+
+class SmallPoolTest : public SchedulerTest {
+ protected:
+  SmallPoolTest() : SchedulerTest(5) {}
+};
+
+TEST_F(SmallPoolTest, TheLatestIsPreemptedAndReplaysItsTokens) {
+  scheduler.add(request(1, 4, 12));
+  scheduler.add(request(2, 4, 8, 200));
+  StepPlan plan = scheduler.next_step();
+  ASSERT_EQ(plan.admitted, (std::vector<RequestId>{1, 2}));
+  std::vector<int32_t> second;  // tokens of request 2 before it lost its pages
+  while (plan.preempted.empty()) {
+    for (const SeqWork& work : plan.work) {
+      ASSERT_TRUE(work.sample);
+      const int32_t token = 1000 * static_cast<int32_t>(work.id) + work.start;
+      scheduler.append_token(work.id, token);
+      if (work.id == 2) second.push_back(token);
+    }
+    plan = scheduler.next_step();
+  }
+  // Pages of 4, five of them: both hold two, and at position 8 the first takes the last one.
+  EXPECT_EQ(plan.preempted, std::vector<RequestId>{2});
+  EXPECT_EQ(scheduler.num_running(), 1);
+  EXPECT_EQ(scheduler.page_table(2).size(), 0U);
+  EXPECT_EQ(scheduler.num_tokens(2), 4 + static_cast<int32_t>(second.size()));
+  scheduler.cancel(1);
+
+  plan = scheduler.next_step();
+  ASSERT_EQ(plan.admitted, std::vector<RequestId>{2});
+  expect(plan.work.at(0), {.id = 2, .start = 0, .count = 4, .prompt_done = true});
+  for (size_t idx = 0; idx < second.size(); ++idx) {
+    plan = scheduler.next_step();
+    const auto position = 4 + static_cast<int32_t>(idx);
+    EXPECT_EQ(scheduler.token(2, position), second[idx]);
+    expect(plan.work.at(0), {.id = 2,
+                             .phase = Phase::kDecode,
+                             .start = position,
+                             .count = 1,
+                             .sample = idx + 1 == second.size()});
+  }
+}
+
+TEST_F(SmallPoolTest, PrefixPagesGoBeforeRequestsDo) {
+  scheduler.add(request(1, 8, 0));
+  scheduler.next_step();
+  scheduler.finish(1);
+  ASSERT_EQ(prefix.num_pages(), 2);
+  scheduler.add(request(2, 19, 1, 500));
+  StepPlan plan = scheduler.next_step();
+  EXPECT_EQ(plan.work.at(0).count, 16);
+  plan = scheduler.next_step();
+  EXPECT_TRUE(plan.work.at(0).prompt_done);
+  EXPECT_EQ(allocator.num_free(), 0);
+}
+
+TEST_F(SmallPoolTest, NobodyOvertakesTheHeadOfTheQueue) {
+  scheduler.add(request(1, 8, 8));
+  scheduler.next_step();
+  scheduler.append_token(1, 0);
+  scheduler.add(request(2, 16, 4, 200));  // needs the whole pool
+  scheduler.add(request(3, 1, 1, 300));   // would fit now
+  for (int step = 0; step < 7; ++step) {
+    const StepPlan plan = scheduler.next_step();
+    ASSERT_TRUE(plan.admitted.empty());
+    scheduler.append_token(1, 0);
+  }
+  scheduler.finish(1);
+  EXPECT_EQ(scheduler.next_step().admitted, std::vector<RequestId>{2});
+}
+
+}  // namespace
+}  // namespace foveal::scheduler

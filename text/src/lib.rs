@@ -1,1 +1,167 @@
+//! Tokenizers and chat templates behind one bridge. Every function here catches panics, and every
+//! error's text begins with one letter that names its kind (see `error.rs`).
 
+mod added;
+mod bytes;
+mod error;
+mod families;
+mod gguf;
+mod hf;
+mod pre;
+mod regex;
+mod tokenizer;
+
+use added::Parse;
+use error::{guard, utf8, Fail, Kind, Result};
+use tokenizer::TextTokenizer;
+
+#[cxx::bridge(namespace = "foveal::text")]
+mod ffi {
+    /// Strings laid end to end; `ends` has one entry a string.
+    struct Strings<'a> {
+        bytes: &'a [u8],
+        ends: &'a [u64],
+    }
+
+    /// Ids are -1 where the file names none.
+    struct GgufFields<'a> {
+        model: &'a [u8],
+        pre: &'a [u8],
+        tokens: Strings<'a>,
+        scores: &'a [f32],
+        types: &'a [i32],
+        merges: Strings<'a>,
+        bos: i32,
+        eos: i32,
+        eot: i32,
+        unk: i32,
+        add_bos: bool,
+        add_space_prefix: bool,
+        chat_template: &'a [u8],
+    }
+
+    /// Everything the C++ side needs to turn ids into bytes, ascending by id.
+    struct Table {
+        ids: Vec<i32>,
+        bytes: Vec<u8>,
+        ends: Vec<u64>,
+        special: Vec<i32>,
+        strip_space: bool,
+    }
+
+    struct About {
+        bos: i32,
+        eos: i32,
+        end: Vec<i32>,
+        adds_bos: bool,
+        chat_template: String,
+        description: String,
+    }
+
+    extern "Rust" {
+        type TextTokenizer;
+        fn load_json(json: &[u8], config: &[u8], jinja: &[u8]) -> Result<Box<TextTokenizer>>;
+        fn load_gguf(fields: &GgufFields) -> Result<Box<TextTokenizer>>;
+        fn encode(tokenizer: &TextTokenizer, text: &[u8], special: bool) -> Result<Vec<i32>>;
+        fn token_id(tokenizer: &TextTokenizer, token: &[u8]) -> Result<i32>;
+        fn table(tokenizer: &TextTokenizer) -> Result<Table>;
+        fn about(tokenizer: &TextTokenizer) -> Result<About>;
+    }
+}
+
+fn load_json(json: &[u8], config: &[u8], jinja: &[u8]) -> Result<Box<TextTokenizer>> {
+    guard(Kind::Corrupt, || {
+        let as_corrupt = |e: Fail| Fail::corrupt(e.message);
+        let json = utf8("a tokenizer.json", json).map_err(as_corrupt)?;
+        let config = utf8("a tokenizer_config.json", config).map_err(as_corrupt)?;
+        let jinja = utf8("a chat template", jinja).map_err(as_corrupt)?;
+        Ok(Box::new(hf::load(json, config, jinja)?))
+    })
+}
+
+fn load_gguf(fields: &ffi::GgufFields) -> Result<Box<TextTokenizer>> {
+    guard(Kind::Corrupt, || {
+        let text = |what: &str, bytes| {
+            utf8(what, bytes).map_err(|e| Fail::corrupt(e.message))
+        };
+        let id = |id: i32| u32::try_from(id).ok();
+        let source = gguf::Source {
+            model: text("a tokenizer model", fields.model)?,
+            pre: text("a pre-tokenizer name", fields.pre)?,
+            tokens: strings("a token", &fields.tokens)?,
+            scores: fields.scores,
+            types: fields.types,
+            merges: strings("a merge", &fields.merges)?,
+            bos: id(fields.bos),
+            eos: id(fields.eos),
+            eot: id(fields.eot),
+            unk: id(fields.unk),
+            add_bos: fields.add_bos,
+            add_space_prefix: fields.add_space_prefix,
+            chat_template: text("a chat template", fields.chat_template)?,
+        };
+        Ok(Box::new(gguf::load(&source)?))
+    })
+}
+
+fn strings<'a>(what: &str, list: &ffi::Strings<'a>) -> Result<Vec<&'a str>> {
+    let mut start = 0usize;
+    let mut out = Vec::with_capacity(list.ends.len());
+    for (number, &end) in list.ends.iter().enumerate() {
+        let bytes = list.bytes.get(start..end as usize);
+        let bytes = bytes.ok_or_else(|| Fail::corrupt(format!("got {what} out of bounds")))?;
+        let text = std::str::from_utf8(bytes);
+        out.push(text.map_err(|_| Fail::corrupt(format!("got {what} {number} not in UTF-8")))?);
+        start = end as usize;
+    }
+    Ok(out)
+}
+
+fn encode(tokenizer: &TextTokenizer, text: &[u8], special: bool) -> Result<Vec<i32>> {
+    guard(Kind::Invalid, || {
+        let parse = if special { Parse::All } else { Parse::Plain };
+        tokenizer.encode(utf8("a text", text)?, parse)
+    })
+}
+
+fn token_id(tokenizer: &TextTokenizer, token: &[u8]) -> Result<i32> {
+    guard(Kind::Internal, || {
+        let found = std::str::from_utf8(token).ok().and_then(|token| tokenizer.ids.get(token));
+        Ok(found.map_or(-1, |&id| id as i32))
+    })
+}
+
+fn table(tokenizer: &TextTokenizer) -> Result<ffi::Table> {
+    guard(Kind::Internal, || {
+        let mut table = ffi::Table {
+            ids: Vec::with_capacity(tokenizer.entries.len()),
+            bytes: Vec::new(),
+            ends: Vec::with_capacity(tokenizer.entries.len()),
+            special: Vec::new(),
+            strip_space: tokenizer.strip_space,
+        };
+        for entry in &tokenizer.entries {
+            table.ids.push(entry.id as i32);
+            table.bytes.extend_from_slice(&entry.bytes);
+            table.ends.push(table.bytes.len() as u64);
+        }
+        let special = tokenizer.added.tokens().iter().filter(|token| token.special);
+        table.special = special.map(|token| token.id as i32).collect();
+        Ok(table)
+    })
+}
+
+fn about(tokenizer: &TextTokenizer) -> Result<ffi::About> {
+    guard(Kind::Internal, || {
+        let identity = &tokenizer.identity;
+        let id = |id: Option<u32>| id.map_or(-1, |id| id as i32);
+        Ok(ffi::About {
+            bos: id(identity.bos),
+            eos: id(identity.eos),
+            end: identity.end.iter().map(|&id| id as i32).collect(),
+            adds_bos: identity.adds_bos,
+            chat_template: identity.chat_template.clone(),
+            description: identity.description.clone(),
+        })
+    })
+}

@@ -165,8 +165,9 @@ ValueType FormulaParser::emit_call(std::optional<size_t> operation,
   const Operation& called = operations()[*operation];
   const std::optional<ValueType> type = result_type(called, operands);
   if (!type) {
-    reject(called.rule == TypeRule::kWhere ? "a comparison as the first argument of 'where'"
-                                           : fmt::format("no real number in '{}'", called.name));
+    reject(called.rule == TypeRule::kWhere
+               ? "a comparison as the first argument of 'where'"
+               : fmt::format("whole numbers or comparisons around '{}'", called.name));
   }
   formula_.code_.push_back({.kind = Formula::Instruction::Kind::kCall, .index = *operation});
   return *type;

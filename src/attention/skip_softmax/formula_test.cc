@@ -74,7 +74,7 @@ TEST(Formula, RejectsWhatNumexprRejectsAtItsStage) {
 }
 
 double constant(const std::string& text) {
-  return Formula::parse(text + " + 0 * target_sparsity").evaluate({}, 0.5);
+  return Formula::parse("(" + text + ") + 0 * target_sparsity").evaluate({}, 0.5);
 }
 
 TEST(Formula, FollowsPythonsPrecedence) {

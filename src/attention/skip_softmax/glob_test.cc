@@ -15,7 +15,8 @@ TEST(Glob, AgreesWithPythonsFnmatch) {
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   int matches = 0;
   int tested = 0;
-  for (const auto& value : boost::json::parse(text).as_array()) {
+  const boost::json::value cases = boost::json::parse(text);
+  for (const auto& value : cases.as_array()) {
     const std::string pattern(value.at(0).as_string());
     const std::string name(value.at(1).as_string());
     const bool expected = value.at(2).as_bool();

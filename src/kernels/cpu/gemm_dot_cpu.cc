@@ -23,7 +23,8 @@ void accumulate(const float* x, int64_t x_stride, const float* w, int64_t len, f
 #pragma GCC unroll 4
   for (int row = 0; row < R; ++row) {
 #pragma GCC unroll 4
-    for (int col = 0; col < kDotCols; ++col) sum[row][col] = load(acc + (row * kDotCols + col) * kLanes);
+    for (int col = 0; col < kDotCols; ++col)
+      sum[row][col] = load(acc + (row * kDotCols + col) * kLanes);
   }
   for (int64_t k = 0; k < len; k += kLanes) {
     F32 wv[kDotCols];
@@ -39,7 +40,8 @@ void accumulate(const float* x, int64_t x_stride, const float* w, int64_t len, f
 #pragma GCC unroll 4
   for (int row = 0; row < R; ++row) {
 #pragma GCC unroll 4
-    for (int col = 0; col < kDotCols; ++col) store(acc + (row * kDotCols + col) * kLanes, sum[row][col]);
+    for (int col = 0; col < kDotCols; ++col)
+      store(acc + (row * kDotCols + col) * kLanes, sum[row][col]);
   }
 }
 

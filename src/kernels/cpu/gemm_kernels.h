@@ -45,8 +45,8 @@ struct DotTask {
   float* scratch = nullptr;  ///< the worker's own, kDotScratchFloats
 };
 
-/// Steps (1 element, or 2 in bf16) of the reduction that a packed panel holds: 128 KiB, an eighth of
-/// the L2 cache of the machine it was measured on. Boundaries are at absolute positions.
+/// Steps (1 element, or 2 in bf16) of the reduction that a packed panel holds: 128 KiB, an eighth
+/// of the L2 cache of the machine it was measured on. Boundaries are at absolute positions.
 inline constexpr int64_t kPanelSteps = 1024;
 /// A multiple of every format's block; four columns of it are 8 KiB, so they stay in L1.
 inline constexpr int64_t kDotChunk = 512;

@@ -47,22 +47,34 @@ using TileFn = void (*)(const uint32_t*, const uint32_t*, int64_t, bool, float*)
 
 TileFn tile_for(int64_t rows) {
   switch (rows) {
-    case 1: return tile<1>;
-    case 2: return tile<2>;
-    case 3: return tile<3>;
+    case 1:
+      return tile<1>;
+    case 2:
+      return tile<2>;
+    case 3:
+      return tile<3>;
 #if FOVEAL_ISA_LEVEL >= 1
-    case 4: return tile<4>;
-    case 5: return tile<5>;
+    case 4:
+      return tile<4>;
+    case 5:
+      return tile<5>;
 #endif
 #if FOVEAL_ISA_LEVEL >= 2
-    case 6: return tile<6>;
-    case 7: return tile<7>;
-    case 8: return tile<8>;
-    case 9: return tile<9>;
-    case 10: return tile<10>;
-    case 11: return tile<11>;
+    case 6:
+      return tile<6>;
+    case 7:
+      return tile<7>;
+    case 8:
+      return tile<8>;
+    case 9:
+      return tile<9>;
+    case 10:
+      return tile<10>;
+    case 11:
+      return tile<11>;
 #endif
-    default: return tile<kTileRows>;
+    default:
+      return tile<kTileRows>;
   }
 }
 

@@ -43,7 +43,9 @@ FOVEAL_SIMD Step broadcast_step(const uint32_t* p) {
 FOVEAL_SIMD F32 step_add(F32 acc, Step w, Step x) { return fma(w, x, acc); }
 FOVEAL_SIMD Step to_steps(const float* src) { return load(src); }
 #endif
-FOVEAL_SIMD void store_steps(uint32_t* p, Step steps) { __builtin_memcpy(p, &steps, sizeof(steps)); }
+FOVEAL_SIMD void store_steps(uint32_t* p, Step steps) {
+  __builtin_memcpy(p, &steps, sizeof(steps));
+}
 
 /// Exact.
 FOVEAL_SIMD float half_to_float(uint16_t bits) {

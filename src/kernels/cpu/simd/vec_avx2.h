@@ -146,6 +146,9 @@ FOVEAL_SIMD void store_f16_n(uint16_t* p, F32 a, int n) { store_u16_n(p, f32_to_
 FOVEAL_SIMD Pairs load_pairs(const void* p) {
   return {_mm256_loadu_si256(static_cast<const __m256i*>(p))};
 }
+FOVEAL_SIMD Pairs load_pairs_n(const void* p, int n) {
+  return {_mm256_maskload_epi32(static_cast<const int*>(p), tail_bits(n))};
+}
 FOVEAL_SIMD void store_pairs(void* p, Pairs a) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), a.v);
 }

@@ -137,6 +137,9 @@ FOVEAL_SIMD void store_f16_n(uint16_t* p, F32 a, int n) {
 }
 
 FOVEAL_SIMD Pairs load_pairs(const void* p) { return {_mm512_loadu_si512(p)}; }
+FOVEAL_SIMD Pairs load_pairs_n(const void* p, int n) {
+  return {_mm512_maskz_loadu_epi32(tail_bits(n), p)};
+}
 FOVEAL_SIMD void store_pairs(void* p, Pairs a) { _mm512_storeu_si512(p, a.v); }
 FOVEAL_SIMD Pairs set1_pair(uint32_t pair) {
   return {_mm512_set1_epi32(static_cast<int32_t>(pair))};

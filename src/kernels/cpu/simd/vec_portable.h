@@ -146,6 +146,11 @@ FOVEAL_SIMD Pairs load_pairs(const void* p) {
   __builtin_memcpy(&out, p, sizeof(out));
   return out;
 }
+FOVEAL_SIMD Pairs load_pairs_n(const void* p, int n) {
+  Pairs out{NativeU32{0, 0, 0, 0}};
+  __builtin_memcpy(&out, p, static_cast<unsigned>(n) * sizeof(uint32_t));
+  return out;
+}
 FOVEAL_SIMD void store_pairs(void* p, Pairs a) { __builtin_memcpy(p, &a, sizeof(a)); }
 FOVEAL_SIMD Pairs set1_pair(uint32_t pair) { return {NativeU32{pair, pair, pair, pair}}; }
 /// The pair at `p` in every lane.

@@ -1,0 +1,55 @@
+#include "attention/skip_softmax/skip_softmax.h"
+
+#include <gtest/gtest.h>
+
+namespace foveal::attention {
+namespace {
+
+std::unique_ptr<AttentionMethod> make(double prefill, double decode, std::string_view json = {}) {
+  SkipSoftmaxAttentionConfig config;
+  config.threshold_scale_factor = PhaseValue{prefill, decode};
+  const SparseAttentionConfig any(config);
+  return make_skip_softmax(&any, {.shape = {.num_layers = 3}, .checkpoint_sparse_json = json});
+}
+
+TEST(SkipSoftmax, ResolvesLayerByLayerWithReasons) {
+  const auto method = make(200, 0, R"({"ignore": ["*.1.*"]})");
+  EXPECT_TRUE(method->active(Phase::kPrefill));
+  EXPECT_FALSE(method->active(Phase::kDecode));
+  EXPECT_EQ(method->resolve(0, Phase::kPrefill).setting, "threshold_scale_factor 200");
+  EXPECT_EQ(method->resolve(0, Phase::kPrefill).why, "from the configuration");
+  EXPECT_EQ(method->resolve(1, Phase::kPrefill).method, "dense");
+  EXPECT_EQ(method->resolve(1, Phase::kPrefill).why,
+            "layer matches the checkpoint's ignore pattern '*.1.*'");
+  EXPECT_EQ(method->resolve(2, Phase::kDecode).method, "dense");
+}
+
+TEST(SkipSoftmax, IsInactiveWhereEveryLayerIsIgnored) {
+  const auto method = make(200, 100, R"({"ignore": ["*"]})");
+  EXPECT_FALSE(method->active(Phase::kPrefill));
+  EXPECT_FALSE(method->active(Phase::kDecode));
+  EXPECT_TRUE(method->prefix_key(std::nullopt).empty());
+}
+
+TEST(SkipSoftmax, SharesPagesOnlyAmongEqualResults) {
+  const auto method = make(200, 100);
+  EXPECT_NE(method->prefix_key(1000), method->prefix_key(1001)) << "other thresholds";
+  EXPECT_EQ(method->prefix_key(1000), make(200, 7)->prefix_key(1000)) << "decode writes no prompt";
+  EXPECT_NE(method->prefix_key(1000), make(201, 100)->prefix_key(1000));
+  EXPECT_NE(method->prefix_key(1000), make(200, 100, R"({"ignore": ["*.2.*"]})")->prefix_key(1000));
+  EXPECT_TRUE(method->prefix_key(200).empty()) << "threshold 1: dense, shared with dense";
+  EXPECT_FALSE(method->prefix_key(201).empty());
+  EXPECT_FALSE(method->prefix_key(std::nullopt).empty());
+  EXPECT_NE(method->prefix_key(std::nullopt), method->prefix_key(1000));
+}
+
+TEST(SkipSoftmax, AsksForWholeQueryTiles) {
+  EXPECT_EQ(make(1, 1)->capabilities().prefill_chunk_multiple, kernels::kQueryTile);
+}
+
+TEST(SkipSoftmax, IsAbsentWhenNobodyAsks) {
+  EXPECT_EQ(make_skip_softmax(nullptr, {.shape = {.num_layers = 3}}), nullptr);
+}
+
+}  // namespace
+}  // namespace foveal::attention

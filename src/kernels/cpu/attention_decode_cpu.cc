@@ -1,0 +1,388 @@
+#include "kernels/cpu/attention_formats.h"
+#include "kernels/cpu/attention_isa.h"
+#include "kernels/paged_attention.h"
+
+namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
+namespace {
+
+constexpr int kChunk = 16;  ///< keys that surely share a page
+constexpr int kSplitChunks = kDecodeSplit / kChunk;
+constexpr int kSplitTiles = kDecodeSplit / kKeyTile;
+constexpr int kTileChunks = kKeyTile / kChunk;
+constexpr int kChunkVecs = kChunk / kLanes;
+/// Register block: heads that share a loaded vector, and vectors side by side.
+constexpr int kHeads = kLanes >= 8 ? 4 : 2;
+constexpr int kRunChunks = kLanes == 16 ? 4 : 1;
+constexpr int kRunVecs = kRunChunks * kChunkVecs;
+constexpr float kInf = __builtin_inff();
+
+struct Scratch {
+  float* q = nullptr;       ///< [num_heads][head_dim] coefficients
+  float* scores = nullptr;  ///< [num_heads][kDecodeSplit], then the weights
+  float* packed = nullptr;  ///< [num_heads][kDecodeSplit / 2] weights as pairs (dot products only)
+};
+
+/// s[head][token] = sum over d of k[d][token] q[head][d] for kVecs vectors of tokens of one page.
+template <class F, int kNumHeads, int kVecs>
+FOVEAL_SIMD void score_run(const float* q, int64_t q_stride, const std::byte* k, int64_t k_stride,
+                           int steps, float* s) {
+  F32 acc[kNumHeads][kVecs];
+#pragma GCC unroll 4
+  for (int head = 0; head < kNumHeads; ++head) {
+#pragma GCC unroll 4
+    for (int vec = 0; vec < kVecs; ++vec) acc[head][vec] = zero();
+  }
+  for (int step = 0; step < steps; ++step, k += k_stride, q += F::kCoefs) {
+    typename F::Raw raw[kVecs];
+#pragma GCC unroll 4
+    for (int vec = 0; vec < kVecs; ++vec) raw[vec] = F::load(k + vec * kLanes * F::kCellBytes);
+#pragma GCC unroll 4
+    for (int head = 0; head < kNumHeads; ++head) {
+      const typename F::Coef coef = F::coef(q + head * q_stride);
+#pragma GCC unroll 4
+      for (int vec = 0; vec < kVecs; ++vec) acc[head][vec] = F::mac(acc[head][vec], raw[vec], coef);
+    }
+  }
+#pragma GCC unroll 4
+  for (int head = 0; head < kNumHeads; ++head) {
+#pragma GCC unroll 4
+    for (int vec = 0; vec < kVecs; ++vec) {
+      store(s + head * kDecodeSplit + vec * kLanes, acc[head][vec]);
+    }
+  }
+}
+
+template <class F, int kVecs>
+static void score_heads(const float* q, int64_t q_stride, const std::byte* k, int64_t k_stride,
+                        int steps, float* s, int num_heads) {
+  for (int head = 0; head < num_heads; head += kHeads) {
+    const float* q_head = q + head * q_stride;
+    float* s_head = s + static_cast<int64_t>(head) * kDecodeSplit;
+    switch (num_heads - head) {
+      case 1:
+        score_run<F, 1, kVecs>(q_head, q_stride, k, k_stride, steps, s_head);
+        break;
+      case 2:
+        score_run<F, 2, kVecs>(q_head, q_stride, k, k_stride, steps, s_head);
+        break;
+      case 3:
+        score_run<F, (kHeads < 3 ? kHeads : 3), kVecs>(q_head, q_stride, k, k_stride, steps,
+                                                       s_head);
+        break;
+      default:
+        score_run<F, kHeads, kVecs>(q_head, q_stride, k, k_stride, steps, s_head);
+    }
+  }
+}
+
+/// acc[head][channel] += sum over the chunks' tokens of w[head][token] v[token][channel], for kVecs
+/// vectors of channels, the last one cut to `tail` lanes.
+template <class F, int kNumHeads, int kVecs>
+FOVEAL_SIMD void value_run(const float* w, int64_t w_stride, const std::byte* const* v,
+                           const int* offset, int num_chunks, int64_t v_stride, int tail, float* acc,
+                           int64_t acc_stride) {
+  constexpr int kSteps = kChunk / F::kPair;
+  F32 sum[kNumHeads][kVecs];
+#pragma GCC unroll 4
+  for (int head = 0; head < kNumHeads; ++head) {
+#pragma GCC unroll 4
+    for (int vec = 0; vec < kVecs; ++vec) sum[head][vec] = load(acc + head * acc_stride + vec * kLanes);
+  }
+  for (int chunk = 0; chunk < num_chunks; ++chunk) {
+    const std::byte* row = v[chunk];
+    const float* coefs = w + offset[chunk] / F::kPair * F::kCoefs;
+    for (int step = 0; step < kSteps; ++step, row += v_stride, coefs += F::kCoefs) {
+      typename F::Raw raw[kVecs];
+#pragma GCC unroll 4
+      for (int vec = 0; vec < kVecs - 1; ++vec) raw[vec] = F::load(row + vec * kLanes * F::kCellBytes);
+      raw[kVecs - 1] = F::load_n(row + (kVecs - 1) * kLanes * F::kCellBytes, tail);
+#pragma GCC unroll 4
+      for (int head = 0; head < kNumHeads; ++head) {
+        const typename F::Coef coef = F::coef(coefs + head * w_stride);
+#pragma GCC unroll 4
+        for (int vec = 0; vec < kVecs; ++vec) sum[head][vec] = F::mac(sum[head][vec], raw[vec], coef);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int head = 0; head < kNumHeads; ++head) {
+#pragma GCC unroll 4
+    for (int vec = 0; vec < kVecs; ++vec) store(acc + head * acc_stride + vec * kLanes, sum[head][vec]);
+  }
+}
+
+/// Everything of one decode item while it runs.
+template <class F>
+struct Run {
+  const DecodeItem& item;
+  const Scratch& scratch;
+  int first_tile;
+  int last_tile;
+  int split_begin;  ///< position of scores[head][0]
+  uint32_t kept = 0;
+
+  int64_t q_stride() const { return static_cast<int64_t>(item.kv.head_dim / F::kPair) * F::kCoefs; }
+
+  void open() const {
+    const int head_dim = item.kv.head_dim;
+    for (int head = 0; head < item.num_heads; ++head) {
+      const float* q = item.q + static_cast<int64_t>(head) * head_dim;
+      float* out = scratch.q + head * q_stride();
+      for (int ch = 0; ch < head_dim; ch += F::kPair) {
+        const float even = q[ch] * item.scale_log2;
+        if constexpr (F::kPair == 2) {
+          F::store_coef(out + ch / 2 * F::kCoefs, even, q[ch + 1] * item.scale_log2);
+        } else {
+          out[ch] = even;
+        }
+      }
+    }
+  }
+
+  const std::byte* k_chunk(int key) const {
+    const KvHead& kv = item.kv;
+    return kv.k + kv.pages[key / kv.page_size] * kv.page_bytes +
+           static_cast<int64_t>(key % kv.page_size) * F::kCellBytes;
+  }
+  const std::byte* v_chunk(int key) const {
+    const KvHead& kv = item.kv;
+    return kv.v + kv.pages[key / kv.page_size] * kv.page_bytes +
+           static_cast<int64_t>(key % kv.page_size) / F::kPair * kv.head_dim * F::kCellBytes;
+  }
+
+  void score() const {
+    const int page_size = item.kv.page_size;
+    const int64_t k_stride = static_cast<int64_t>(page_size) * F::kCellBytes;
+    const int steps = item.kv.head_dim / F::kPair;
+    const int end = (item.key_end + kChunk - 1) / kChunk * kChunk;
+    int key = item.key_begin / kChunk * kChunk;
+    while (key < end) {
+      int room = page_size - key % page_size;
+      room = room < end - key ? room : end - key;
+      const std::byte* k = k_chunk(key);
+      float* s = scratch.scores + (key - split_begin);
+      if (room >= kRunChunks * kChunk) {
+        score_heads<F, kRunVecs>(scratch.q, q_stride(), k, k_stride, steps, s, item.num_heads);
+        key += kRunChunks * kChunk;
+      } else {
+        score_heads<F, kChunkVecs>(scratch.q, q_stride(), k, k_stride, steps, s, item.num_heads);
+        key += kChunk;
+      }
+    }
+  }
+
+  /// Hides the keys of the outer tiles that lie outside the item.
+  void mask() const {
+    const int begin = first_tile * kKeyTile;
+    const int end = (last_tile + 1) * kKeyTile;
+    for (int head = 0; head < item.num_heads; ++head) {
+      float* s = scratch.scores + static_cast<int64_t>(head) * kDecodeSplit;
+      for (int key = begin; key < item.key_begin; ++key) s[key - split_begin] = -kInf;
+      for (int key = item.key_end; key < end; ++key) s[key - split_begin] = -kInf;
+    }
+  }
+
+  float tile_max(int head, int tile) const {
+    const float* s = scratch.scores + static_cast<int64_t>(head) * kDecodeSplit +
+                     (tile * kKeyTile - split_begin);
+    F32 top = load(s);
+    for (int at = kLanes; at < kKeyTile; at += kLanes) top = max(top, load(s + at));
+    return reduce_max(top);
+  }
+
+  /// All heads must agree to drop a tile; the item's first is always kept.
+  void vote(TileCounts& counts) {
+    for (int head = 0; head < item.num_heads; ++head) item.max[head] = -kInf;
+    for (int tile = first_tile; tile <= last_tile; ++tile) {
+      bool keep = !item.skip.on || tile == first_tile;
+      for (int head = 0; head < item.num_heads; ++head) {
+        item.sum[head] = tile_max(head, tile);  // `sum` is free until the weights are known
+        keep |= !(item.sum[head] - item.max[head] < item.skip.threshold);
+      }
+      if (keep) {
+        kept |= 1U << (tile - first_tile);
+        for (int head = 0; head < item.num_heads; ++head) {
+          item.max[head] = item.sum[head] > item.max[head] ? item.sum[head] : item.max[head];
+        }
+      }
+      if (item.count) {
+        const int begin = tile * kKeyTile > item.key_begin ? tile * kKeyTile : item.key_begin;
+        const int end = (tile + 1) * kKeyTile < item.key_end ? (tile + 1) * kKeyTile : item.key_end;
+        ++counts.tiles;
+        if (!keep) {
+          ++counts.tiles_skipped;
+          counts.pairs_dropped += static_cast<uint64_t>(end - begin) * item.num_heads;
+        }
+      }
+    }
+  }
+
+  void weigh() const {
+    for (int head = 0; head < item.num_heads; ++head) {
+      float* s = scratch.scores + static_cast<int64_t>(head) * kDecodeSplit;
+      auto* packed = reinterpret_cast<uint16_t*>(scratch.packed) +
+                     static_cast<int64_t>(head) * kDecodeSplit;
+      const F32 top = set1(item.max[head]);
+      F32 sum = zero();
+      for (int tile = first_tile; tile <= last_tile; ++tile) {
+        if ((kept >> (tile - first_tile) & 1U) == 0) continue;
+        const int begin = tile * kKeyTile - split_begin;
+        for (int at = begin; at < begin + kKeyTile; at += kLanes) {
+          F32 weight = exp2(load(s + at) - top);
+          if constexpr (F::kRounded) {
+            store_bf16(packed + at, weight);
+            weight = load_bf16(packed + at);  // sums what is used
+          } else {
+            store(s + at, weight);
+          }
+          sum = sum + weight;
+        }
+      }
+      item.sum[head] = reduce_add(sum);
+    }
+  }
+
+  template <int kVecs>
+  void value_heads(const std::byte* const* v, const int* offset, int num_chunks, int channel,
+                   int tail) const {
+    const float* w = F::kRounded ? scratch.packed : scratch.scores;
+    const int64_t w_stride = F::kRounded ? kDecodeSplit / 2 : kDecodeSplit;
+    const int64_t v_stride = static_cast<int64_t>(item.kv.head_dim) * F::kCellBytes;
+    const int64_t acc_stride = padded_dim(item.kv.head_dim);
+    for (int head = 0; head < item.num_heads; head += kHeads) {
+      const float* w_head = w + head * w_stride;
+      float* acc = item.acc + head * acc_stride + channel;
+      switch (item.num_heads - head) {
+        case 1:
+          value_run<F, 1, kVecs>(w_head, w_stride, v, offset, num_chunks, v_stride, tail, acc,
+                                 acc_stride);
+          break;
+        case 2:
+          value_run<F, 2, kVecs>(w_head, w_stride, v, offset, num_chunks, v_stride, tail, acc,
+                                 acc_stride);
+          break;
+        case 3:
+          value_run<F, (kHeads < 3 ? kHeads : 3), kVecs>(w_head, w_stride, v, offset, num_chunks,
+                                                         v_stride, tail, acc, acc_stride);
+          break;
+        default:
+          value_run<F, kHeads, kVecs>(w_head, w_stride, v, offset, num_chunks, v_stride, tail, acc,
+                                      acc_stride);
+      }
+    }
+  }
+
+  /// One batch of surviving chunks, for all channels: its V rows come from memory once.
+  void value_batch(const std::byte* const* v, const int* offset, int num_chunks) const {
+    const int head_dim = item.kv.head_dim;
+    for (int channel = 0; channel < head_dim;) {
+      const int left = head_dim - channel;
+      const std::byte* here[kRunChunks * kTileChunks];
+      for (int chunk = 0; chunk < num_chunks; ++chunk) {
+        here[chunk] = v[chunk] + static_cast<int64_t>(channel) * F::kCellBytes;
+      }
+      if (left >= 4 * kLanes) {
+        value_heads<4>(here, offset, num_chunks, channel, kLanes);
+        channel += 4 * kLanes;
+      } else {
+        value_heads<1>(here, offset, num_chunks, channel, left < kLanes ? left : kLanes);
+        channel += kLanes;
+      }
+    }
+  }
+
+  void add_values() const {
+    const int64_t acc_stride = padded_dim(item.kv.head_dim);
+    for (int64_t at = 0; at < item.num_heads * acc_stride; at += kLanes) store(item.acc + at, zero());
+    const std::byte* v[kRunChunks * kTileChunks];
+    int offset[kRunChunks * kTileChunks];
+    int num_chunks = 0;
+    const int end = item.key_end;
+    for (int tile = first_tile; tile <= last_tile; ++tile) {
+      if ((kept >> (tile - first_tile) & 1U) == 0) continue;
+      for (int key = tile * kKeyTile; key < (tile + 1) * kKeyTile && key < end; key += kChunk) {
+        if (key + kChunk <= item.key_begin) continue;
+        v[num_chunks] = v_chunk(key);
+        offset[num_chunks++] = key - split_begin;
+      }
+      if (num_chunks >= kRunChunks) {
+        value_batch(v, offset, num_chunks);
+        num_chunks = 0;
+      }
+    }
+    if (num_chunks > 0) value_batch(v, offset, num_chunks);
+  }
+};
+
+template <class F>
+void run_item(const DecodeItem& item, const Scratch& scratch, TileCounts& counts) {
+  Run<F> run{item, scratch, item.key_begin / kKeyTile, (item.key_end - 1) / kKeyTile,
+             item.key_begin / kDecodeSplit * kDecodeSplit};
+  run.open();
+  run.score();
+  run.mask();
+  run.vote(counts);
+  run.weigh();
+  run.add_values();
+}
+
+}  // namespace
+
+size_t attention_decode_scratch(int32_t head_dim, int32_t num_heads) {
+  const int64_t a_head = 2 * static_cast<int64_t>(head_dim) + 2 * kDecodeSplit;
+  return static_cast<size_t>(a_head * num_heads) * sizeof(float);
+}
+
+void attention_decode(const DecodeItem& item, std::byte* bytes, TileCounts& counts) {
+  Scratch scratch;
+  scratch.scores = reinterpret_cast<float*>(bytes);
+  scratch.packed = scratch.scores + static_cast<int64_t>(item.num_heads) * kDecodeSplit;
+  scratch.q = scratch.packed + static_cast<int64_t>(item.num_heads) * kDecodeSplit;
+  switch (item.kv.format) {
+    case KvFormat::kBf16:
+#if FOVEAL_ISA_LEVEL >= 3
+      if (!item.exact) {
+        run_item<Bf16Dot>(item, scratch, counts);
+        return;
+      }
+#endif
+      run_item<Bf16Wide>(item, scratch, counts);
+      return;
+    case KvFormat::kF16:
+      run_item<F16Wide>(item, scratch, counts);
+      return;
+    case KvFormat::kF32:
+      run_item<F32Plain>(item, scratch, counts);
+      return;
+  }
+}
+
+void attention_combine(const CombineItem& item) {
+  const int64_t acc_stride = padded_dim(item.head_dim);
+  for (int head = 0; head < item.num_heads; ++head) {
+    float top = -kInf;
+    for (int split = 0; split < item.num_splits; ++split) {
+      const float own = item.max[split * item.num_heads + head];
+      top = own > top ? own : top;
+    }
+    float* out = item.out + static_cast<int64_t>(head) * item.head_dim;
+    float sum = 0;
+    for (int ch = 0; ch < item.head_dim; ++ch) out[ch] = 0;
+    for (int split = 0; split < item.num_splits; ++split) {
+      const int64_t row = static_cast<int64_t>(split) * item.num_heads + head;
+      const F32 factor = exp2(set1(item.max[row] - top));
+      const float* acc = item.acc + row * acc_stride;
+      float lane[kLanes];
+      store(lane, factor);
+      sum = sum + lane[0] * item.sum[row];
+      for (int ch = 0; ch < item.head_dim; ch += kLanes) {
+        const int n = item.head_dim - ch < kLanes ? item.head_dim - ch : kLanes;
+        store_n(out + ch, fma(factor, load_n(acc + ch, n), load_n(out + ch, n)), n);
+      }
+    }
+    const float inverse = 1.0F / sum;
+    for (int ch = 0; ch < item.head_dim; ++ch) out[ch] *= inverse;
+  }
+}
+
+}  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS

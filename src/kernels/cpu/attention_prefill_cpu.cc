@@ -1,0 +1,481 @@
+#include "kernels/cpu/attention_isa.h"
+
+#include "kernels/cpu/attention_tile.h"
+
+namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
+namespace {
+
+/// Keys between two updates of a row's running maximum and accumulator; tiles are scored and voted
+/// on one by one inside. Scores, K and V of a block and one group's accumulators fit L1 and a bit.
+constexpr int kBlockTiles = 4;
+constexpr int kBlockKeys = kBlockTiles * kKeyTile;
+constexpr int kBlockChunks = kBlockTiles * kTileChunks;
+constexpr int kGroupRows = kUnit * kMaxUnits;
+constexpr float kInf = __builtin_inff();
+
+/// Up to kMaxUnits units of one head: the rows that share each broadcast.
+struct Group {
+  float* q = nullptr;  ///< [steps][kMaxUnits][kUnit] cells
+  float* o = nullptr;  ///< [kMaxUnits][head_dim][kUnit]
+  float max[kMaxUnits][kUnit];
+  float sum[kMaxUnits][kUnit];
+  int head = 0;
+  int row0 = 0;        ///< position of unit 0's first row
+  int unit_begin = 0;  ///< units that hold rows of this item
+  int unit_end = 0;
+  int last_tile = 0;  ///< the one on the diagonal
+  int first_tile[kMaxUnits];
+};
+
+/// A block of keys, ready for broadcasts: one pointer a chunk, strides in cells.
+struct Block {
+  const float* k[kBlockChunks];
+  const float* v[kBlockChunks];
+  int64_t k_stride = 0;
+  int first_tile = 0;
+};
+
+struct Scratch {
+  float* scores = nullptr;  ///< [kMaxUnits][kBlockKeys][kUnit]; a unit's weights overwrite them
+  float* k = nullptr;       ///< [kBlockChunks][head_dim][kChunk], widened
+  float* v = nullptr;       ///< [kBlockChunks][kChunk][head_dim], widened
+  float* groups = nullptr;  ///< q and o of kMaxItemGroups row blocks
+};
+
+constexpr int64_t kScoreStride = static_cast<int64_t>(kBlockKeys) * kUnit;
+
+FOVEAL_SIMD F32 safe_max(F32 top) { return select(gt(top, set1(-kInf)), top, zero()); }
+
+/// Hides keys that a row must not see, and finds the tile's maxima anew. Lane i is the row at
+/// row0 + i; key <= row and key > row - window.
+FOVEAL_SIMD void mask_tile(float* s, int key0, int row0, int window, F32 (&top)[kUnitVecs]) {
+  for (int vec = 0; vec < kUnitVecs; ++vec) top[vec] = set1(-kInf);
+  for (int key = 0; key < kKeyTile; ++key) {
+    const F32 low = set1(static_cast<float>(key0 + key - row0));
+    const F32 high = set1(window > 0 ? static_cast<float>(key0 + key - row0 + (int64_t)window)
+                                     : kInf);
+    for (int vec = 0; vec < kUnitVecs; ++vec) {
+      const F32 lane = iota() + set1(static_cast<float>(vec * kLanes));
+      float* cell = s + key * kUnit + vec * kLanes;
+      const F32 score = select(le(low, lane) & lt(lane, high), load(cell), set1(-kInf));
+      store(cell, score);
+      top[vec] = max(top[vec], score);
+    }
+  }
+}
+
+/// Unmasked pairs of one tile and the item's rows of a unit.
+int64_t visible_pairs(const PrefillItem& item, int key0, int row0) {
+  int64_t pairs = 0;
+  const int begin = row0 > item.row_begin ? row0 : item.row_begin;
+  const int end = row0 + kUnit < item.row_end ? row0 + kUnit : item.row_end;
+  for (int row = begin; row < end; ++row) {
+    const int first = item.window > 0 && row - item.window + 1 > key0 ? row - item.window + 1 : key0;
+    const int last = row < key0 + kKeyTile - 1 ? row : key0 + kKeyTile - 1;
+    if (last >= first) pairs += last - first + 1;
+  }
+  return pairs;
+}
+
+/// True when every row that sees a key of the tile would lose less than the threshold.
+FOVEAL_SIMD bool vote_drop(const F32 (&top)[kUnitVecs], const float* running, int rows,
+                           float threshold) {
+  for (int vec = 0; vec < kUnitVecs; ++vec) {
+    const int here = rows - vec * kLanes;
+    const Mask present = mask_first(here < 0 ? 0 : here > kLanes ? kLanes : here);
+    const F32 change = top[vec] - load(running + vec * kLanes);
+    // a row without any key so far has change = +inf and keeps; one that sees nothing here abstains
+    const Mask keep = le(set1(threshold), change) & gt(top[vec], set1(-kInf)) & present;
+    if (any(keep)) return false;
+  }
+  return true;
+}
+
+/// exp2(s - max) of a kept tile, packed to cells at `p` (which may be where `s` is), and its sum.
+template <class E>
+FOVEAL_SIMD void weigh_tile(const float* s, const F32 (&top)[kUnitVecs], float* p,
+                            F32 (&sum)[kUnitVecs]) {
+  F32 partial[kUnitVecs];
+  for (int vec = 0; vec < kUnitVecs; ++vec) partial[vec] = zero();
+  if constexpr (E::kPair == 2) {
+#if FOVEAL_ISA_LEVEL >= 3
+    const Pairs ones = set1_pair(0x3f803f80U);
+#pragma GCC unroll 4
+    for (int key = 0; key < kKeyTile; key += 2) {
+      const F32 even = exp2_coarse(load(s + key * kUnit) - top[0]);
+      const F32 odd = exp2_coarse(load(s + (key + 1) * kUnit) - top[0]);
+      const Pairs pair = pack_pairs(even, odd);
+      partial[0] = dot(partial[0], pair, ones);  // sums what is used: the rounded weights
+      store_pairs(p + key / 2 * kUnit, pair);
+    }
+#endif
+  } else {
+    for (int key = 0; key < kKeyTile; ++key) {
+      for (int vec = 0; vec < kUnitVecs; ++vec) {
+        const int64_t at = key * kUnit + vec * kLanes;
+        const F32 weight = exp2(load(s + at) - top[vec]);
+        partial[vec] = partial[vec] + weight;
+        store(p + at, weight);
+      }
+    }
+  }
+  for (int vec = 0; vec < kUnitVecs; ++vec) sum[vec] = sum[vec] + partial[vec];
+}
+
+/// Scores and votes on a block's tiles for one group; answers each unit's kept tiles as bits and
+/// raises its running maximum.
+template <class E, bool kSkip, int kUnits>
+static void score_block(const PrefillItem& item, const Block& block, Group& group, float* scores,
+                        uint32_t (&kept)[kMaxUnits], TileCounts& counts) {
+  const int steps = item.kv.head_dim / E::kPair;
+  const int unit0 = kUnits == 1 ? group.unit_begin : 0;
+  for (int local = 0; local < kBlockTiles; ++local) {
+    const int tile = block.first_tile + local;
+    const int key0 = tile * kKeyTile;
+    if (tile > group.last_tile) break;
+    bool wanted = false;
+    for (int unit = unit0; unit < unit0 + kUnits; ++unit) wanted |= tile >= group.first_tile[unit];
+    if (!wanted) continue;
+    F32 top[kUnits * kUnitVecs];
+    for (int vec = 0; vec < kUnits * kUnitVecs; ++vec) top[vec] = set1(-kInf);
+    float* s = scores + unit0 * kScoreStride + local * kKeyTile * kUnit;
+    for (int chunk = 0; chunk < kTileChunks; ++chunk) {
+      score_chunk<E, kUnits>(group.q + unit0 * kUnit, kMaxUnits * kUnit,
+                             block.k[local * kTileChunks + chunk], block.k_stride, steps,
+                             s + chunk * kChunk * kUnit, kScoreStride, top);
+    }
+    for (int idx = 0; idx < kUnits; ++idx) {
+      const int unit = unit0 + idx;
+      const int row0 = group.row0 + unit * kUnit;
+      if (tile < group.first_tile[unit]) continue;
+      F32 unit_top[kUnitVecs];
+      for (int vec = 0; vec < kUnitVecs; ++vec) unit_top[vec] = top[idx * kUnitVecs + vec];
+      const bool masked = key0 + kKeyTile - 1 > row0 ||
+                          (item.window > 0 && key0 <= row0 + kUnit - 1 - item.window);
+      if (masked) mask_tile(s + idx * kScoreStride, key0, row0, item.window, unit_top);
+      float* running = group.max[unit];
+      if constexpr (kSkip) {
+        if (item.count) ++counts.tiles;
+        if (tile > group.first_tile[unit] &&
+            vote_drop(unit_top, running, item.row_end - row0, item.skip.threshold)) {
+          if (item.count) {
+            ++counts.tiles_skipped;
+            counts.pairs_dropped += visible_pairs(item, key0, row0);
+          }
+          continue;
+        }
+      } else if (item.count) {
+        ++counts.tiles;
+      }
+      kept[unit] |= 1U << local;
+      for (int vec = 0; vec < kUnitVecs; ++vec) {
+        float* cell = running + vec * kLanes;
+        store(cell, max(load(cell), unit_top[vec]));
+      }
+    }
+  }
+}
+
+/// Brings a unit's sums to its new maximum. A factor of one changes no bit, so whether other lanes
+/// needed it does not matter.
+FOVEAL_SIMD void rescale(Group& group, int unit, const float* before, int head_dim) {
+  Mask risen[kUnitVecs];
+  bool needed = false;
+  for (int vec = 0; vec < kUnitVecs; ++vec) {
+    risen[vec] = lt(load(before + vec * kLanes), load(group.max[unit] + vec * kLanes));
+    needed |= any(risen[vec]);
+  }
+  if (!needed) return;
+  for (int vec = 0; vec < kUnitVecs; ++vec) {
+    const F32 old_max = load(before + vec * kLanes);
+    const F32 new_max = load(group.max[unit] + vec * kLanes);
+    const F32 factor = select(risen[vec], exp2(old_max - safe_max(new_max)), set1(1.0F));
+    float* sum = group.sum[unit] + vec * kLanes;
+    store(sum, load(sum) * factor);
+    float* o = group.o + static_cast<int64_t>(unit) * head_dim * kUnit + vec * kLanes;
+    for (int ch = 0; ch < head_dim; ++ch) store(o + ch * kUnit, load(o + ch * kUnit) * factor);
+  }
+}
+
+/// Softmax weights of a unit's kept tiles, compacted; the number of chunks.
+template <class E>
+static int weigh_unit(Group& group, int unit, uint32_t kept, float* s) {
+  F32 top[kUnitVecs];
+  F32 sum[kUnitVecs];
+  for (int vec = 0; vec < kUnitVecs; ++vec) {
+    top[vec] = safe_max(load(group.max[unit] + vec * kLanes));
+    sum[vec] = load(group.sum[unit] + vec * kLanes);
+  }
+  int num_tiles = 0;
+  for (int local = 0; local < kBlockTiles; ++local) {
+    if ((kept >> local & 1U) == 0) continue;
+    weigh_tile<E>(s + local * kKeyTile * kUnit, top, s + num_tiles * (kKeyTile / E::kPair) * kUnit,
+                  sum);
+    ++num_tiles;
+  }
+  for (int vec = 0; vec < kUnitVecs; ++vec) store(group.sum[unit] + vec * kLanes, sum[vec]);
+  return num_tiles * kTileChunks;
+}
+
+static int kept_values(const Block& block, uint32_t kept, const float** v) {
+  int num_chunks = 0;
+  for (int chunk = 0; chunk < kBlockChunks; ++chunk) {
+    if ((kept >> (chunk / kTileChunks) & 1U) != 0) v[num_chunks++] = block.v[chunk];
+  }
+  return num_chunks;
+}
+
+/// One group against one block of keys.
+template <class E, bool kSkip, int kUnits>
+static void attend_block(const PrefillItem& item, const Block& block, Group& group, float* scores,
+                         TileCounts& counts) {
+  const int unit0 = kUnits == 1 ? group.unit_begin : 0;
+  const int head_dim = item.kv.head_dim;
+  const int64_t o_stride = static_cast<int64_t>(head_dim) * kUnit;
+  float before[kMaxUnits][kUnit];
+  __builtin_memcpy(before, group.max, sizeof(before));
+  uint32_t kept[kMaxUnits] = {};
+  score_block<E, kSkip, kUnits>(item, block, group, scores, kept, counts);
+  for (int unit = unit0; unit < unit0 + kUnits; ++unit) {
+    if (kept[unit] == 0) continue;
+    rescale(group, unit, before[unit], head_dim);
+    weigh_unit<E>(group, unit, kept[unit], scores + unit * kScoreStride);
+  }
+  const float* v[kBlockChunks];
+  if (kUnits == kMaxUnits && kept[0] == kept[kMaxUnits - 1]) {
+    if (kept[0] == 0) return;
+    const int num_chunks = kept_values(block, kept[0], v);
+    add_values<E, kUnits>(scores, kScoreStride, v, num_chunks, head_dim, group.o, o_stride);
+    return;
+  }
+  for (int unit = unit0; unit < unit0 + kUnits; ++unit) {
+    if (kept[unit] == 0) continue;
+    const int num_chunks = kept_values(block, kept[unit], v);
+    add_values<E, 1>(scores + unit * kScoreStride, 0, v, num_chunks, head_dim,
+                     group.o + unit * o_stride, 0);
+  }
+}
+
+/// Where a chunk of keys lies, in cells: `k` at [channel step][token], `v` at [token step][channel].
+struct ChunkPlace {
+  const std::byte* k = nullptr;
+  const std::byte* v = nullptr;
+};
+
+static ChunkPlace locate(const KvHead& kv, int key) {
+  const int64_t page = static_cast<int64_t>(kv.pages[key / kv.page_size]) * kv.page_bytes;
+  const int64_t slot = key % kv.page_size;
+  const int64_t k_bytes = kv.format == KvFormat::kF16 ? 2 : 4;  // a cell; bf16 pairs along d
+  const int64_t v_bytes = kv.format == KvFormat::kF32 ? 4 : 2;  // a value; bf16 pairs along tokens
+  return {kv.k + page + slot * k_bytes, kv.v + page + slot * kv.head_dim * v_bytes};
+}
+
+/// One chunk as float32: k [head_dim][kChunk], v [kChunk][head_dim].
+static void widen_chunk(const KvHead& kv, const ChunkPlace& place, float* k, float* v) {
+  const int64_t stride = kv.page_size;
+  for (int step = 0; kv.format == KvFormat::kBf16 && step < kv.head_dim / 2; ++step) {
+    for (int vec = 0; vec < kUnitVecs; ++vec) {
+      const Pairs pair = load_pairs(place.k + (step * stride + vec * kLanes) * 4);
+      store(k + 2 * step * kChunk + vec * kLanes, widen_even(pair));
+      store(k + (2 * step + 1) * kChunk + vec * kLanes, widen_odd(pair));
+    }
+  }
+  for (int ch = 0; kv.format == KvFormat::kF16 && ch < kv.head_dim; ++ch) {
+    const auto* row = reinterpret_cast<const uint16_t*>(place.k) + ch * stride;
+    for (int vec = 0; vec < kUnitVecs; ++vec) {
+      store(k + ch * kChunk + vec * kLanes, load_f16(row + vec * kLanes));
+    }
+  }
+  const auto* values = reinterpret_cast<const uint16_t*>(place.v);
+  const int64_t count = static_cast<int64_t>(kChunk) * kv.head_dim;  // a multiple of 32
+  if (kv.format == KvFormat::kF16) {
+    for (int64_t at = 0; at < count; at += kLanes) store(v + at, load_f16(values + at));
+    return;
+  }
+  for (int step = 0; step < kChunk / 2; ++step) {
+    float* even = v + 2 * step * kv.head_dim;
+    float* odd = even + kv.head_dim;
+    const uint16_t* row = values + static_cast<int64_t>(step) * 2 * kv.head_dim;
+    int ch = 0;
+    for (; ch + kLanes <= kv.head_dim; ch += kLanes) {
+      const Pairs pair = load_pairs(row + 2 * ch);
+      store(even + ch, widen_even(pair));
+      store(odd + ch, widen_odd(pair));
+    }
+    for (; ch < kv.head_dim; ++ch) {
+      const uint32_t low = static_cast<uint32_t>(row[2 * ch]) << 16;
+      const uint32_t high = static_cast<uint32_t>(row[2 * ch + 1]) << 16;
+      __builtin_memcpy(even + ch, &low, sizeof(low));
+      __builtin_memcpy(odd + ch, &high, sizeof(high));
+    }
+  }
+}
+
+template <class E>
+static void open_block(const PrefillItem& item, const Scratch& scratch, int first_tile,
+                       int last_tile, Block& block) {
+  const KvHead& kv = item.kv;
+  const bool in_place = E::kPair == 2 || kv.format == KvFormat::kF32;
+  block.first_tile = first_tile;
+  block.k_stride = in_place ? kv.page_size : kChunk;
+  const int64_t cells = static_cast<int64_t>(kChunk) * kv.head_dim;
+  for (int chunk = 0; chunk < kBlockChunks; ++chunk) {
+    const int key = first_tile * kKeyTile + chunk * kChunk;
+    if (key / kKeyTile > last_tile) break;
+    if (key >= item.kv_len) {  // the second half of the last tile: masked, any address will do
+      block.k[chunk] = block.k[chunk - 1];
+      block.v[chunk] = block.v[chunk - 1];
+      continue;
+    }
+    const ChunkPlace place = locate(kv, key);
+    if (in_place) {
+      block.k[chunk] = reinterpret_cast<const float*>(place.k);
+      block.v[chunk] = reinterpret_cast<const float*>(place.v);
+    } else {
+      widen_chunk(kv, place, scratch.k + chunk * cells, scratch.v + chunk * cells);
+      block.k[chunk] = scratch.k + chunk * cells;
+      block.v[chunk] = scratch.v + chunk * cells;
+    }
+  }
+}
+
+/// Transposes a group's queries, scaled; rows of other items are zero.
+template <class E>
+static void open_group(const PrefillItem& item, Group& group) {
+  const int head_dim = item.kv.head_dim;
+  for (int unit = 0; unit < kMaxUnits; ++unit) {
+    for (int lane = 0; lane < kUnit; ++lane) {
+      group.max[unit][lane] = -kInf;
+      group.sum[unit][lane] = 0;
+    }
+  }
+  const int64_t o_count = static_cast<int64_t>(kMaxUnits) * head_dim * kUnit;
+  for (int64_t at = 0; at < o_count; at += kLanes) store(group.o + at, zero());
+  for (int row = 0; row < kGroupRows; ++row) {
+    const int position = group.row0 + row;
+    const bool here = position >= item.row_begin && position < item.row_end;
+    const float* q = item.q + (position - item.first_row) * item.q_stride +
+                     static_cast<int64_t>(group.head) * head_dim;
+    float* cell = group.q + row;
+    for (int step = 0; step < head_dim / E::kPair; ++step, cell += kGroupRows) {
+      const float even = here ? q[step * E::kPair] * item.scale_log2 : 0;
+      if constexpr (E::kPair == 2) {
+        const float odd = here ? q[step * 2 + 1] * item.scale_log2 : 0;
+        const Pairs pair = pack_pairs(set1(even), set1(odd));
+        __builtin_memcpy(cell, &pair, sizeof(float));
+      } else {
+        *cell = even;
+      }
+    }
+  }
+}
+
+static void close_group(const PrefillItem& item, const Group& group) {
+  const int head_dim = item.kv.head_dim;
+  for (int row = 0; row < kGroupRows; ++row) {
+    const int position = group.row0 + row;
+    if (position < item.row_begin || position >= item.row_end) continue;
+    const int unit = row / kUnit;
+    const int lane = row % kUnit;
+    const float inverse = 1.0F / group.sum[unit][lane];
+    const float* o = group.o + static_cast<int64_t>(unit) * head_dim * kUnit + lane;
+    float* out = item.out + (position - item.first_row) * item.out_stride +
+                 static_cast<int64_t>(group.head) * head_dim;
+    for (int ch = 0; ch < head_dim; ++ch) out[ch] = o[ch * kUnit] * inverse + 0.0F;
+  }
+}
+
+static int first_tile_of(const PrefillItem& item, int row) {
+  if (item.window == 0 || row < item.window) return 0;
+  return (row - item.window + 1) / kKeyTile;
+}
+
+static int make_groups(const PrefillItem& item, const Scratch& scratch, Group* groups) {
+  const int head_dim = item.kv.head_dim;
+  const int64_t cells = static_cast<int64_t>(kGroupRows) * head_dim;
+  int count = 0;
+  const int row_first = item.row_begin / kGroupRows * kGroupRows;
+  for (int row0 = row_first; row0 < item.row_end; row0 += kGroupRows) {
+    for (int head = 0; head < item.num_heads; ++head) {
+      Group& group = groups[count];
+      group.q = scratch.groups + 2 * count * cells;
+      group.o = group.q + cells;
+      group.head = head;
+      group.row0 = row0;
+      group.last_tile = row0 / kKeyTile;
+      group.unit_begin = item.row_begin >= row0 + kUnit ? 1 : 0;
+      group.unit_end = item.row_end <= row0 + kUnit ? 1 : kMaxUnits;
+      for (int unit = 0; unit < kMaxUnits; ++unit) {
+        group.first_tile[unit] = first_tile_of(item, row0 + unit * kUnit);
+      }
+      ++count;
+    }
+  }
+  return count;
+}
+
+template <class E, bool kSkip>
+static void run_item(const PrefillItem& item, const Scratch& scratch, TileCounts& counts) {
+  Group groups[kMaxItemGroups * kRowBlock / kGroupRows];
+  const int num_groups = make_groups(item, scratch, groups);
+  int first = groups[0].last_tile;
+  int last = 0;
+  for (int idx = 0; idx < num_groups; ++idx) {
+    Group& group = groups[idx];
+    open_group<E>(item, group);
+    const int own = group.first_tile[group.unit_begin];
+    first = own < first ? own : first;
+    last = group.last_tile > last ? group.last_tile : last;
+  }
+  for (int tile = first / kBlockTiles * kBlockTiles; tile <= last; tile += kBlockTiles) {
+    Block block;
+    open_block<E>(item, scratch, tile, last, block);
+    for (int idx = 0; idx < num_groups; ++idx) {
+      Group& group = groups[idx];
+      if (tile > group.last_tile) continue;
+      if (tile + kBlockTiles <= group.first_tile[group.unit_begin]) continue;
+      if (group.unit_end - group.unit_begin == kMaxUnits) {
+        attend_block<E, kSkip, kMaxUnits>(item, block, group, scratch.scores, counts);
+      } else {
+        attend_block<E, kSkip, 1>(item, block, group, scratch.scores, counts);
+      }
+    }
+  }
+  for (int idx = 0; idx < num_groups; ++idx) close_group(item, groups[idx]);
+}
+
+template <class E>
+static void choose_policy(const PrefillItem& item, const Scratch& scratch, TileCounts& counts) {
+  if (item.skip.on) {
+    run_item<E, true>(item, scratch, counts);
+  } else {
+    run_item<E, false>(item, scratch, counts);
+  }
+}
+
+}  // namespace
+
+size_t attention_prefill_scratch(int32_t head_dim) {
+  const int64_t scores = kMaxUnits * kScoreStride;
+  const int64_t kv = 2 * static_cast<int64_t>(kBlockKeys) * head_dim;
+  const int64_t groups = 2 * static_cast<int64_t>(kMaxItemGroups) * kRowBlock * head_dim;
+  return static_cast<size_t>(scores + kv + groups) * sizeof(float);
+}
+
+void attention_prefill(const PrefillItem& item, std::byte* bytes, TileCounts& counts) {
+  const int64_t kv = static_cast<int64_t>(kBlockKeys) * item.kv.head_dim;
+  Scratch scratch;
+  scratch.scores = reinterpret_cast<float*>(bytes);
+  scratch.k = scratch.scores + kMaxUnits * kScoreStride;
+  scratch.v = scratch.k + kv;
+  scratch.groups = scratch.v + kv;
+#if FOVEAL_ISA_LEVEL >= 3
+  if (item.kv.format == KvFormat::kBf16 && !item.exact) {
+    choose_policy<Bf16Engine>(item, scratch, counts);
+    return;
+  }
+#endif
+  choose_policy<F32Engine>(item, scratch, counts);
+}
+
+}  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS

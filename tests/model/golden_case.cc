@@ -1,0 +1,82 @@
+#include "golden_case.h"
+
+#include <boost/json.hpp>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <stdexcept>
+
+#include "model/mapped_file.h"
+#include "model/safetensors.h"
+
+namespace foveal::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+template <class T>
+std::vector<T> values(const model::SafetensorsTensor& tensor) {
+  std::vector<T> out(tensor.bytes / sizeof(T));
+  std::memcpy(out.data(), tensor.view.data, out.size() * sizeof(T));
+  return out;
+}
+
+GoldenCase load_case(const std::map<std::string, const model::SafetensorsTensor*>& tensors,
+                     const std::string& name) {
+  GoldenCase out;
+  out.prompt = values<int32_t>(*tensors.at("input_ids." + name));
+  const model::SafetensorsTensor& logits = *tensors.at("logits." + name);
+  out.logits = values<float>(logits);
+  out.logits_rows = logits.view.shape.at(0);
+  out.greedy = values<int32_t>(*tensors.at("greedy." + name));
+  return out;
+}
+
+std::string read_text(const fs::path& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+std::vector<std::string> golden_folders() {
+  std::map<std::string, std::string> found;
+  const char* whole = std::getenv("FOVEAL_GOLDEN");
+  for (const std::string& root :
+       {std::string(FOVEAL_SOURCE_DIR "/tests/golden"), std::string(whole ? whole : "")}) {
+    if (root.empty()) continue;
+    for (const auto& entry : fs::directory_iterator(root)) {
+      const std::string name = entry.path().filename();
+      const bool mla = name.starts_with("deepseek") || name.starts_with("glm");
+      if (mla || !fs::exists(entry.path() / "golden.safetensors")) continue;
+      found[name] = entry.path();
+    }
+  }
+  std::vector<std::string> out;
+  for (const auto& [name, folder] : found) out.push_back(folder);
+  if (out.empty()) throw std::runtime_error("no golden families found");
+  return out;
+}
+
+GoldenFamily load_golden(const std::string& folder) {
+  GoldenFamily out{.name = fs::path(folder).filename(), .folder = folder};
+  const boost::json::value meta = boost::json::parse(read_text(fs::path(folder) / "meta.json"));
+  out.tolerance = meta.at("suggested_tolerance_float32").to_number<double>();
+  out.bf16_kl = meta.at("bfloat16_run").at("kl").at("mean").to_number<double>();
+  out.discrete = out.name.find("moe") != std::string::npos;
+  const model::MappedFile file((fs::path(folder) / "golden.safetensors").string());
+  const auto tensors = model::parse_safetensors(file.bytes(), "golden.safetensors");
+  std::map<std::string, const model::SafetensorsTensor*> by_name;
+  for (const auto& tensor : tensors) by_name[tensor.name] = &tensor;
+  out.cases[0] = load_case(by_name, "short");
+  out.cases[1] = load_case(by_name, "long");
+  out.vocab = by_name.at("logits.short")->view.shape.at(1);
+  return out;
+}
+
+}  // namespace foveal::test

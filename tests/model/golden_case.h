@@ -1,0 +1,32 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace foveal::test {
+
+/// One prompt of a golden family and what Hugging Face transformers makes of it in float32. See
+/// tests/golden/FORMAT.md.
+struct GoldenCase {
+  std::vector<int32_t> prompt;
+  std::vector<float> logits;  ///< [logits_rows, vocab]: of the last logits_rows prompt positions
+  int64_t logits_rows = 0;
+  std::vector<int32_t> greedy;
+};
+
+struct GoldenFamily {
+  std::string name;
+  std::string folder;
+  int64_t vocab = 0;
+  double tolerance = 0;   ///< on float32 logits, from the noise between float32 and float64
+  double bf16_kl = 0;     ///< mean KL of transformers' own bfloat16 run
+  bool discrete = false;  ///< experts: bfloat16 may flip choices, greedy tokens need not agree
+  GoldenCase cases[2];    ///< short, long
+};
+
+/// The families under tests/golden and, where FOVEAL_GOLDEN names a folder, all non-MLA families
+/// there.
+std::vector<std::string> golden_folders();
+GoldenFamily load_golden(const std::string& folder);
+
+}  // namespace foveal::test

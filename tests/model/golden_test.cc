@@ -1,0 +1,132 @@
+// The engine against Hugging Face transformers: every family, every chunking, alone and in company.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include "foveal/llm.h"
+#include "golden_case.h"
+
+namespace foveal::test {
+namespace {
+
+LlmConfig base_config(const GoldenFamily& family, bool exact, int64_t chunk) {
+  LlmConfig config;
+  config.model = family.folder;
+  config.threads = 2;
+  config.prefill_chunk = chunk;
+  config.kv_cache_config.max_tokens = 8192;
+  if (exact) {
+    config.compute_dtype = "f32";
+    config.kv_cache_config.dtype = "f32";
+  }
+  return config;
+}
+
+SamplingParams greedy(int64_t max_tokens) {
+  SamplingParams out;
+  out.max_tokens = max_tokens;
+  out.ignore_eos = true;
+  return out;
+}
+
+RequestOutput run(LLM& llm, const GoldenCase& golden) {
+  return llm.generate({.token_ids = golden.prompt}, greedy(24),
+                      {.logits = true, .logits_last = golden.logits_rows});
+}
+
+/// KL(golden || ours), summed over the vocabulary, of one row.
+double kl(const float* golden, const float* ours, int64_t vocab) {
+  const auto log_total = [vocab](const float* row) {
+    const double top = *std::max_element(row, row + vocab);
+    double sum = 0;
+    for (int64_t i = 0; i < vocab; ++i) sum += std::exp(row[i] - top);
+    return top + std::log(sum);
+  };
+  const double golden_total = log_total(golden);
+  const double ours_total = log_total(ours);
+  double out = 0;
+  for (int64_t i = 0; i < vocab; ++i) {
+    const double log_p = golden[i] - golden_total;
+    out += std::exp(log_p) * (log_p - (ours[i] - ours_total));
+  }
+  return out;
+}
+
+class Golden : public testing::TestWithParam<std::string> {
+ protected:
+  GoldenFamily family_ = load_golden(GetParam());
+};
+
+TEST_P(Golden, Float32AgreesInEveryChunking) {
+  for (const int64_t chunk : {1000, 1, 7, 64}) {
+    LLM llm(base_config(family_, /*exact=*/true, chunk));
+    for (const GoldenCase& golden : family_.cases) {
+      const RequestOutput out = run(llm, golden);
+      ASSERT_TRUE(out.logits);
+      ASSERT_EQ(out.logits->rows, golden.logits_rows);
+      ASSERT_EQ(out.logits->cols, family_.vocab);
+      double worst = 0;
+      for (size_t at = 0; at < golden.logits.size(); ++at) {
+        worst = std::max(worst, std::abs(double{golden.logits[at]} - out.logits->data[at]));
+      }
+      EXPECT_LE(worst, family_.tolerance) << "chunk " << chunk;
+      EXPECT_EQ(out.outputs[0].token_ids, golden.greedy) << "chunk " << chunk;
+    }
+  }
+}
+
+// bfloat16 activations and cache: the loss must stay within twice what transformers itself loses.
+TEST_P(Golden, FastPathLosesNoMoreThanBfloat16) {
+  LLM llm(base_config(family_, /*exact=*/false, 512));
+  double sum = 0;
+  int64_t rows = 0;
+  for (const GoldenCase& golden : family_.cases) {
+    const RequestOutput out = run(llm, golden);
+    ASSERT_EQ(out.logits->rows, golden.logits_rows);
+    for (int64_t row = 0; row < golden.logits_rows; ++row) {
+      sum += kl(golden.logits.data() + row * family_.vocab,
+                out.logits->data.data() + row * family_.vocab, family_.vocab);
+      ++rows;
+    }
+  }
+  EXPECT_LE(sum / static_cast<double>(rows), 2 * family_.bf16_kl);
+}
+
+// On a CPU a token's result never depends on what shares its step, on chunking or on threads.
+TEST_P(Golden, FastPathIsTheSameInEveryCompany) {
+  std::vector<RequestOutput> alone;
+  {
+    LlmConfig config = base_config(family_, /*exact=*/false, 512);
+    config.threads = 1;
+    LLM llm(config);
+    for (const GoldenCase& golden : family_.cases) alone.push_back(run(llm, golden));
+  }
+  for (const int64_t chunk : {1, 7, 64}) {
+    LlmConfig config = base_config(family_, /*exact=*/false, chunk);
+    config.threads = 3;
+    LLM llm(config);
+    // Two of each at once, so that prompts and decodes of several requests mix in a step.
+    std::vector<Generation> running;
+    for (int copy = 0; copy < 2; ++copy) {
+      for (const GoldenCase& golden : family_.cases) {
+        running.push_back(llm.submit({.token_ids = golden.prompt}, greedy(24),
+                                     {.logits = true, .logits_last = golden.logits_rows}));
+      }
+    }
+    for (size_t idx = 0; idx < running.size(); ++idx) {
+      const RequestOutput out = running[idx].result();
+      EXPECT_EQ(out.outputs[0].token_ids, alone[idx % 2].outputs[0].token_ids) << chunk;
+      EXPECT_EQ(out.logits->data, alone[idx % 2].logits->data) << chunk;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::ValuesIn(golden_folders()),
+                         [](const testing::TestParamInfo<std::string>& info) {
+                           return info.param.substr(info.param.rfind('/') + 1);
+                         });
+
+}  // namespace
+}  // namespace foveal::test

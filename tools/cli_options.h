@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/options.h"
+#include "foveal/config.h"
+
+namespace foveal::tools {
+
+/// The flags of one subcommand, made from field tables. There are no positional arguments. For
+/// example `run`:
+///
+///     struct RunOptions { std::string prompt; bool json = false; };
+///     OptionGroup describe(RunOptions& options) {
+///       return {.fields = {{.name = "prompt", .target = &options.prompt, .help = "text to go on
+///       from",
+///                           .required = true},
+///                          {.name = "json", .target = &options.json, .help = "print JSON"}}};
+///     }
+///     int run_main(std::span<const std::string> args) {
+///       RunOptions own;
+///       LlmConfig config;
+///       SamplingParams sampling;
+///       tools::Command command("run", "Generate text from a prompt.");
+///       command.options("Run", describe(own));
+///       command.llm_config(config);
+///       command.options("Sampling", describe(sampling));
+///       if (!command.parse(args)) return 0;  // --help was printed
+///       ...
+///     }
+///
+/// The structs must outlive the command. Flags are the field names with dashes (underscores are
+/// taken too); switches also exist as `--no-<name>`; lists take one item a flag and may be
+/// repeated. Every command has `--help` and `--log-level`.
+class Command {
+ public:
+  Command(std::string name, std::string summary);
+  ~Command();
+  Command(const Command&) = delete;
+  Command& operator=(const Command&) = delete;
+
+  /// Flags that fill the struct behind `group`, under a title in help. Two fields with one flag in
+  /// one command are kInternal.
+  void options(std::string title, OptionGroup group);
+
+  /// The fields of `config`, `--config FILE` (also `--extra_llm_api_options`) and `--set
+  /// path=value`. Precedence: --set, flags, file, what `config` held. For one thing, the later
+  /// --set wins.
+  void llm_config(LlmConfig& config);
+
+  /// Fills the structs. False when help was asked for and printed to standard output. Throws
+  /// kInvalidArgument, `[cli] got X; need Y` or naming the flag or line in place of `cli`, and what
+  /// load_yaml throws. `args` do not include the program's and the command's name.
+  bool parse(std::span<const std::string> args);
+
+  std::string help() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+struct CommandEntry {
+  std::string_view name;
+  std::string_view summary;
+  int (*main)(std::span<const std::string> args);
+};
+
+/// The whole program: finds the command, runs it and turns every exception into one line on
+/// standard error. Returns the exit status: the command's own, 2 for kInvalidArgument, 1 for other
+/// failures.
+int run_program(int argc, const char* const* argv, std::string_view version,
+                std::span<const CommandEntry> commands);
+
+}  // namespace foveal::tools

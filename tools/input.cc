@@ -1,0 +1,75 @@
+#include "input.h"
+
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "base/check.h"
+#include "json_writer.h"
+
+namespace foveal::tools {
+namespace {
+
+constexpr size_t kMaxInput = size_t{1} << 30;
+
+bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+}  // namespace
+
+std::string read_input(const std::string& path) {
+  const bool from_stdin = path == "-";
+  if (!from_stdin && std::filesystem::is_directory(path)) {
+    fail(ErrorKind::kInvalidArgument, "file", "got the folder '{}'; need a file", path);
+  }
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
+      from_stdin ? stdin : std::fopen(path.c_str(), "rb"),
+      from_stdin ? [](std::FILE*) { return 0; } : std::fclose);
+  FOVEAL_CHECK(file != nullptr, ErrorKind::kNotFound, "file", "got '{}'; need a readable file",
+               path);
+  std::string out;
+  char buffer[1 << 16];
+  for (size_t got = 1; got > 0;) {
+    got = std::fread(buffer, 1, sizeof(buffer), file.get());
+    out.append(buffer, got);
+    FOVEAL_CHECK(out.size() <= kMaxInput, ErrorKind::kInvalidArgument, "file",
+                 "got more than {} bytes in '{}'; need less", kMaxInput, path);
+  }
+  FOVEAL_CHECK(std::ferror(file.get()) == 0, ErrorKind::kIo, "file", "got a read error in '{}'",
+               path);
+  return out;
+}
+
+std::vector<int32_t> parse_token_ids(const std::string& text) {
+  const std::string content = text.starts_with('@') ? read_input(text.substr(1)) : text;
+  std::string_view rest = trim(content);
+  if (rest.starts_with('[') && rest.ends_with(']')) rest = trim(rest.substr(1, rest.size() - 2));
+  std::vector<int32_t> out;
+  while (!rest.empty()) {
+    const size_t comma = rest.find(',');
+    const std::string_view item = trim(rest.substr(0, comma));
+    int32_t id = 0;
+    const auto [end, status] = std::from_chars(item.data(), item.data() + item.size(), id);
+    FOVEAL_CHECK(status == std::errc{} && end == item.data() + item.size() && id >= 0,
+                 ErrorKind::kInvalidArgument, "token-ids",
+                 "got '{}'; need integers from 0, separated by commas", item.substr(0, 40));
+    out.push_back(id);
+    if (comma == std::string_view::npos) break;
+    rest = trim(rest.substr(comma + 1));
+    FOVEAL_CHECK(!rest.empty(), ErrorKind::kInvalidArgument, "token-ids",
+                 "got a comma at the end; need an id after it");
+  }
+  FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, "token-ids",
+               "got no ids; need at least one");
+  return out;
+}
+
+std::string json_string(std::string_view text) { return JsonWriter().value(text).text(); }
+
+}  // namespace foveal::tools

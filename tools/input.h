@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace foveal::tools {
+
+/// A whole file, or standard input for "-". Throws kNotFound, kIo, or kInvalidArgument beyond 1
+/// GiB.
+std::string read_input(const std::string& path);
+
+/// "1,2,3", or a JSON list of integers ("[1, 2, 3]"); from a file when it begins with '@'.
+std::vector<int32_t> parse_token_ids(const std::string& text);
+
+/// `text` as a JSON string, quotes included.
+std::string json_string(std::string_view text);
+
+}  // namespace foveal::tools

@@ -1,0 +1,172 @@
+#include "engine/inspect.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <map>
+
+#include "base/config_fields.h"
+#include "cli_options.h"
+#include "commands.h"
+#include "json_writer.h"
+
+namespace foveal::tools {
+namespace {
+
+struct InspectOptions {
+  bool tensors = false;
+  bool json = false;
+};
+
+OptionGroup describe(InspectOptions& options) {
+  return {.fields = {{.name = "tensors", .target = &options.tensors, .help = "list every tensor"},
+                     {.name = "json", .target = &options.json, .help = "print one JSON object"}}};
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (const int64_t extent : shape) out += (out.size() > 1 ? ", " : "") + std::to_string(extent);
+  return out + "]";
+}
+
+std::string human_bytes(int64_t bytes) {
+  if (bytes < 10 << 10) return fmt::format("{} B", bytes);
+  if (bytes < 10 << 20) return fmt::format("{:.1f} KiB", static_cast<double>(bytes) / (1 << 10));
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+std::string resolution_text(const attention::Resolution& resolution) {
+  std::string out = resolution.method;
+  if (!resolution.setting.empty()) out += " " + resolution.setting;
+  if (!resolution.why.empty()) out += " (" + resolution.why + ")";
+  return out;
+}
+
+std::string dtype_counts(const engine::Inspection& info) {
+  std::map<std::string, int> counts;
+  for (const engine::TensorInspection& tensor : info.tensors) counts[tensor.dtype] += 1;
+  std::string out;
+  for (const auto& [dtype, count] : counts) {
+    out += fmt::format("{}{} {}", out.empty() ? "" : ", ", count, dtype);
+  }
+  return out;
+}
+
+std::string layer_text(const engine::LayerInspection& layer) {
+  return fmt::format("{}{}{}prefill {}; decode {}",
+                     layer.window != 0 ? fmt::format("window {}; ", layer.window) : "",
+                     layer.rotates ? "" : "no rope; ", layer.experts ? "experts; " : "",
+                     resolution_text(layer.prefill), resolution_text(layer.decode));
+}
+
+// Layers that read alike are shown as one range.
+std::string layers_text(const engine::Inspection& info) {
+  std::string out;
+  for (size_t first = 0; first < info.layers.size();) {
+    const std::string text = layer_text(info.layers[first]);
+    size_t end = first + 1;
+    while (end < info.layers.size() && layer_text(info.layers[end]) == text) ++end;
+    const std::string range =
+        end - first == 1 ? std::to_string(first) : fmt::format("{}-{}", first, end - 1);
+    out += fmt::format("  layer {:7} {}\n", range, text);
+    first = end;
+  }
+  return out;
+}
+
+std::string text_report(const engine::Inspection& info, bool tensors) {
+  const model::ModelConfig& model = info.model;
+  std::string out = fmt::format("model       {}{}{}, {}\n", model.name,
+                                model.name.empty() ? "" : ": ", model.architecture, info.format);
+  out += fmt::format("size        {} layers, hidden {}, mlp {}, vocabulary {}\n", model.num_layers,
+                     model.hidden_size, model.intermediate_size, model.vocab_size);
+  if (model.num_experts > 0) {
+    out += fmt::format("experts     {} of {}, {} wide\n", model.experts_per_token,
+                       model.num_experts, model.moe_intermediate_size);
+  }
+  out += fmt::format("attention   {} heads, {} KV heads, head size {}\n", model.num_heads,
+                     model.num_kv_heads, model.head_dim);
+  out +=
+      fmt::format("context     {} tokens, here {}\n", model.max_positions, info.engine.max_seq_len);
+  out += fmt::format("weights     {} in {} tensors: {}\n", human_bytes(info.engine.weights_bytes),
+                     info.tensors.size(), dtype_counts(info));
+  out += fmt::format("tokenizer   {}\n", info.tokenizer.empty() ? "none" : info.tokenizer);
+  out += fmt::format("device      {}, {} threads, {}\n", info.engine.device, info.engine.threads,
+                     info.engine.isa);
+  out += fmt::format("KV cache    {} a token ({}); capacity {} tokens, {}\n",
+                     human_bytes(info.engine.kv_bytes_per_token), info.engine.kv_dtype,
+                     info.engine.kv_tokens, human_bytes(info.engine.kv_bytes));
+  out += fmt::format("sparse      {}\n{}", info.attention, layers_text(info));
+  for (const engine::TensorInspection& tensor : info.tensors) {
+    if (!tensors) break;
+    out += fmt::format("  {:5} {:16} {}\n", tensor.dtype, shape_text(tensor.shape), tensor.name);
+  }
+  return out;
+}
+
+void write_resolution(JsonWriter& json, std::string_view phase,
+                      const attention::Resolution& resolution) {
+  json.key(phase).begin_object().field("method", std::string_view(resolution.method));
+  json.field("setting", std::string_view(resolution.setting));
+  json.field("why", std::string_view(resolution.why)).end_object();
+}
+
+void write_lists(JsonWriter& json, const engine::Inspection& info) {
+  json.key("layers").begin_array();
+  for (const engine::LayerInspection& layer : info.layers) {
+    json.begin_object().field("window", layer.window).field("rope", layer.rotates);
+    json.field("experts", layer.experts);
+    write_resolution(json, "prefill", layer.prefill);
+    write_resolution(json, "decode", layer.decode);
+    json.end_object();
+  }
+  json.end_array().key("tensors").begin_array();
+  for (const engine::TensorInspection& tensor : info.tensors) {
+    json.begin_object().field("name", std::string_view(tensor.name));
+    json.field("dtype", std::string_view(tensor.dtype)).key("shape").begin_array();
+    for (const int64_t extent : tensor.shape) json.value(extent);
+    json.end_array().end_object();
+  }
+  json.end_array();
+}
+
+std::string json_report(const engine::Inspection& info) {
+  const model::ModelConfig& model = info.model;
+  JsonWriter json;
+  json.begin_object().field("architecture", std::string_view(model.architecture));
+  json.field("name", std::string_view(model.name)).field("format", std::string_view(info.format));
+  json.field("num_layers", model.num_layers).field("hidden_size", model.hidden_size);
+  json.field("intermediate_size", model.intermediate_size).field("vocab_size", model.vocab_size);
+  json.field("num_heads", model.num_heads).field("num_kv_heads", model.num_kv_heads);
+  json.field("head_dim", model.head_dim).field("num_experts", model.num_experts);
+  json.field("max_positions", model.max_positions);
+  json.field("max_seq_len", info.engine.max_seq_len);
+  json.field("tokenizer", std::string_view(info.tokenizer));
+  json.field("device", std::string_view(info.engine.device));
+  json.field("isa", std::string_view(info.engine.isa)).field("threads", info.engine.threads);
+  json.field("weights_bytes", info.engine.weights_bytes);
+  json.field("kv_dtype", std::string_view(info.engine.kv_dtype));
+  json.field("kv_bytes_per_token", info.engine.kv_bytes_per_token);
+  json.field("kv_tokens", info.engine.kv_tokens).field("kv_bytes", info.engine.kv_bytes);
+  json.field("method", std::string_view(info.engine.method));
+  json.field("attention", std::string_view(info.attention));
+  write_lists(json, info);
+  return json.end_object().text() + "\n";
+}
+
+}  // namespace
+
+int inspect_main(std::span<const std::string> args) {
+  InspectOptions own;
+  LlmConfig config;
+  Command command("inspect", "Show a model and a configuration as they would run.");
+  command.options("Inspect", describe(own));
+  command.llm_config(config);
+  if (!command.parse(args)) return 0;
+  const engine::Inspection info = engine::inspect(config);
+  const std::string text = own.json ? json_report(info) : text_report(info, own.tensors);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return 0;
+}
+
+}  // namespace foveal::tools

@@ -1,0 +1,170 @@
+#include <cstdio>
+#include <fstream>
+#include <optional>
+
+#include "base/check.h"
+#include "base/config_fields.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "cli_options.h"
+#include "commands.h"
+#include "foveal/llm.h"
+#include "input.h"
+#include "model/safetensors_writer.h"
+#include "report.h"
+
+namespace foveal::tools {
+namespace {
+
+struct RunOptions {
+  std::string file, prompt, token_ids, stats, logits, trace;
+  std::string trace_filter = ".*";
+  std::optional<int64_t> logits_last;
+  bool chat = false;
+  bool json = false;
+};
+
+OptionGroup describe(RunOptions& options) {
+  return {
+      .fields = {
+          {.name = "file",
+           .target = &options.file,
+           .help = "a text to put first; - is standard input"},
+          {.name = "prompt",
+           .target = &options.prompt,
+           .help = "text after it, behind a blank line",
+           .short_flag = 'p'},
+          {.name = "token_ids",
+           .target = &options.token_ids,
+           .help = "the prompt as ids instead: \"1,2,3\", or @FILE with a JSON list"},
+          {.name = "chat",
+           .target = &options.chat,
+           .help = "ask as a user's message through the model's chat template"},
+          {.name = "json",
+           .target = &options.json,
+           .help = "print one JSON object instead of streaming the text"},
+          {.name = "stats",
+           .target = &options.stats,
+           .help = "write that object to a file as well"},
+          {.name = "logits",
+           .target = &options.logits,
+           .help = "write float32 logits [positions, vocab] of the prompt to a safetensors file"},
+          {.name = "logits_last",
+           .target = &options.logits_last,
+           .help = "only of the last so many prompt positions",
+           .range = {.min = 1}},
+          {.name = "trace",
+           .target = &options.trace,
+           .help =
+               "write intermediate tensors (hidden.N, q.N, k.N, v.N, attention.N) to a safetensors "
+               "file"},
+          {.name = "trace_filter",
+           .target = &options.trace_filter,
+           .help = "regular expression that their names must contain"}}};
+}
+
+std::string prompt_text(const RunOptions& options) {
+  std::string text;
+  if (!options.file.empty()) text = read_input(options.file);
+  if (!options.prompt.empty()) {
+    if (!options.file.empty()) text += text.ends_with('\n') ? "\n" : "\n\n";
+    text += options.prompt;
+  }
+  FOVEAL_CHECK(!text.empty(), ErrorKind::kInvalidArgument, "prompt",
+               "got an empty prompt; need --prompt, --file or --token-ids with something in it");
+  return text;
+}
+
+Prompt make_prompt(const RunOptions& options, const LLM& llm) {
+  if (!options.token_ids.empty()) {
+    FOVEAL_CHECK(options.file.empty() && options.prompt.empty() && !options.chat,
+                 ErrorKind::kInvalidArgument, "token-ids",
+                 "got text as well; need either --token-ids or --file, --prompt and --chat");
+    return {.token_ids = parse_token_ids(options.token_ids)};
+  }
+  const std::string text = prompt_text(options);
+  if (!options.chat) return {.text = text};
+  return {.token_ids =
+              llm.chat_token_ids("[{\"role\": \"user\", \"content\": " + json_string(text) + "}]")};
+}
+
+void write_tensors(const std::string& path, const std::vector<TracedTensor>& tensors) {
+  std::vector<model::NamedTensor> named;
+  for (const TracedTensor& tensor : tensors) {
+    named.push_back({.name = tensor.name,
+                     .dtype = DType::kF32,
+                     .shape = {tensor.rows, tensor.cols},
+                     .data = std::as_bytes(std::span(tensor.data))});
+  }
+  model::write_safetensors(path, named);
+}
+
+void write_text(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text << '\n';
+  file.close();
+  FOVEAL_CHECK(!file.fail(), ErrorKind::kIo, "stats", "got no write to '{}'; need a writable path",
+               path);
+}
+
+void print(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+// Streams to standard output unless the result is printed as JSON at the end.
+RequestOutput generate(LLM& llm, const Prompt& prompt, const SamplingParams& sampling,
+                       const RequestOptions& request, bool stream) {
+  std::optional<Progress> bar;
+  llm.on_prefill([&bar](int64_t done, int64_t total) {
+    if (done == total) {
+      bar.reset();
+    } else {
+      if (!bar) bar.emplace("reading the prompt", total);
+      bar->update(done);
+    }
+  });
+  Generation generation = llm.submit(prompt, sampling, request);
+  bool printed = false;
+  while (const std::optional<std::string> piece = generation.next()) {
+    if (!stream || piece->empty()) continue;
+    print(*piece);
+    printed = true;
+  }
+  RequestOutput output = generation.result();
+  llm.on_prefill(nullptr);
+  if (printed) print("\n");
+  return output;
+}
+
+}  // namespace
+
+int run_main(std::span<const std::string> args) {
+  RunOptions own;
+  LlmConfig config;
+  SamplingParams sampling;
+  Command command("run", "Complete a prompt, or answer it with --chat.");
+  command.options("Run", describe(own));
+  command.llm_config(config);
+  command.options("Sampling", describe(sampling));
+  if (!command.parse(args)) return 0;
+
+  // What can be refused without loading anything is refused first.
+  const RequestOptions request{
+      .logits = !own.logits.empty(),
+      .logits_last = own.logits_last,
+      .trace_filter = own.trace.empty() ? std::nullopt : std::optional(own.trace_filter)};
+  if (own.token_ids.empty()) prompt_text(own);
+  LLM llm(config);
+  log_info("{}: {} in {:.0f} ms", config.model, llm.method(), llm.load_ms());
+  const RequestOutput output =
+      generate(llm, make_prompt(own, llm), sampling, request, /*stream=*/!own.json);
+  if (output.logits) write_tensors(own.logits, {*output.logits});
+  if (!own.trace.empty()) write_tensors(own.trace, output.trace);
+  if (!own.stats.empty()) write_text(own.stats, run_json(llm, output));
+  if (own.json) print(run_json(llm, output) + "\n");
+  log_info("{}", run_summary(output));
+  return 0;
+}
+
+}  // namespace foveal::tools
