@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <deque>
 #include <exception>
-#include <new>
+#include <iterator>
 
 #include "base/check.h"
 #include "base/config_fields.h"
@@ -210,7 +210,7 @@ struct Command::Impl {
                              : word.starts_with("-") ? "a known flag"
                                                      : "flags only";
     fail(ErrorKind::kInvalidArgument, "cli", "got '{}'; need {} (see foveal {} --help)",
-         printable(arg), need, name);
+         printable(word), need, name);
   }
 
   /// False when help is asked for, which must not need the other arguments to be right.

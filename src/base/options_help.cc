@@ -98,6 +98,7 @@ struct Placeholder {
   std::string operator()(std::vector<int32_t>*) const { return "N"; }
   std::string operator()(std::string*) const { return "TEXT"; }
   std::string operator()(std::vector<std::string>*) const { return "TEXT"; }
+  std::string operator()(const FixedOption&) const { return {}; }
   std::string operator()(const CustomOption& custom) const {
     return std::string(custom.placeholder);
   }
@@ -123,7 +124,7 @@ std::string help_text(const OptionField& field) {
   if (!field.rule_text.empty()) {
     add(std::string(field.rule_text));
   } else {
-    add(joined(field.choices));
+    if (!field.choices.empty()) add(fmt::format("one of {}", joined(field.choices)));
     add(range_text(field.range));
   }
   std::string out(field.help);

@@ -1,6 +1,8 @@
 #include "base/options_node.h"
 
+#include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "base/check.h"
 
@@ -81,16 +83,12 @@ ConfigNode* ConfigNode::find(std::string_view key) {
 }
 
 std::string printable(std::string_view text, size_t max_bytes) {
+  size_t end = std::min(text.size(), max_bytes);
+  if (end < text.size()) {  // never end in half a character
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0U) == 0x80U) --end;
+  }
   std::string out;
-  for (const char c : text) {
-    if (out.size() >= max_bytes) {
-      // Never end in half a character: drop continuation bytes and their lead.
-      while (!out.empty() && (static_cast<unsigned char>(out.back()) & 0xc0U) == 0x80U) {
-        out.pop_back();
-      }
-      if (!out.empty() && static_cast<unsigned char>(out.back()) >= 0xc0U) out.pop_back();
-      return out + "...";
-    }
+  for (const char c : text.substr(0, end)) {
     const auto byte = static_cast<unsigned char>(c);
     if (byte < 0x20 || byte == 0x7f) {
       out += fmt::format("\\x{:02x}", byte);
@@ -98,6 +96,7 @@ std::string printable(std::string_view text, size_t max_bytes) {
       out += c;
     }
   }
+  if (end < text.size()) out += "...";
   return out;
 }
 
@@ -153,8 +152,8 @@ void assign_path(ConfigNode& root, std::string_view path, ConfigNode value) {
     if (ConfigNode* found = node->find(part)) {
       node = found;
     } else {
-      node->entries.emplace_back(part, ConfigNode());
-      node = &node->entries.back().second;
+      node->entries.push_back({std::string(part), ConfigNode()});
+      node = &node->entries.back().value;
     }
   }
   *node = std::move(value);

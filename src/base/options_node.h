@@ -4,7 +4,6 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace foveal {
@@ -20,18 +19,24 @@ struct Origin {
 /// An unresolved configuration value: what YAML, a flag, `--set` (and later a JSON body) turn into
 /// before a field table gives it a type. Map entries keep their order and have distinct keys.
 struct ConfigNode {
+  struct Entry;
   enum class Kind : uint8_t { kNull, kScalar, kList, kMap };
   Kind kind = Kind::kNull;
   std::string text;     ///< of a scalar
   bool quoted = false;  ///< a quoted scalar is a string whatever it looks like
   std::vector<ConfigNode> items;
-  std::vector<std::pair<std::string, ConfigNode>> entries;
+  std::vector<Entry> entries;
   Origin origin;
 
   static ConfigNode scalar(std::string text, Origin origin, bool quoted = false);
   static ConfigNode map(Origin origin = {});
   const ConfigNode* find(std::string_view key) const;
   ConfigNode* find(std::string_view key);
+};
+
+struct ConfigNode::Entry {
+  std::string key;
+  ConfigNode value;
 };
 
 /// `extra.yaml:7 kv_cache_config.dtype`, `--set kv_cache_config.dtype` or `--kv-dtype`: the
@@ -41,7 +46,7 @@ std::string where(const ConfigNode& node, std::string_view path);
 /// What an error says it got: the scalar, shortened, or the kind of a list or map.
 std::string shown(const ConfigNode& node);
 
-/// Text with control characters escaped, cut to `max_bytes` and "...".
+/// Text with control characters escaped; of more than `max_bytes`, the beginning and "...".
 std::string printable(std::string_view text, size_t max_bytes = 80);
 
 std::string join_path(std::string_view path, std::string_view key);

@@ -4,6 +4,7 @@
 #include <yaml-cpp/exceptions.h>
 #include <yaml-cpp/parser.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -23,13 +24,15 @@ constexpr size_t kMaxNodes = 10000;
 // equal keys and say nothing.
 class TreeBuilder : public YAML::EventHandler {
  public:
-  explicit TreeBuilder(std::shared_ptr<const std::string> source) : source_(std::move(source)) {}
+  TreeBuilder(std::string_view text, std::shared_ptr<const std::string> source)
+      : text_(text), source_(std::move(source)) {}
   ConfigNode take() { return std::move(root_); }
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    check_colon();
     ConfigNode node;
     node.origin = origin(mark);
     add(std::move(node), anchor);
@@ -49,6 +52,8 @@ class TreeBuilder : public YAML::EventHandler {
                 const std::string& value) override {
     const bool is_text = tag == "!" || tag == "tag:yaml.org,2002:str";
     if (!is_text && tag != "?" && !tag.empty()) refuse_tag(mark, tag);
+    check_quotes(mark);
+    scalar_pos_ = mark.pos;
     ConfigNode node = ConfigNode::scalar(value, origin(mark), /*quoted=*/is_text);
     if (!is_text &&
         (value.empty() || value == "~" || value == "null" || value == "Null" || value == "NULL")) {
@@ -76,6 +81,8 @@ class TreeBuilder : public YAML::EventHandler {
     size_t depth = 1;  // levels within, itself included
     bool has_key = false;
     std::string key;
+    int32_t key_line = 0;
+    int key_pos = 0;
   };
   struct Anchored {
     ConfigNode node;
@@ -98,6 +105,36 @@ class TreeBuilder : public YAML::EventHandler {
   }
   [[noreturn]] void refuse_tag(const YAML::Mark& mark, const std::string& tag) const {
     refuse(mark, fmt::format("tag '{}'", printable(tag)), "plain values");
+  }
+
+  // yaml-cpp takes the end of the file for a closing quote, which hides a truncated file.
+  void check_quotes(const YAML::Mark& mark) const {
+    if (mark.pos < 0 || static_cast<size_t>(mark.pos) >= text_.size()) return;
+    const char quote = text_[static_cast<size_t>(mark.pos)];
+    if (quote != '"' && quote != '\'') return;
+    for (size_t pos = static_cast<size_t>(mark.pos) + 1; pos < text_.size(); ++pos) {
+      const bool escapes = quote == '"' ? text_[pos] == '\\' : text_.substr(pos).starts_with("''");
+      if (escapes) {
+        ++pos;
+      } else if (text_[pos] == quote) {
+        return;
+      }
+    }
+    refuse(mark, "a quote that is not closed", "a closing quote");
+  }
+
+  // yaml-cpp reads a word alone as a key without a value; the writer has more likely left out ":
+  // x".
+  void check_colon() const {
+    if (open_.empty() || !open_.back().has_key) return;
+    const Open& parent = open_.back();
+    const auto pos = static_cast<size_t>(parent.key_pos);
+    if (pos > text_.size() || !text_.substr(pos).starts_with(parent.key)) return;  // a quoted key
+    const size_t next = text_.find_first_not_of(" \t", pos + parent.key.size());
+    if (next != std::string_view::npos && text_[next] == ':') return;
+    YAML::Mark mark;
+    mark.line = parent.key_line - 1;
+    refuse(mark, "a key without a value", "key: value");
   }
 
   std::string path() const {
@@ -158,7 +195,9 @@ class TreeBuilder : public YAML::EventHandler {
     } else if (!parent.has_key) {
       take_key(parent, node);
     } else {
-      parent.node.entries.emplace_back(std::move(parent.key), std::move(node));
+      // The parser places an empty value where it noticed the emptiness, lines later.
+      if (node.kind == ConfigNode::Kind::kNull) node.origin.line = parent.key_line;
+      parent.node.entries.push_back({std::move(parent.key), std::move(node)});
       parent.key.clear();
       parent.has_key = false;
     }
@@ -176,10 +215,14 @@ class TreeBuilder : public YAML::EventHandler {
       refuse(mark, got, "each key once");
     }
     parent.key = node.text;
+    parent.key_line = node.origin.line;
+    parent.key_pos = scalar_pos_;
     parent.has_key = true;
   }
 
+  std::string_view text_;
   std::shared_ptr<const std::string> source_;
+  int scalar_pos_ = 0;
   std::vector<Open> open_;
   std::map<YAML::anchor_t, Anchored> anchors_;
   ConfigNode root_;
@@ -225,14 +268,15 @@ void check_text(std::string_view text, const std::string& source) {
 
 ConfigNode parse_yaml(std::string_view text, std::string_view source) {
   const auto name = std::make_shared<const std::string>(source);
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);  // marks count from after it
   check_text(text, *name);
-  TreeBuilder builder(name);
+  TreeBuilder builder(text, name);
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(builder)) return {};
     ConfigNode root = builder.take();
-    TreeBuilder second(name);
+    TreeBuilder second(text, name);
     FOVEAL_CHECK(!parser.HandleNextDocument(second), ErrorKind::kInvalidArgument, printable(*name),
                  "got more than one YAML document; need one");
     return root;

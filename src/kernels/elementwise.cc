@@ -125,4 +125,9 @@ void embed(const EmbedParams& params, Stream& stream) {
   });
 }
 
+double log_sum_exp(const float* x, int64_t n) {
+  check_extent("log_sum_exp", 1, n);
+  return cpu::elementwise_table().log_sum_exp(x, n);
+}
+
 }  // namespace foveal::kernels

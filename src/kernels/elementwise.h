@@ -91,6 +91,10 @@ struct MoeRouteParams {
 };
 void moe_route(const MoeRouteParams& params, Stream& stream);
 
+/// log(sum(e^x)) of n >= 1 values below +inf, at least one of them finite; on the calling thread.
+/// Within 2e-6 absolute: exponentials in float, their sum in double.
+double log_sum_exp(const float* x, int64_t n);
+
 /// One row of a weight as float32, exactly as its format defines.
 void dequantize_row(const WeightView& weight, int64_t row, float* out);
 

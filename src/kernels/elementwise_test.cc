@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -208,6 +209,22 @@ TEST_P(Elementwise, ActivationsOverTheirWholeRange) {
       // Where e^-x overflows or e^x is subnormal, what is left is below 128 of the least normals.
       EXPECT_NEAR(y[idx], want, act_bound(gate[idx], act) * std::abs(want) + 128 * kTiny)
           << "act " << static_cast<int>(act) << " x " << gate[idx];
+    }
+  }
+}
+
+TEST_P(Elementwise, LogSumExp) {
+  for (const int64_t n : {1, 2, 15, 17, 1000, 4096, 50021}) {
+    for (const float spread : {0.0F, 1.0F, 10.0F, 1e30F}) {
+      std::vector<float> x = normal(n, spread);
+      for (size_t idx = 1; idx < x.size(); idx += 7)
+        x[idx] = -std::numeric_limits<float>::infinity();
+      const long double top = *std::max_element(x.begin(), x.end());
+      long double sum = 0;
+      for (const float value : x) sum += std::exp(value - top);
+      const auto want = static_cast<double>(top + std::log(sum));
+      EXPECT_NEAR(log_sum_exp(x.data(), n), want, 2e-6 + std::abs(want) * 0x1p-52)
+          << "n " << n << " spread " << spread;
     }
   }
 }

@@ -94,6 +94,9 @@ void read_scales(ModelConfig& config, const JsonFields& fields) {
         1.0 / std::sqrt(fields.number("query_pre_attn_scalar", 1e-6, 1e6).value_or(256));
     FOVEAL_CHECK(fields.find("attn_logit_softcapping") == nullptr, ErrorKind::kUnsupported,
                  fields.source(), "got attn_logit_softcapping; need null");
+    FOVEAL_CHECK(!fields.boolean("use_bidirectional_attention").value_or(false),
+                 ErrorKind::kUnsupported, fields.source(),
+                 "got use_bidirectional_attention; need a causal model");
     config.final_logit_softcap = fields.number("final_logit_softcapping", 1e-6, 1e6).value_or(0);
   }
   if (config.architecture == "granite") {

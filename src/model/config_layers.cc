@@ -45,11 +45,12 @@ int32_t window_size(const ModelConfig& config, const JsonFields& fields) {
   const bool has_switch =
       arch == "qwen2" || arch == "qwen3" || arch == "qwen3_moe" || arch == "smollm3";
   if (has_switch && !fields.boolean("use_sliding_window").value_or(false)) return 0;
-  const auto window = fields.integer("sliding_window", 1, kMaxWindow);
+  // An explicit null switches the window off; without the field the configuration class decides.
+  const bool defaulted = !fields.has("sliding_window") && arch != "phi3" && arch != "smollm3";
+  const auto window =
+      fields.integer("sliding_window", 1, kMaxWindow).value_or(defaulted ? 4096 : 0);
   // A window that no context can outgrow is none.
-  if (window) return *window >= config.max_positions ? 0 : static_cast<int32_t>(*window);
-  // The default of the configuration classes; an explicit null switches the window off.
-  return fields.has("sliding_window") || arch == "phi3" || arch == "smollm3" ? 0 : 4096;
+  return window >= config.max_positions ? 0 : static_cast<int32_t>(window);
 }
 
 void read_use_rope(ModelConfig& config, const JsonFields& fields) {

@@ -39,7 +39,7 @@ int64_t original_positions(const JsonFields& rope, const JsonFields& fields,
         place->integer("original_max_position_embeddings", 1, ConfigLimits::kPositions);
     if (value) return *value;
   }
-  return config.max_positions;
+  return config.architecture == "phi3" ? 4096 : config.max_positions;  // the classes' defaults
 }
 
 std::vector<double> factor_list(const JsonFields& rope, std::string_view name, int32_t count) {

@@ -72,7 +72,7 @@ void read_sizes(ModelConfig& config, const GgufFile& file, const GgufFields& fie
                config.head_dim, *value_dim);
   config.intermediate_size = static_cast<int32_t>(
       fields.integer("feed_forward_length", 0, Limits::kIntermediate).value_or(0));
-  config.max_positions = fields.integer("context_length", 1, Limits::kPositions).value_or(0);
+  config.max_positions = fields.size("context_length", Limits::kPositions);
   config.rotary_dim = static_cast<int32_t>(
       fields.integer("rope.dimension_count", 1, Limits::kHeadDim).value_or(config.head_dim));
   config.norm_eps = fields.number("attention.layer_norm_rms_epsilon", 1e-30, 1).value_or(1e-5);

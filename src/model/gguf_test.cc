@@ -122,8 +122,8 @@ TEST(Gguf, RefusesHugeClaimsBeforeAllocating) {
   };
   expect_refused(ErrorKind::kCorruptFile, "tensors", header(kHuge, 0).pad(64).bytes());
   expect_refused(ErrorKind::kCorruptFile, "metadata entries", header(0, kHuge).pad(64).bytes());
-  for (const GgufType element : {GgufType::kU8, GgufType::kF64, GgufType::kString,
-                                 GgufType::kArray}) {
+  for (const GgufType element :
+       {GgufType::kU8, GgufType::kF64, GgufType::kString, GgufType::kArray}) {
     for (const uint64_t count : {kHuge, ~uint64_t{0}, uint64_t{1} << 61}) {
       FileBuilder file = header(0, 1);
       file.key("k", GgufType::kArray).array(element, count).pad(64);

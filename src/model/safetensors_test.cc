@@ -77,21 +77,22 @@ TEST(SafetensorsWriter, RefusesWhatItCannotWrite) {
                write({{"a", DType::kF32, {3}, bytes_of(two)}}));
   expect_error(ErrorKind::kInvalidArgument, "got 8 bytes",
                write({{"a", DType::kF32, {-2}, bytes_of(two)}}));
-  expect_error(ErrorKind::kInvalidArgument, "twice",
-               write({{"a", DType::kF32, {2}, bytes_of(two)}, {"a", DType::kF32, {2}, bytes_of(two)}}));
+  expect_error(
+      ErrorKind::kInvalidArgument, "twice",
+      write({{"a", DType::kF32, {2}, bytes_of(two)}, {"a", DType::kF32, {2}, bytes_of(two)}}));
   expect_error(ErrorKind::kIo, "No such file",
                write({{"a", DType::kF32, {2}, bytes_of(two)}}, "absent/x"));
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
 }
 
 TEST(Safetensors, AcceptsMetadataAndEveryDType) {
-  const ExactBytes bytes(with_header(
-      R"({"__metadata__":{"format":"pt"},)"
-      R"("b":{"dtype":"BF16","shape":[1],"data_offsets":[8,10]},)"
-      R"("f":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[10,12]},)"
-      R"("d":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},)"
-      R"("i":{"dtype":"BOOL","shape":[2,2],"data_offsets":[12,16]}} )",
-      std::string(16, 'x')));
+  const ExactBytes bytes(
+      with_header(R"({"__metadata__":{"format":"pt"},)"
+                  R"("b":{"dtype":"BF16","shape":[1],"data_offsets":[8,10]},)"
+                  R"("f":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[10,12]},)"
+                  R"("d":{"dtype":"F64","shape":[1],"data_offsets":[0,8]},)"
+                  R"("i":{"dtype":"BOOL","shape":[2,2],"data_offsets":[12,16]}} )",
+                  std::string(16, 'x')));
   const auto got = parse(bytes);
   ASSERT_EQ(got.size(), 4U);  // in the order of their data
   EXPECT_EQ(got[0].name, "d");
@@ -126,10 +127,8 @@ TEST(Safetensors, RefusesBrokenHeaders) {
                  one(R"({"dtype":"F32","shape":[1.5],"data_offsets":[0,4]})"));
   expect_refused(kind, "below 2^63",
                  one(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]})"));
-  expect_refused(kind, "need 4 bytes",
-                 one(R"({"dtype":"F32","shape":[1],"data_offsets":[0,5]})"));
-  expect_refused(kind, "need 4 bytes",
-                 one(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})"));
+  expect_refused(kind, "need 4 bytes", one(R"({"dtype":"F32","shape":[1],"data_offsets":[0,5]})"));
+  expect_refused(kind, "need 4 bytes", one(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})"));
   expect_refused(kind, "is the file complete?",
                  one(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})"));
   expect_refused(kind, "by the header",
@@ -179,7 +178,8 @@ TEST(SafetensorsIndex, MapsTensorsToPlainFileNames) {
   const auto map = parse_safetensors_index(
       R"({"metadata":{"total_size":1},"weight_map":{"a":"m-1.safetensors"}})", "index");
   EXPECT_EQ(map.at("a"), "m-1.safetensors");
-  for (const std::string_view bad : {"../x", "/etc/passwd", "a/b", "", "..", "a\\\\b", "x\\u0000"}) {
+  for (const std::string_view bad :
+       {"../x", "/etc/passwd", "a/b", "", "..", "a\\\\b", "x\\u0000"}) {
     expect_error(ErrorKind::kCorruptFile, "plain file name", [&] {
       parse_safetensors_index(R"({"weight_map":{"a":")" + std::string(bad) + R"("}})", "index");
     });

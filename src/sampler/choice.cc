@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include "base/check.h"
@@ -49,10 +51,12 @@ size_t prefix_reaching(std::span<const Candidate> sorted, double goal) {
   return sorted.size();
 }
 
-/// The `k` best of all logits.
+/// The `k` best of all logits, in order of id.
 void gather_best(std::span<const float> logits, const Score& score, int64_t k,
                  std::vector<Candidate>& out) {
-  for (const int32_t token : kernels::top_k(logits, k)) {
+  std::vector<int32_t> best = kernels::top_k(logits, k);
+  std::sort(best.begin(), best.end());
+  for (const int32_t token : best) {
     const float logit = logits[static_cast<size_t>(token)];
     if (const double far = score(logit); far <= kFarthest) {
       out.push_back({token, logit, std::exp(-far)});
@@ -60,56 +64,59 @@ void gather_best(std::span<const float> logits, const Score& score, int64_t k,
   }
 }
 
-void gather_all(std::span<const float> logits, const Score& score, std::vector<Candidate>& out) {
+void gather_all(std::span<const float> logits, const Score& score, double farthest,
+                std::vector<Candidate>& out) {
   for (size_t idx = 0; idx < logits.size(); ++idx) {
-    if (const double far = score(logits[idx]); far <= kFarthest) {
+    if (const double far = score(logits[idx]); far <= farthest) {
       out.push_back({static_cast<int32_t>(idx), logits[idx], std::exp(-far)});
     }
   }
 }
 
-/// Keeps the nucleus without sorting it: a histogram of weight over score (a monotone function of
-/// the logit) finds the one narrow bucket where the share is reached; only that one is sorted.
-void keep_nucleus(const Score& score, double top_p, std::vector<Candidate>& candidates) {
+/// The last candidate of the nucleus, without sorting it: a histogram of weight over score (a
+/// monotone function of the logit) finds the one narrow bucket where the share is reached, and only
+/// that one is sorted.
+Candidate last_of_nucleus(const Score& score, double top_p, std::span<const Candidate> candidates) {
   constexpr size_t kBuckets = 4096;
   const auto bucket_of = [&](const Candidate& candidate) {
     return static_cast<size_t>(score(candidate.logit) * ((kBuckets - 1) / kFarthest));
   };
   std::array<double, kBuckets> weight{};
-  for (const Candidate& candidate : candidates) weight[bucket_of(candidate)] += candidate.weight;
-  double total = 0;
-  for (const double part : weight) total += part;
-  double goal = top_p * total;
-  size_t last = 0;
-  for (; last + 1 < kBuckets && weight[last] < goal; ++last) goal -= weight[last];
-  const auto edge = std::stable_partition(
-      candidates.begin(), candidates.end(),
-      [&](const Candidate& candidate) { return bucket_of(candidate) < last; });
-  const auto end = std::partition(edge, candidates.end(), [&](const Candidate& candidate) {
-    return bucket_of(candidate) == last;
-  });
-  std::sort(edge, end, goes_before);
-  const size_t taken = prefix_reaching({edge, end}, goal);
-  candidates.erase(edge + static_cast<ptrdiff_t>(taken), candidates.end());
+  size_t lightest = 0;
+  for (const Candidate& candidate : candidates) {
+    const size_t bucket = bucket_of(candidate);
+    weight[bucket] += candidate.weight;
+    lightest = std::max(lightest, bucket);
+  }
+  // Never at an empty bucket: what is left of the goal stays above 0.
+  double goal = top_p * std::accumulate(weight.begin(), weight.end(), 0.0);
+  size_t edge = 0;
+  for (; edge < lightest && weight[edge] < goal; ++edge) goal -= weight[edge];
+  std::vector<Candidate> members;
+  std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(members),
+               [&](const Candidate& candidate) { return bucket_of(candidate) == edge; });
+  std::sort(members.begin(), members.end(), goes_before);
+  return members[prefix_reaching(members, goal) - 1];
 }
 
 /// The kept candidates, in order of id.
 void filter(std::span<const float> logits, const Filters& filters, const Score& score,
             std::vector<Candidate>& candidates) {
-  const auto size = static_cast<int64_t>(logits.size());
   candidates.clear();
-  if (filters.top_k > 0 && filters.top_k < size) {
+  if (filters.top_k > 0 && filters.top_k < static_cast<int64_t>(logits.size())) {
     gather_best(logits, score, filters.top_k, candidates);
   } else {
-    gather_all(logits, score, candidates);
+    // Without top_p, which needs the whole sum, what min_p takes out need not be weighed; the slack
+    // is for rounding, the exact rule is below.
+    const bool early = filters.top_p == 1 && filters.min_p > 0;
+    const double farthest = early ? 1e-6 - std::log(filters.min_p) : kFarthest;
+    gather_all(logits, score, std::min(farthest, kFarthest), candidates);
   }
-  if (filters.top_p < 1) keep_nucleus(score, filters.top_p, candidates);
-  std::erase_if(candidates,
-                [&](const Candidate& candidate) { return candidate.weight < filters.min_p; });
-  if (filters.top_k > 0 || filters.top_p < 1) {
-    std::sort(candidates.begin(), candidates.end(),
-              [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
+  if (filters.top_p < 1) {
+    const Candidate last = last_of_nucleus(score, filters.top_p, candidates);
+    std::erase_if(candidates, [&](const Candidate& c) { return goes_before(last, c); });
   }
+  std::erase_if(candidates, [&](const Candidate& c) { return c.weight < filters.min_p; });
 }
 
 }  // namespace

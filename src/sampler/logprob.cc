@@ -1,8 +1,8 @@
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "base/check.h"
+#include "kernels/elementwise.h"
 #include "kernels/topk.h"
 #include "sampler/logprob.h"
 #include "sampler/sampler.h"
@@ -27,13 +27,7 @@ void check_logits(std::span<const float> logits) {
 }
 
 double log_sum_exp(std::span<const float> logits) {
-  const double max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) {
-    // Less than e^-60 each adds nothing to a sum of at least 1 in double.
-    if (const double below = logit - max; below > -60) sum += std::exp(below);
-  }
-  return max + std::log(sum);
+  return kernels::log_sum_exp(logits.data(), static_cast<int64_t>(logits.size()));
 }
 
 TokenLogprob token_logprob(std::span<const float> logits, int32_t token, double normalizer) {

@@ -11,7 +11,7 @@ namespace foveal::sampler {
 /// Throws kInternal for a NaN, a +inf, or -inf everywhere: a model's fault, never a request's.
 void check_logits(std::span<const float> logits);
 
-/// In double. `logits` must pass `check_logits`.
+/// Within 2e-6. `logits` must pass `check_logits`.
 double log_sum_exp(std::span<const float> logits);
 
 /// The public functions of the same names, for a normalizer = log_sum_exp that is known already.

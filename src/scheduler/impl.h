@@ -67,7 +67,7 @@ struct Scheduler::Impl {
 
   void preempt_latest(StepPlan& plan);
   std::vector<SeqWork> plan_decodes(StepPlan& plan);
-  void plan_prefills(int32_t budget, bool decodes_planned, StepPlan& plan);
+  void plan_prefills(int32_t budget, StepPlan& plan);
   int32_t chunk_end(const Sequence& sequence, int32_t budget) const;
   int32_t affordable_end(const Sequence& sequence, int32_t end);
   void add_chunk(Sequence& sequence, int32_t end, StepPlan& plan);

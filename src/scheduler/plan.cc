@@ -10,7 +10,7 @@ StepPlan Scheduler::next_step() {
   for (Sequence* sequence : impl_->running) impl_->publish(*sequence);
   const std::vector<SeqWork> decodes = impl_->plan_decodes(plan);
   int32_t budget = impl_->config.max_step_tokens - static_cast<int32_t>(decodes.size());
-  impl_->plan_prefills(budget, !decodes.empty(), plan);
+  impl_->plan_prefills(budget, plan);
   for (const SeqWork& chunk : plan.work) budget -= chunk.count;
   // Whoever was preempted a moment ago would take back the pages that others were given for it.
   if (plan.preempted.empty()) impl_->plan_admissions(budget, plan);
@@ -133,22 +133,17 @@ void Scheduler::Impl::add_chunk(Sequence& sequence, int32_t end, StepPlan& plan)
   sequence.awaits_token = sample;
 }
 
-void Scheduler::Impl::plan_prefills(int32_t budget, bool decodes_planned, StepPlan& plan) {
-  for (size_t idx = 0; idx < running.size() && budget > 0; ++idx) {
-    Sequence& sequence = *running[idx];
-    if (sequence.prompt_computed()) continue;
-    const int32_t wanted = chunk_end(sequence, budget);
-    int32_t end = affordable_end(sequence, wanted);
-    // Half-done prompts could hold all pages among them. The oldest goes on at the expense of the
-    // latest, but only when nobody else makes progress: decodes end and free their pages.
-    const bool stuck = !decodes_planned && plan.work.empty() && wanted > sequence.computed;
-    while (stuck && end == sequence.computed && idx + 1 < running.size()) {
-      preempt_latest(plan);
-      end = affordable_end(sequence, wanted);
-    }
-    if (end == sequence.computed) continue;
-    budget -= end - sequence.computed;
-    add_chunk(sequence, end, plan);
+void Scheduler::Impl::plan_prefills(int32_t budget, StepPlan& plan) {
+  for (Sequence* sequence : running) {
+    if (budget == 0) return;
+    if (sequence->prompt_computed()) continue;
+    // Decodes may have taken pages that were free when this prompt was let in. It waits for them,
+    // and not for ever: prompts never outgrow the pool among themselves (see `admit`), decodes go
+    // on, and nobody else is let in meanwhile.
+    const int32_t end = affordable_end(*sequence, chunk_end(*sequence, budget));
+    if (end == sequence->computed) continue;
+    budget -= end - sequence->computed;
+    add_chunk(*sequence, end, plan);
   }
 }
 

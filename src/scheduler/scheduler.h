@@ -15,7 +15,7 @@ using RequestId = uint64_t;
 enum class Phase : uint8_t { kPrefill, kDecode };
 
 struct SchedulerConfig {
-  int32_t max_batch_size = 64;     ///< requests running at once
+  int32_t max_batch_size = 64;     ///< requests running at once (never above max_step_tokens)
   int32_t max_step_tokens = 2048;  ///< rows of a step, all requests together
   int32_t prefill_chunk = 512;     ///< prompt tokens of one request in a step
   int32_t chunk_multiple = 1;      ///< chunks but a prompt's last end at multiples of this position
@@ -65,7 +65,11 @@ enum class AddResult : uint8_t {
 /// request is preempted: its pages are released and it waits at the head of the queue. On return
 /// its prompt is prefilled again (with its original chunk boundaries' multiples) and the tokens
 /// generated so far are replayed through decode, one a step, so that its results do not change.
-/// After the last chunk of a prompt, its full pages are put into the prefix index (when given).
+/// The head of the queue is let in when its known text and a page of new tokens fit beside what the
+/// running requests may need next, so that it does not lose its pages at once; nobody overtakes it.
+/// After the last chunk of a prompt, its full pages are put into the prefix index (when given): at
+/// the next call of next_step, append_token, release_pages or finish for it, which all mean that
+/// the planned chunk was computed. After a step that failed, `cancel` what was in it instead.
 /// A prompt found in the index in full still computes its last token: at least one row is
 /// prefilled, and the reused part is cut to a multiple of chunk_multiple and of the page size.
 class Scheduler {
@@ -81,13 +85,16 @@ class Scheduler {
   /// The next step. Marks its work as done: call it once a step, then report sampled tokens.
   StepPlan next_step();
 
-  /// The token chosen after a SeqWork with sample == true.
+  /// The token chosen after a SeqWork with sample == true. It may come some steps late; a request
+  /// that was preempted meanwhile must not get it (its row will come again).
   void append_token(RequestId id, int32_t token);
   /// The request has ended: its pages are released (published prompt pages stay in the index).
   void finish(RequestId id);
-  /// Pages a method gave back after prefill: positions in the request's page table.
+  /// Pages a method gave back after prefill: indices into the request's page table, whose entries
+  /// become -1. If the next row falls into one, it gets a fresh page there.
   void release_pages(RequestId id, std::span<const int32_t> table_indices);
 
+  /// Empty while it waits. Valid until the next call that changes anything.
   std::span<const kv::PageId> page_table(RequestId id) const;
   /// Prompt tokens taken from the prefix index at the latest admission.
   int32_t reused_tokens(RequestId id) const;

@@ -153,7 +153,7 @@ TEST_F(SchedulerTest, ReleasedPagesAreGapsAndTheNextRowGetsAFreshPage) {
   EXPECT_THROW(scheduler.release_pages(1, given), Error);
   scheduler.append_token(1, 5);
   const StepPlan plan = scheduler.next_step();
-  EXPECT_EQ(plan.new_pages.size(), 1U) << "position 10 falls into the page that was given back";
+  ASSERT_EQ(plan.new_pages.size(), 1U) << "position 10 falls into the page that was given back";
   EXPECT_EQ(scheduler.page_table(1)[2], plan.new_pages[0]);
   EXPECT_EQ(scheduler.page_table(1)[0], -1);
 }
@@ -186,6 +186,37 @@ TEST(SchedulerConfigTest, RefusesSettingsThatCouldNotGoOn) {
   refused([](SchedulerConfig& c) { c.max_queue = 0; });
   kv::PrefixIndex other(allocator, 8);
   EXPECT_THROW(Scheduler(kConfig, allocator, &other), Error);
+}
+
+class FewRowsTest : public SchedulerTest {
+ protected:
+  FewRowsTest()
+      : SchedulerTest(32, {.max_batch_size = 8,
+                           .max_step_tokens = 6,
+                           .prefill_chunk = 4,
+                           .chunk_multiple = 4,
+                           .page_size = 4}) {}
+};
+
+// Decodes that come back from a pause leave too few rows for a chunk. New requests would become
+// decodes too and could keep the prompt waiting for ever.
+TEST_F(FewRowsTest, NobodyIsLetInWhileAPromptWaitsForRows) {
+  scheduler.add(request(1, 1, 9, 10));
+  scheduler.add(request(2, 1, 9, 20));
+  scheduler.next_step();
+  scheduler.add(request(3, 12, 9, 30));
+  scheduler.add(request(4, 1, 9, 50));
+  EXPECT_EQ(scheduler.next_step().admitted, (std::vector<RequestId>{3, 4}));
+  for (const RequestId id : {1, 2, 4}) scheduler.append_token(id, 0);
+  scheduler.add(request(5, 1, 9, 60));
+  StepPlan plan = scheduler.next_step();
+  EXPECT_TRUE(plan.admitted.empty());
+  ASSERT_EQ(plan.work.size(), 3U);
+  EXPECT_EQ(plan.work[0].phase, Phase::kDecode) << "3 rows are left, fewer than a chunk";
+  scheduler.finish(1);
+  plan = scheduler.next_step();
+  EXPECT_EQ(plan.work.at(0).id, 3U);
+  EXPECT_EQ(plan.admitted, std::vector<RequestId>{5});
 }
 
 class SmallPoolTest : public SchedulerTest {
@@ -228,6 +259,17 @@ TEST_F(SmallPoolTest, TheLatestIsPreemptedAndReplaysItsTokens) {
                              .count = 1,
                              .sample = idx + 1 == second.size()});
   }
+}
+
+TEST_F(SmallPoolTest, NobodyIsLetInWhoWouldBePreemptedAtOnce) {
+  scheduler.add(request(1, 4, 12));
+  scheduler.next_step();
+  scheduler.append_token(1, 0);
+  scheduler.add(request(2, 8, 1, 200));  // three pages, which are free until 1 needs its next
+  StepPlan plan = scheduler.next_step();
+  EXPECT_TRUE(plan.admitted.empty());
+  scheduler.finish(1);
+  EXPECT_EQ(scheduler.next_step().admitted, std::vector<RequestId>{2});
 }
 
 TEST_F(SmallPoolTest, PrefixPagesGoBeforeRequestsDo) {

@@ -12,7 +12,7 @@ TEST(SchedulerSoak, LongTracesBreakNoRule) {
     const uint32_t seed = base + trace;
     std::mt19937 rng(seed);
     TraceOptions options = random_options(rng);
-    options.num_requests = 300;
+    options.num_requests = 3000;
     options.num_pages += 16;
     options.config.max_queue = 64;
     TraceSim sim(options, seed);

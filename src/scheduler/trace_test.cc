@@ -6,7 +6,7 @@ namespace foveal::scheduler {
 namespace {
 
 TEST(SchedulerTrace, RandomTracesBreakNoRule) {
-  constexpr uint32_t kTraces = 10000;
+  constexpr uint32_t kTraces = 5000;
   int64_t preempted = 0;
   int64_t reused = 0;
   int64_t finished = 0;

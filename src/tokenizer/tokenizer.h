@@ -51,6 +51,8 @@ class Tokenizer {
   virtual std::optional<int32_t> bos() const = 0;
   /// Whether raw prompts of this model begin with bos.
   virtual bool adds_bos() const = 0;
+  /// Whether decoding drops one leading space (SentencePiece vocabularies that put one in front).
+  virtual bool strips_leading_space() const { return false; }
   /// Tokens that end a text: eos, and end-of-turn tokens the vocabulary names.
   virtual const std::vector<int32_t>& end_tokens() const = 0;
   /// Empty when the model has none.
@@ -72,9 +74,8 @@ class StreamDecoder {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
-  std::vector<int32_t> ids_;  ///< since the last safe point
-  size_t emitted_ = 0;
-  std::string pending_;
+  bool strip_space_;     ///< the text's first space is still to be dropped
+  std::string pending_;  ///< begins a character
 };
 
 /// Watches a growing text for stop strings. Text that might begin one is held back.
@@ -92,6 +93,7 @@ class StopMatcher {
  private:
   std::vector<std::string> stops_;
   bool include_stop_;
+  bool stopped_ = false;
   std::string held_;
 };
 

@@ -124,8 +124,8 @@ TEST_P(Golden, FastPathIsTheSameInEveryCompany) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::ValuesIn(golden_folders()),
-                         [](const testing::TestParamInfo<std::string>& info) {
-                           return info.param.substr(info.param.rfind('/') + 1);
+                         [](const testing::TestParamInfo<std::string>& family) {
+                           return family.param.substr(family.param.rfind('/') + 1);
                          });
 
 }  // namespace

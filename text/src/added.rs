@@ -3,6 +3,7 @@ use tokenizers::normalizer::Range;
 use tokenizers::{NormalizedString, NormalizerWrapper, PreTokenizedString, Token};
 
 use crate::error::{Fail, Result};
+use crate::tokenizer::END_NAMES;
 
 /// A token that is found in the text before the model sees it.
 #[derive(Clone, Debug)]
@@ -21,7 +22,9 @@ pub struct Added {
 
 /// Names that mark control tokens even where a file forgot to flag them special.
 pub fn looks_control(content: &str) -> bool {
-    (content.starts_with("<|") && content.ends_with("|>"))
+    content == "</s>"
+        || END_NAMES.contains(&content)
+        || (content.starts_with("<|") && content.ends_with("|>"))
         || (content.starts_with("<｜") && content.ends_with("｜>"))
 }
 
@@ -44,7 +47,10 @@ struct Matcher {
 
 impl Matcher {
     fn build(patterns: Vec<(String, usize)>) -> Result<Option<Matcher>> {
-        let patterns: Vec<_> = patterns.into_iter().filter(|(text, _)| !text.is_empty()).collect();
+        let patterns: Vec<_> = patterns
+            .into_iter()
+            .filter(|(text, _)| !text.is_empty())
+            .collect();
         if patterns.is_empty() {
             return Ok(None);
         }
@@ -53,7 +59,10 @@ impl Matcher {
             .start_kind(StartKind::Unanchored)
             .build(patterns.iter().map(|(text, _)| text))
             .map_err(|e| Fail::corrupt(format!("got added tokens that cannot be indexed: {e}")))?;
-        Ok(Some(Matcher { automaton, tokens: patterns.into_iter().map(|(_, t)| t).collect() }))
+        Ok(Some(Matcher {
+            automaton,
+            tokens: patterns.into_iter().map(|(_, t)| t).collect(),
+        }))
     }
 }
 
@@ -88,7 +97,10 @@ impl AddedTokens {
         Ok(AddedTokens {
             tokens,
             raw: [Matcher::build(all)?, Matcher::build(plain)?],
-            normalized: [Matcher::build(normalized_all)?, Matcher::build(normalized_plain)?],
+            normalized: [
+                Matcher::build(normalized_all)?,
+                Matcher::build(normalized_plain)?,
+            ],
         })
     }
 
@@ -116,12 +128,19 @@ impl AddedTokens {
         Ok(pieces)
     }
 
-    fn split(&self, piece: NormalizedString, matcher: Option<&Matcher>, parse: Parse) -> Vec<Piece> {
+    fn split(
+        &self,
+        piece: NormalizedString,
+        matcher: Option<&Matcher>,
+        parse: Parse,
+    ) -> Vec<Piece> {
         let Some(matcher) = matcher else {
             return vec![(piece, None)];
         };
         let slice = |start: usize, end: usize| {
-            piece.slice(Range::Normalized(start..end)).expect("a match lies on character bounds")
+            piece
+                .slice(Range::Normalized(start..end))
+                .expect("a match lies on character bounds")
         };
         let mut out = Vec::new();
         let mut done = 0;
@@ -148,7 +167,10 @@ impl AddedTokens {
         let text = piece.get();
         let (mut from, mut done) = (0, 0);
         let mut found = Vec::new();
-        while let Some(hit) = matcher.automaton.find(Input::new(text).span(from..text.len())) {
+        while let Some(hit) = matcher
+            .automaton
+            .find(Input::new(text).span(from..text.len()))
+        {
             let index = matcher.tokens[hit.pattern().as_usize()];
             let token = &self.tokens[index];
             let (mut start, mut end) = (hit.start(), hit.end());
@@ -186,11 +208,23 @@ fn normalize(normalizer: Option<&NormalizerWrapper>, text: &str) -> Result<Strin
 }
 
 /// Whether a control token may stand at `start..end` of the (normalized) piece.
-fn allowed(piece: &NormalizedString, token: &Added, start: usize, end: usize, parse: Parse) -> bool {
+fn allowed(
+    piece: &NormalizedString,
+    token: &Added,
+    start: usize,
+    end: usize,
+    parse: Parse,
+) -> bool {
     let Parse::Cut(cuts) = parse else { return true };
-    let Some(range) = piece.convert_offsets(Range::Normalized(start..end)) else { return false };
+    let Some(range) = piece.convert_offsets(Range::Normalized(start..end)) else {
+        return false;
+    };
     // Normalization may spell a token that the text did not: a fullwidth twin, for example.
-    if !piece.get_original().get(range.clone()).is_some_and(|text| text.contains(&token.content)) {
+    if !piece
+        .get_original()
+        .get(range.clone())
+        .is_some_and(|text| text.contains(&token.content))
+    {
         return false;
     }
     let base = piece.offsets_original().0;
@@ -200,5 +234,6 @@ fn allowed(piece: &NormalizedString, token: &Added, start: usize, end: usize, pa
 
 fn inside_word(text: &str, start: usize, end: usize) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
-    text[..start].chars().next_back().is_some_and(word) || text[end..].chars().next().is_some_and(word)
+    text[..start].chars().next_back().is_some_and(word)
+        || text[end..].chars().next().is_some_and(word)
 }

@@ -15,7 +15,10 @@ impl Spelling {
                 let bytes: Option<Vec<u8>> = token.chars().map(byte_of).collect();
                 bytes.unwrap_or_else(|| token.as_bytes().to_vec())
             }
-            Spelling::Sentence { space, byte_fallback } => {
+            Spelling::Sentence {
+                space,
+                byte_fallback,
+            } => {
                 if let Some(byte) = byte_token(token).filter(|_| *byte_fallback) {
                     return vec![byte];
                 }

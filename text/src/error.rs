@@ -22,7 +22,10 @@ pub type Result<T> = std::result::Result<T, Fail>;
 
 impl Fail {
     pub fn new(kind: Kind, message: impl Into<String>) -> Fail {
-        Fail { kind, message: message.into() }
+        Fail {
+            kind,
+            message: message.into(),
+        }
     }
     pub fn invalid(message: impl Into<String>) -> Fail {
         Fail::new(Kind::Invalid, message)
@@ -71,6 +74,9 @@ pub fn guard<T>(on_panic: Kind, f: impl FnOnce() -> Result<T>) -> Result<T> {
 /// The bytes as text, or an error that says where they stop being UTF-8.
 pub fn utf8<'a>(what: &str, bytes: &'a [u8]) -> Result<&'a str> {
     std::str::from_utf8(bytes).map_err(|e| {
-        Fail::invalid(format!("got {what} with a wrong byte at {}; need UTF-8", e.valid_up_to()))
+        Fail::invalid(format!(
+            "got {what} with a wrong byte at {}; need UTF-8",
+            e.valid_up_to()
+        ))
     })
 }

@@ -14,8 +14,7 @@ struct Family {
     ignore_merges: bool,
 }
 
-const GPT2: &str =
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = concat!(
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|",
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -50,13 +49,29 @@ const THREE_DIGITS: &str = r"\p{N}{1,3}";
 
 const FAMILIES: &[Family] = &[
     Family {
-        names: &["gpt-2", "default", "phi-2", "mpt", "olmo", "jina-es", "jina-de", "roberta-bpe"],
+        names: &[
+            "gpt-2",
+            "default",
+            "phi-2",
+            "mpt",
+            "olmo",
+            "jina-es",
+            "jina-de",
+            "roberta-bpe",
+        ],
         patterns: &[GPT2],
         nfc: false,
         ignore_merges: false,
     },
     Family {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "minerva-7b"],
+        names: &[
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "minerva-7b",
+        ],
         patterns: &[DIGIT, GPT2],
         nfc: false,
         ignore_merges: false,
@@ -67,7 +82,12 @@ const FAMILIES: &[Family] = &[
         nfc: true,
         ignore_merges: false,
     },
-    Family { names: &["qwen35"], patterns: &[QWEN35], nfc: true, ignore_merges: false },
+    Family {
+        names: &["qwen35"],
+        patterns: &[QWEN35],
+        nfc: true,
+        ignore_merges: false,
+    },
     Family {
         names: &["llama-bpe", "llama3", "llama-v3", "falcon3"],
         patterns: &[LLAMA3],
@@ -86,7 +106,12 @@ const FAMILIES: &[Family] = &[
         nfc: false,
         ignore_merges: true,
     },
-    Family { names: &["tekken"], patterns: &[TEKKEN], nfc: false, ignore_merges: true },
+    Family {
+        names: &["tekken"],
+        patterns: &[TEKKEN],
+        nfc: false,
+        ignore_merges: true,
+    },
     Family {
         names: &["deepseek-v3"],
         patterns: &[THREE_DIGITS, CJK, DEEPSEEK3],
@@ -104,8 +129,15 @@ pub struct Words {
 /// The word cutter that `name` stands for; an empty name is "default".
 pub fn words(name: &str) -> Result<Words> {
     let wanted = if name.is_empty() { "default" } else { name };
-    let Some(family) = FAMILIES.iter().find(|family| family.names.contains(&wanted)) else {
-        let mut known: Vec<_> = FAMILIES.iter().flat_map(|family| family.names).copied().collect();
+    let Some(family) = FAMILIES
+        .iter()
+        .find(|family| family.names.contains(&wanted))
+    else {
+        let mut known: Vec<_> = FAMILIES
+            .iter()
+            .flat_map(|family| family.names)
+            .copied()
+            .collect();
         known.sort_unstable();
         return Err(Fail::unsupported(format!(
             "got pre-tokenizer '{name}'; need one of {}",
@@ -118,5 +150,9 @@ pub fn words(name: &str) -> Result<Words> {
     }
     steps.push(PreStep::byte_level());
     let normalizer = family.nfc.then_some(NormalizerWrapper::NFC(NFC));
-    Ok(Words { steps, normalizer, ignore_merges: family.ignore_merges })
+    Ok(Words {
+        steps,
+        normalizer,
+        ignore_merges: family.ignore_merges,
+    })
 }

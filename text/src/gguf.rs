@@ -49,18 +49,33 @@ impl Source<'_> {
     fn check(&self) -> Result<()> {
         let count = self.tokens.len();
         if count == 0 || count > 1 << 24 {
-            return Err(Fail::corrupt(format!("got {count} tokens; need 1 to {}", 1 << 24)));
+            return Err(Fail::corrupt(format!(
+                "got {count} tokens; need 1 to {}",
+                1 << 24
+            )));
         }
-        for (name, length) in [("scores", self.scores.len()), ("token_type", self.types.len())] {
+        for (name, length) in [
+            ("scores", self.scores.len()),
+            ("token_type", self.types.len()),
+        ] {
             if length != 0 && length != count {
-                return Err(Fail::corrupt(format!("got {length} {name} for {count} tokens")));
+                return Err(Fail::corrupt(format!(
+                    "got {length} {name} for {count} tokens"
+                )));
             }
         }
-        let named = [("bos", self.bos), ("eos", self.eos), ("eot", self.eot), ("unk", self.unk)];
+        let named = [
+            ("bos", self.bos),
+            ("eos", self.eos),
+            ("eot", self.eot),
+            ("unk", self.unk),
+        ];
         for (name, id) in named {
             if id.is_some_and(|id| id as usize >= count) {
                 let id = id.unwrap_or_default();
-                return Err(Fail::corrupt(format!("got {name} token {id} of {count} tokens")));
+                return Err(Fail::corrupt(format!(
+                    "got {name} token {id} of {count} tokens"
+                )));
             }
         }
         Ok(())
@@ -73,7 +88,9 @@ pub fn load(source: &Source) -> Result<TextTokenizer> {
     match source.model {
         "gpt2" => load_bpe(source),
         "llama" => load_sentence(source),
-        other => Err(Fail::unsupported(format!("got vocabulary '{other}'; need gpt2 or llama"))),
+        other => Err(Fail::unsupported(format!(
+            "got vocabulary '{other}'; need gpt2 or llama"
+        ))),
     }
 }
 
@@ -81,9 +98,13 @@ fn load_bpe(source: &Source) -> Result<TextTokenizer> {
     let words = families::words(source.pre)?;
     let mut merges = Vec::with_capacity(source.merges.len());
     for (number, line) in source.merges.iter().enumerate() {
-        let Some((left, right)) = line.split_once(' ').filter(|(l, r)| !(l.is_empty() || r.is_empty()))
+        let Some((left, right)) = line
+            .split_once(' ')
+            .filter(|(l, r)| !(l.is_empty() || r.is_empty()))
         else {
-            return Err(Fail::corrupt(format!("got merge {number} '{line}'; need two tokens")));
+            return Err(Fail::corrupt(format!(
+                "got merge {number} '{line}'; need two tokens"
+            )));
         };
         merges.push((left.to_string(), right.to_string()));
     }
@@ -92,7 +113,11 @@ fn load_bpe(source: &Source) -> Result<TextTokenizer> {
         .ignore_merges(words.ignore_merges)
         .build()
         .map_err(|e| Fail::corrupt(format!("got bad merges: {e}")))?;
-    let pre = if source.pre.is_empty() { "default" } else { source.pre };
+    let pre = if source.pre.is_empty() {
+        "default"
+    } else {
+        source.pre
+    };
     let description = format!("BPE, {} tokens, pre-tokenizer {pre}", source.tokens.len());
     TextTokenizer::new(Parts {
         model: ModelWrapper::BPE(model),
@@ -119,8 +144,13 @@ fn load_sentence(source: &Source) -> Result<TextTokenizer> {
     if source.add_space_prefix {
         steps.push(NormalizerWrapper::Prepend(Prepend::new("▁".to_string())));
     }
-    steps.push(NormalizerWrapper::Replace(Replace::new(" ", "▁").map_err(bad)?));
-    let spelling = Spelling::Sentence { space: "▁".to_string(), byte_fallback: true };
+    steps.push(NormalizerWrapper::Replace(
+        Replace::new(" ", "▁").map_err(bad)?,
+    ));
+    let spelling = Spelling::Sentence {
+        space: "▁".to_string(),
+        byte_fallback: true,
+    };
     let description = format!("SentencePiece BPE, {} tokens", source.tokens.len());
     TextTokenizer::new(Parts {
         model: ModelWrapper::BPE(builder.build().map_err(bad)?),
@@ -137,7 +167,9 @@ fn load_sentence(source: &Source) -> Result<TextTokenizer> {
 /// The first of several equal spellings wins.
 fn vocab(source: &Source) -> tokenizers::models::bpe::Vocab {
     let numbered = source.tokens.iter().enumerate().rev();
-    numbered.map(|(id, token)| (token.to_string(), id as u32)).collect()
+    numbered
+        .map(|(id, token)| (token.to_string(), id as u32))
+        .collect()
 }
 
 /// SentencePiece joins the neighbours whose union scores best. As merges: every split of every
@@ -146,8 +178,13 @@ fn merges_of_scores(source: &Source) -> Result<Vec<(String, String)>> {
     if source.scores.is_empty() {
         return Err(Fail::corrupt("got a llama vocabulary without scores"));
     }
-    let ids: HashMap<&str, usize> =
-        source.tokens.iter().enumerate().rev().map(|(id, token)| (*token, id)).collect();
+    let ids: HashMap<&str, usize> = source
+        .tokens
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(id, token)| (*token, id))
+        .collect();
     let usable = |id: &usize| matches!(source.kind(*id), 1 | USER);
     let mut merges: Vec<(f32, usize, usize)> = Vec::new();
     for (id, token) in source.tokens.iter().enumerate() {
@@ -168,7 +205,10 @@ fn merges_of_scores(source: &Source) -> Result<Vec<(String, String)>> {
     }
     merges.sort_by(|a, b| b.0.total_cmp(&a.0));
     let text = |id: usize| source.tokens[id].to_string();
-    Ok(merges.into_iter().map(|(_, left, right)| (text(left), text(right))).collect())
+    Ok(merges
+        .into_iter()
+        .map(|(_, left, right)| (text(left), text(right)))
+        .collect())
 }
 
 fn added(source: &Source) -> Vec<Added> {
@@ -195,8 +235,16 @@ fn added(source: &Source) -> Vec<Added> {
 fn entries(source: &Source, spelling: &Spelling) -> Vec<Entry> {
     let entry = |(id, token): (usize, &&str)| {
         let raw = matches!(source.kind(id), UNKNOWN | CONTROL | USER);
-        let bytes = if raw { token.as_bytes().to_vec() } else { spelling.bytes_of(token) };
-        Entry { id: id as u32, text: token.to_string(), bytes }
+        let bytes = if raw {
+            token.as_bytes().to_vec()
+        } else {
+            spelling.bytes_of(token)
+        };
+        Entry {
+            id: id as u32,
+            text: token.to_string(),
+            bytes,
+        }
     };
     source.tokens.iter().enumerate().map(entry).collect()
 }

@@ -127,7 +127,11 @@ fn entries(model: &ModelWrapper, added: &[Added], spelling: &Spelling) -> Result
     }
     for token in added {
         let (text, bytes) = (token.content.clone(), token.content.clone().into_bytes());
-        entries.push(Entry { id: token.id, text, bytes });
+        entries.push(Entry {
+            id: token.id,
+            text,
+            bytes,
+        });
     }
     if entries.is_empty() {
         return Err(Fail::corrupt("got a tokenizer.json without tokens"));
@@ -162,8 +166,8 @@ fn spelling(decoder: &Value) -> Result<(Spelling, bool)> {
             Some("Metaspace") => {
                 space = Some(text("replacement").unwrap_or("▁").to_string());
                 let legacy = step.get("add_prefix_space").and_then(Value::as_bool);
-                strip |= text("prepend_scheme").unwrap_or("always") != "never"
-                    && legacy.unwrap_or(true);
+                strip |=
+                    text("prepend_scheme").unwrap_or("always") != "never" && legacy.unwrap_or(true);
             }
             Some("Replace") if text("content") == Some(" ") => {
                 let pattern = step.pointer("/pattern/String").and_then(Value::as_str);
@@ -179,7 +183,13 @@ fn spelling(decoder: &Value) -> Result<(Spelling, bool)> {
         }
     }
     let space = space.unwrap_or_else(|| "▁".to_string());
-    Ok((Spelling::Sentence { space, byte_fallback }, strip))
+    Ok((
+        Spelling::Sentence {
+            space,
+            byte_fallback,
+        },
+        strip,
+    ))
 }
 
 /// A token in tokenizer_config.json is a string or an object with `content`.
@@ -190,7 +200,10 @@ fn named<'a>(config: &'a Value, name: &str) -> Option<&'a str> {
 
 fn identity(file: &File, config: &Value, added: &[Added]) -> Identity {
     let id_of = |text: &str| {
-        let found = added.iter().find(|token| token.content == text).map(|token| token.id);
+        let found = added
+            .iter()
+            .find(|token| token.content == text)
+            .map(|token| token.id);
         found.or_else(|| file.model.token_to_id(text))
     };
     let first = first_special(&file.post_processor).and_then(id_of);
@@ -217,7 +230,9 @@ fn first_special(processor: &Value) -> Option<&str> {
 
 /// `chat_template`: a string, or a list of named ones of which "default" counts.
 fn template_of(config: &Value) -> String {
-    let Some(value) = config.get("chat_template") else { return String::new() };
+    let Some(value) = config.get("chat_template") else {
+        return String::new();
+    };
     let listed = value.as_array().and_then(|list| {
         let named = |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some("default");
         list.iter().find(named)?.get("template")?.as_str()

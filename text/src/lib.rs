@@ -3,6 +3,7 @@
 
 mod added;
 mod bytes;
+mod chat;
 mod error;
 mod families;
 mod gguf;
@@ -12,6 +13,7 @@ mod regex;
 mod tokenizer;
 
 use added::Parse;
+use chat::Chat;
 use error::{guard, utf8, Fail, Kind, Result};
 use tokenizer::TextTokenizer;
 
@@ -40,6 +42,15 @@ mod ffi {
         chat_template: &'a [u8],
     }
 
+    struct ChatFields<'a> {
+        chat_template: &'a [u8],
+        messages: &'a [u8],
+        bos: &'a [u8],
+        eos: &'a [u8],
+        add_generation_prompt: bool,
+        extra: &'a [u8],
+    }
+
     /// Everything the C++ side needs to turn ids into bytes, ascending by id.
     struct Table {
         ids: Vec<i32>,
@@ -64,6 +75,9 @@ mod ffi {
         fn load_gguf(fields: &GgufFields) -> Result<Box<TextTokenizer>>;
         fn encode(tokenizer: &TextTokenizer, text: &[u8], special: bool) -> Result<Vec<i32>>;
         fn token_id(tokenizer: &TextTokenizer, token: &[u8]) -> Result<i32>;
+        fn render_chat(fields: &ChatFields) -> Result<String>;
+        /// The template, begin and end are the tokenizer's own.
+        fn encode_chat(tokenizer: &TextTokenizer, fields: &ChatFields) -> Result<Vec<i32>>;
         fn table(tokenizer: &TextTokenizer) -> Result<Table>;
         fn about(tokenizer: &TextTokenizer) -> Result<About>;
     }
@@ -81,9 +95,7 @@ fn load_json(json: &[u8], config: &[u8], jinja: &[u8]) -> Result<Box<TextTokeniz
 
 fn load_gguf(fields: &ffi::GgufFields) -> Result<Box<TextTokenizer>> {
     guard(Kind::Corrupt, || {
-        let text = |what: &str, bytes| {
-            utf8(what, bytes).map_err(|e| Fail::corrupt(e.message))
-        };
+        let text = |what: &str, bytes| utf8(what, bytes).map_err(|e| Fail::corrupt(e.message));
         let id = |id: i32| u32::try_from(id).ok();
         let source = gguf::Source {
             model: text("a tokenizer model", fields.model)?,
@@ -124,9 +136,35 @@ fn encode(tokenizer: &TextTokenizer, text: &[u8], special: bool) -> Result<Vec<i
     })
 }
 
+fn chat_of(fields: &ffi::ChatFields) -> Result<Chat> {
+    let messages = utf8("messages", fields.messages)?;
+    let mut chat = Chat::parse(messages, utf8("template variables", fields.extra)?)?;
+    chat.bos = utf8("a begin token", fields.bos)?.to_string();
+    chat.eos = utf8("an end token", fields.eos)?.to_string();
+    chat.add_generation_prompt = fields.add_generation_prompt;
+    Ok(chat)
+}
+
+fn render_chat(fields: &ffi::ChatFields) -> Result<String> {
+    guard(Kind::Invalid, || {
+        chat::render(
+            utf8("a chat template", fields.chat_template)?,
+            &chat_of(fields)?,
+        )
+    })
+}
+
+fn encode_chat(tokenizer: &TextTokenizer, fields: &ffi::ChatFields) -> Result<Vec<i32>> {
+    guard(Kind::Invalid, || {
+        chat::encode_chat(tokenizer, chat_of(fields)?)
+    })
+}
+
 fn token_id(tokenizer: &TextTokenizer, token: &[u8]) -> Result<i32> {
     guard(Kind::Internal, || {
-        let found = std::str::from_utf8(token).ok().and_then(|token| tokenizer.ids.get(token));
+        let found = std::str::from_utf8(token)
+            .ok()
+            .and_then(|token| tokenizer.ids.get(token));
         Ok(found.map_or(-1, |&id| id as i32))
     })
 }
@@ -145,7 +183,11 @@ fn table(tokenizer: &TextTokenizer) -> Result<ffi::Table> {
             table.bytes.extend_from_slice(&entry.bytes);
             table.ends.push(table.bytes.len() as u64);
         }
-        let special = tokenizer.added.tokens().iter().filter(|token| token.special);
+        let special = tokenizer
+            .added
+            .tokens()
+            .iter()
+            .filter(|token| token.special);
         table.special = special.map(|token| token.id as i32).collect();
         Ok(table)
     })

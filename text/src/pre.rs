@@ -9,14 +9,22 @@ use crate::regex::BoundedRegex;
 /// One step of cutting a text into words.
 pub enum PreStep {
     /// Our own, so that a hostile expression ends with an error.
-    Regex { regex: BoundedRegex, behavior: SplitDelimiterBehavior, invert: bool },
+    Regex {
+        regex: BoundedRegex,
+        behavior: SplitDelimiterBehavior,
+        invert: bool,
+    },
     Library(PreTokenizerWrapper),
 }
 
 impl PreStep {
     pub fn isolated(pattern: &str) -> Result<PreStep> {
         let regex = BoundedRegex::new(pattern)?;
-        Ok(PreStep::Regex { regex, behavior: SplitDelimiterBehavior::Isolated, invert: false })
+        Ok(PreStep::Regex {
+            regex,
+            behavior: SplitDelimiterBehavior::Isolated,
+            invert: false,
+        })
     }
 
     /// Bytes to the printable alphabet, no splitting.
@@ -28,12 +36,16 @@ impl PreStep {
     pub fn apply(&self, text: &mut PreTokenizedString) -> tokenizers::Result<()> {
         match self {
             PreStep::Library(step) => step.pre_tokenize(text),
-            PreStep::Regex { regex, behavior, invert: false } => {
-                text.split(|_, piece| piece.split(regex, *behavior))
-            }
-            PreStep::Regex { regex, behavior, invert: true } => {
-                text.split(|_, piece| piece.split(Invert(regex), *behavior))
-            }
+            PreStep::Regex {
+                regex,
+                behavior,
+                invert: false,
+            } => text.split(|_, piece| piece.split(regex, *behavior)),
+            PreStep::Regex {
+                regex,
+                behavior,
+                invert: true,
+            } => text.split(|_, piece| piece.split(Invert(regex), *behavior)),
         }
     }
 }

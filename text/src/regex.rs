@@ -30,7 +30,9 @@ impl Drop for TimeBudget {
 }
 
 fn out_of_time() -> bool {
-    DEADLINE.get().is_some_and(|deadline| Instant::now() > deadline)
+    DEADLINE
+        .get()
+        .is_some_and(|deadline| Instant::now() > deadline)
 }
 
 /// Limits that Oniguruma keeps for the whole process: they also hold for the expressions that the
@@ -68,7 +70,8 @@ impl BoundedRegex {
         let param = MatchParam::default();
         let none = SearchOptions::SEARCH_OPTION_NONE;
         let found =
-            self.regex.search_with_param(text, from, text.len(), none, Some(region), param)?;
+            self.regex
+                .search_with_param(text, from, text.len(), none, Some(region), param)?;
         if out_of_time() {
             return Err("the pre-tokenizer's regular expression takes too long".into());
         }
@@ -90,7 +93,9 @@ impl Pattern for &BoundedRegex {
             if !self.search(inside, from, &mut region)? {
                 break;
             }
-            let Some((start, end)) = region.pos(0) else { break };
+            let Some((start, end)) = region.pos(0) else {
+                break;
+            };
             // An empty match right after a match would repeat for ever.
             if start == end && last_end == Some(end) {
                 from += inside[from..].chars().next().map_or(1, char::len_utf8);
@@ -108,4 +113,3 @@ impl Pattern for &BoundedRegex {
         Ok(pieces)
     }
 }
-

@@ -63,7 +63,11 @@ impl TextTokenizer {
         for entry in entries.iter().rev() {
             ids.insert(entry.text.clone(), entry.id);
         }
-        let control = parts.added.iter().filter(|token| token.control).map(|token| token.id);
+        let control = parts
+            .added
+            .iter()
+            .filter(|token| token.control)
+            .map(|token| token.id);
         let guarded = control.filter(|&id| Some(id) != parts.unk).collect();
         let added = AddedTokens::new(parts.added, parts.normalizer.as_ref())?;
         Ok(TextTokenizer {
@@ -123,7 +127,7 @@ impl TextTokenizer {
 }
 
 /// Names of tokens that end a turn or a text in released models.
-const END_NAMES: &[&str] = &[
+pub const END_NAMES: &[&str] = &[
     "<|im_end|>",
     "<|eot_id|>",
     "<|eom_id|>",

@@ -23,16 +23,18 @@ struct Scratch {
 };
 
 /// s[head][token] = sum over d of k[d][token] q[head][d] for kVecs vectors of tokens of one page.
+/// `ahead` is where the next run's K lies: its rows are asked for as this run's are used.
 template <class F, int kNumHeads, int kVecs>
-FOVEAL_SIMD void score_run(const float* q, int64_t q_stride, const std::byte* k, int64_t k_stride,
-                           int steps, float* s) {
+FOVEAL_SIMD void score_run(const float* q, int64_t q_stride, const std::byte* k,
+                           const std::byte* ahead, int64_t k_stride, int steps, float* s) {
   F32 acc[kNumHeads][kVecs];
 #pragma GCC unroll 4
   for (int head = 0; head < kNumHeads; ++head) {
 #pragma GCC unroll 4
     for (int vec = 0; vec < kVecs; ++vec) acc[head][vec] = zero();
   }
-  for (int step = 0; step < steps; ++step, k += k_stride, q += F::kCoefs) {
+  for (int step = 0; step < steps; ++step, k += k_stride, ahead += k_stride, q += F::kCoefs) {
+    for (int at = 0; at < kVecs * kLanes * F::kCellBytes; at += kCacheLine) prefetch(ahead + at);
     typename F::Raw raw[kVecs];
 #pragma GCC unroll 4
     for (int vec = 0; vec < kVecs; ++vec) raw[vec] = F::load(k + vec * kLanes * F::kCellBytes);
@@ -53,61 +55,70 @@ FOVEAL_SIMD void score_run(const float* q, int64_t q_stride, const std::byte* k,
 }
 
 template <class F, int kVecs>
-static void score_heads(const float* q, int64_t q_stride, const std::byte* k, int64_t k_stride,
-                        int steps, float* s, int num_heads) {
+static void score_heads(const float* q, int64_t q_stride, const std::byte* k,
+                        const std::byte* ahead, int64_t k_stride, int steps, float* s,
+                        int num_heads) {
   for (int head = 0; head < num_heads; head += kHeads) {
     const float* q_head = q + head * q_stride;
     float* s_head = s + static_cast<int64_t>(head) * kDecodeSplit;
     switch (num_heads - head) {
       case 1:
-        score_run<F, 1, kVecs>(q_head, q_stride, k, k_stride, steps, s_head);
+        score_run<F, 1, kVecs>(q_head, q_stride, k, ahead, k_stride, steps, s_head);
         break;
       case 2:
-        score_run<F, 2, kVecs>(q_head, q_stride, k, k_stride, steps, s_head);
+        score_run<F, 2, kVecs>(q_head, q_stride, k, ahead, k_stride, steps, s_head);
         break;
       case 3:
-        score_run<F, (kHeads < 3 ? kHeads : 3), kVecs>(q_head, q_stride, k, k_stride, steps,
+        score_run<F, (kHeads < 3 ? kHeads : 3), kVecs>(q_head, q_stride, k, ahead, k_stride, steps,
                                                        s_head);
         break;
       default:
-        score_run<F, kHeads, kVecs>(q_head, q_stride, k, k_stride, steps, s_head);
+        score_run<F, kHeads, kVecs>(q_head, q_stride, k, ahead, k_stride, steps, s_head);
     }
   }
 }
 
+/// `v` has kRunChunks more entries than the chunks of this run: what is read next.
 /// acc[head][channel] += sum over the chunks' tokens of w[head][token] v[token][channel], for kVecs
 /// vectors of channels, the last one cut to `tail` lanes.
 template <class F, int kNumHeads, int kVecs>
 FOVEAL_SIMD void value_run(const float* w, int64_t w_stride, const std::byte* const* v,
-                           const int* offset, int num_chunks, int64_t v_stride, int tail, float* acc,
-                           int64_t acc_stride) {
+                           const int* offset, int num_chunks, int64_t v_stride,
+                           int64_t channel_bytes, int tail, float* acc, int64_t acc_stride) {
   constexpr int kSteps = kChunk / F::kPair;
   F32 sum[kNumHeads][kVecs];
 #pragma GCC unroll 4
   for (int head = 0; head < kNumHeads; ++head) {
 #pragma GCC unroll 4
-    for (int vec = 0; vec < kVecs; ++vec) sum[head][vec] = load(acc + head * acc_stride + vec * kLanes);
+    for (int vec = 0; vec < kVecs; ++vec)
+      sum[head][vec] = load(acc + head * acc_stride + vec * kLanes);
   }
   for (int chunk = 0; chunk < num_chunks; ++chunk) {
-    const std::byte* row = v[chunk];
+    const std::byte* row = v[chunk] + channel_bytes;
+    const std::byte* ahead = v[chunk + kRunChunks] + channel_bytes;
     const float* coefs = w + offset[chunk] / F::kPair * F::kCoefs;
-    for (int step = 0; step < kSteps; ++step, row += v_stride, coefs += F::kCoefs) {
+    for (int step = 0; step < kSteps;
+         ++step, row += v_stride, ahead += v_stride, coefs += F::kCoefs) {
+      for (int at = 0; at < kVecs * kLanes * F::kCellBytes; at += kCacheLine) prefetch(ahead + at);
       typename F::Raw raw[kVecs];
 #pragma GCC unroll 4
-      for (int vec = 0; vec < kVecs - 1; ++vec) raw[vec] = F::load(row + vec * kLanes * F::kCellBytes);
+      for (int vec = 0; vec < kVecs - 1; ++vec)
+        raw[vec] = F::load(row + vec * kLanes * F::kCellBytes);
       raw[kVecs - 1] = F::load_n(row + (kVecs - 1) * kLanes * F::kCellBytes, tail);
 #pragma GCC unroll 4
       for (int head = 0; head < kNumHeads; ++head) {
         const typename F::Coef coef = F::coef(coefs + head * w_stride);
 #pragma GCC unroll 4
-        for (int vec = 0; vec < kVecs; ++vec) sum[head][vec] = F::mac(sum[head][vec], raw[vec], coef);
+        for (int vec = 0; vec < kVecs; ++vec)
+          sum[head][vec] = F::mac(sum[head][vec], raw[vec], coef);
       }
     }
   }
 #pragma GCC unroll 4
   for (int head = 0; head < kNumHeads; ++head) {
 #pragma GCC unroll 4
-    for (int vec = 0; vec < kVecs; ++vec) store(acc + head * acc_stride + vec * kLanes, sum[head][vec]);
+    for (int vec = 0; vec < kVecs; ++vec)
+      store(acc + head * acc_stride + vec * kLanes, sum[head][vec]);
   }
 }
 
@@ -150,6 +161,15 @@ struct Run {
            static_cast<int64_t>(key % kv.page_size) / F::kPair * kv.head_dim * F::kCellBytes;
   }
 
+  void prefetch_values(int tile) const {
+    for (int key = tile * kKeyTile; key < (tile + 1) * kKeyTile && key < item.key_end;
+         key += kChunk) {
+      const std::byte* v = v_chunk(key);
+      const int bytes = kChunk / F::kPair * item.kv.head_dim * F::kCellBytes;
+      for (int at = 0; at < bytes; at += kCacheLine) prefetch(v + at);
+    }
+  }
+
   void score() const {
     const int page_size = item.kv.page_size;
     const int64_t k_stride = static_cast<int64_t>(page_size) * F::kCellBytes;
@@ -161,13 +181,17 @@ struct Run {
       room = room < end - key ? room : end - key;
       const std::byte* k = k_chunk(key);
       float* s = scratch.scores + (key - split_begin);
-      if (room >= kRunChunks * kChunk) {
-        score_heads<F, kRunVecs>(scratch.q, q_stride(), k, k_stride, steps, s, item.num_heads);
-        key += kRunChunks * kChunk;
+      const int run = room >= kRunChunks * kChunk ? kRunChunks * kChunk : kChunk;
+      const std::byte* ahead = key + run < end ? k_chunk(key + run) : k;
+      if (key + run >= end) prefetch_values(first_tile);  // surely wanted, and soon
+      if (run == kChunk) {
+        score_heads<F, kChunkVecs>(scratch.q, q_stride(), k, ahead, k_stride, steps, s,
+                                   item.num_heads);
       } else {
-        score_heads<F, kChunkVecs>(scratch.q, q_stride(), k, k_stride, steps, s, item.num_heads);
-        key += kChunk;
+        score_heads<F, kRunVecs>(scratch.q, q_stride(), k, ahead, k_stride, steps, s,
+                                 item.num_heads);
       }
+      key += run;
     }
   }
 
@@ -220,8 +244,8 @@ struct Run {
   void weigh() const {
     for (int head = 0; head < item.num_heads; ++head) {
       float* s = scratch.scores + static_cast<int64_t>(head) * kDecodeSplit;
-      auto* packed = reinterpret_cast<uint16_t*>(scratch.packed) +
-                     static_cast<int64_t>(head) * kDecodeSplit;
+      auto* packed =
+          reinterpret_cast<uint16_t*>(scratch.packed) + static_cast<int64_t>(head) * kDecodeSplit;
       const F32 top = set1(item.max[head]);
       F32 sum = zero();
       for (int tile = first_tile; tile <= last_tile; ++tile) {
@@ -249,25 +273,27 @@ struct Run {
     const int64_t w_stride = F::kRounded ? kDecodeSplit / 2 : kDecodeSplit;
     const int64_t v_stride = static_cast<int64_t>(item.kv.head_dim) * F::kCellBytes;
     const int64_t acc_stride = padded_dim(item.kv.head_dim);
+    const int64_t channel_bytes = static_cast<int64_t>(channel) * F::kCellBytes;
     for (int head = 0; head < item.num_heads; head += kHeads) {
       const float* w_head = w + head * w_stride;
       float* acc = item.acc + head * acc_stride + channel;
       switch (item.num_heads - head) {
         case 1:
-          value_run<F, 1, kVecs>(w_head, w_stride, v, offset, num_chunks, v_stride, tail, acc,
-                                 acc_stride);
+          value_run<F, 1, kVecs>(w_head, w_stride, v, offset, num_chunks, v_stride, channel_bytes,
+                                 tail, acc, acc_stride);
           break;
         case 2:
-          value_run<F, 2, kVecs>(w_head, w_stride, v, offset, num_chunks, v_stride, tail, acc,
-                                 acc_stride);
+          value_run<F, 2, kVecs>(w_head, w_stride, v, offset, num_chunks, v_stride, channel_bytes,
+                                 tail, acc, acc_stride);
           break;
         case 3:
           value_run<F, (kHeads < 3 ? kHeads : 3), kVecs>(w_head, w_stride, v, offset, num_chunks,
-                                                         v_stride, tail, acc, acc_stride);
+                                                         v_stride, channel_bytes, tail, acc,
+                                                         acc_stride);
           break;
         default:
-          value_run<F, kHeads, kVecs>(w_head, w_stride, v, offset, num_chunks, v_stride, tail, acc,
-                                      acc_stride);
+          value_run<F, kHeads, kVecs>(w_head, w_stride, v, offset, num_chunks, v_stride,
+                                      channel_bytes, tail, acc, acc_stride);
       }
     }
   }
@@ -277,15 +303,11 @@ struct Run {
     const int head_dim = item.kv.head_dim;
     for (int channel = 0; channel < head_dim;) {
       const int left = head_dim - channel;
-      const std::byte* here[kRunChunks * kTileChunks];
-      for (int chunk = 0; chunk < num_chunks; ++chunk) {
-        here[chunk] = v[chunk] + static_cast<int64_t>(channel) * F::kCellBytes;
-      }
       if (left >= 4 * kLanes) {
-        value_heads<4>(here, offset, num_chunks, channel, kLanes);
+        value_heads<4>(v, offset, num_chunks, channel, kLanes);
         channel += 4 * kLanes;
       } else {
-        value_heads<1>(here, offset, num_chunks, channel, left < kLanes ? left : kLanes);
+        value_heads<1>(v, offset, num_chunks, channel, left < kLanes ? left : kLanes);
         channel += kLanes;
       }
     }
@@ -293,24 +315,26 @@ struct Run {
 
   void add_values() const {
     const int64_t acc_stride = padded_dim(item.kv.head_dim);
-    for (int64_t at = 0; at < item.num_heads * acc_stride; at += kLanes) store(item.acc + at, zero());
-    const std::byte* v[kRunChunks * kTileChunks];
-    int offset[kRunChunks * kTileChunks];
+    for (int64_t at = 0; at < item.num_heads * acc_stride; at += kLanes) {
+      store(item.acc + at, zero());
+    }
+    const std::byte* v[kSplitChunks + kRunChunks];
+    int offset[kSplitChunks];
     int num_chunks = 0;
-    const int end = item.key_end;
     for (int tile = first_tile; tile <= last_tile; ++tile) {
       if ((kept >> (tile - first_tile) & 1U) == 0) continue;
-      for (int key = tile * kKeyTile; key < (tile + 1) * kKeyTile && key < end; key += kChunk) {
+      for (int key = tile * kKeyTile; key < (tile + 1) * kKeyTile && key < item.key_end;
+           key += kChunk) {
         if (key + kChunk <= item.key_begin) continue;
         v[num_chunks] = v_chunk(key);
         offset[num_chunks++] = key - split_begin;
       }
-      if (num_chunks >= kRunChunks) {
-        value_batch(v, offset, num_chunks);
-        num_chunks = 0;
-      }
     }
-    if (num_chunks > 0) value_batch(v, offset, num_chunks);
+    for (int idx = 0; idx < kRunChunks; ++idx) v[num_chunks + idx] = v[num_chunks - 1];
+    for (int done = 0; done < num_chunks; done += kRunChunks) {
+      const int batch = num_chunks - done < kRunChunks ? num_chunks - done : kRunChunks;
+      value_batch(v + done, offset + done, batch);
+    }
   }
 };
 

@@ -5,8 +5,8 @@
 #include "kernels/cpu/attention_item.h"
 #include "kernels/cpu/simd/vec.h"
 
-// How decode attention reads a KV format: a Raw is one vector of cells of K (tokens in the lanes) or
-// V (channels in the lanes), a Coef the query's or the weight's factor for it.
+// How decode attention reads a KV format: a Raw is one vector of cells of K (tokens in the lanes)
+// or V (channels in the lanes), a Coef the query's or the weight's factor for it.
 
 namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 

@@ -95,7 +95,7 @@ struct StoreItem {
 /// Channels of a decode accumulator's row: whole vectors at every level.
 constexpr int32_t padded_dim(int32_t head_dim) { return (head_dim + 15) / 16 * 16; }
 
-constexpr int32_t kRowBlock = 32;      ///< prefill items begin and end at multiples (but for a chunk's)
+constexpr int32_t kRowBlock = 32;  ///< prefill items begin and end at multiples (but for a chunk's)
 constexpr int32_t kMaxItemHeads = 8;   ///< query heads of a prefill item
 constexpr int32_t kMaxItemGroups = 8;  ///< row blocks times heads of one
 

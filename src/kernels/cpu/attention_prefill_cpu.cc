@@ -52,8 +52,8 @@ FOVEAL_SIMD void mask_tile(float* s, int key0, int row0, int window, F32 (&top)[
   for (int vec = 0; vec < kUnitVecs; ++vec) top[vec] = set1(-kInf);
   for (int key = 0; key < kKeyTile; ++key) {
     const F32 low = set1(static_cast<float>(key0 + key - row0));
-    const F32 high = set1(window > 0 ? static_cast<float>(key0 + key - row0 + (int64_t)window)
-                                     : kInf);
+    const F32 high =
+        set1(window > 0 ? static_cast<float>(key0 + key - row0 + (int64_t)window) : kInf);
     for (int vec = 0; vec < kUnitVecs; ++vec) {
       const F32 lane = iota() + set1(static_cast<float>(vec * kLanes));
       float* cell = s + key * kUnit + vec * kLanes;
@@ -70,7 +70,8 @@ int64_t visible_pairs(const PrefillItem& item, int key0, int row0) {
   const int begin = row0 > item.row_begin ? row0 : item.row_begin;
   const int end = row0 + kUnit < item.row_end ? row0 + kUnit : item.row_end;
   for (int row = begin; row < end; ++row) {
-    const int first = item.window > 0 && row - item.window + 1 > key0 ? row - item.window + 1 : key0;
+    const int first =
+        item.window > 0 && row - item.window + 1 > key0 ? row - item.window + 1 : key0;
     const int last = row < key0 + kKeyTile - 1 ? row : key0 + kKeyTile - 1;
     if (last >= first) pairs += last - first + 1;
   }
@@ -150,8 +151,8 @@ static void score_block(const PrefillItem& item, const Block& block, Group& grou
       if (tile < group.first_tile[unit]) continue;
       F32 unit_top[kUnitVecs];
       for (int vec = 0; vec < kUnitVecs; ++vec) unit_top[vec] = top[idx * kUnitVecs + vec];
-      const bool masked = key0 + kKeyTile - 1 > row0 ||
-                          (item.window > 0 && key0 <= row0 + kUnit - 1 - item.window);
+      const bool masked =
+          key0 + kKeyTile - 1 > row0 || (item.window > 0 && key0 <= row0 + kUnit - 1 - item.window);
       if (masked) mask_tile(s + idx * kScoreStride, key0, row0, item.window, unit_top);
       float* running = group.max[unit];
       if constexpr (kSkip) {
@@ -256,7 +257,8 @@ static void attend_block(const PrefillItem& item, const Block& block, Group& gro
   }
 }
 
-/// Where a chunk of keys lies, in cells: `k` at [channel step][token], `v` at [token step][channel].
+/// Where a chunk of keys lies, in cells: `k` at [channel step][token], `v` at [token
+/// step][channel].
 struct ChunkPlace {
   const std::byte* k = nullptr;
   const std::byte* v = nullptr;

@@ -39,8 +39,8 @@ struct F32Engine {
   FOVEAL_SIMD F32 mac(F32 acc, Cell a, Cell b) { return fma(a, b, acc); }
 };
 
-/// s[unit][key][row] = sum over d of k[d][key] q[d][unit][row] for one chunk's keys, and the maximum
-/// over them joined into `top`. Strides are in cells.
+/// s[unit][key][row] = sum over d of k[d][key] q[d][unit][row] for one chunk's keys, and the
+/// maximum over them joined into `top`. Strides are in cells.
 template <class E, int kUnits>
 FOVEAL_SIMD void score_chunk(const float* q, int64_t q_stride, const float* k, int64_t k_stride,
                              int steps, float* s, int64_t s_unit_stride,
@@ -64,7 +64,8 @@ FOVEAL_SIMD void score_chunk(const float* q, int64_t q_stride, const float* k, i
       for (int key = 0; key < kKeys; ++key) {
         const typename E::Cell cell = E::broadcast(k_row + key);
 #pragma GCC unroll 8
-        for (int vec = 0; vec < kVecs; ++vec) acc[key][vec] = E::mac(acc[key][vec], rows[vec], cell);
+        for (int vec = 0; vec < kVecs; ++vec)
+          acc[key][vec] = E::mac(acc[key][vec], rows[vec], cell);
       }
     }
 #pragma GCC unroll 8
@@ -103,8 +104,8 @@ FOVEAL_SIMD void value_channels(const float* p, int64_t p_unit_stride, const flo
       typename E::Cell rows[kVecs];
 #pragma GCC unroll 8
       for (int vec = 0; vec < kVecs; ++vec) {
-        rows[vec] = E::load_cells(p_row + (vec / kUnitVecs) * p_unit_stride +
-                                  (vec % kUnitVecs) * kLanes);
+        rows[vec] =
+            E::load_cells(p_row + (vec / kUnitVecs) * p_unit_stride + (vec % kUnitVecs) * kLanes);
       }
 #pragma GCC unroll 16
       for (int ch = 0; ch < kChannels; ++ch) {

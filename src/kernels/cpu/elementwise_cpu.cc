@@ -2,6 +2,18 @@
 
 #include "kernels/cpu/simd/vec.h"
 
+// Computes:  what kernels/elementwise.h says: RMS norm, rotary embedding, gated activations, scaled
+//            sums, log-sum-exp.
+// In/out:    float32 rows as in the params; outputs may be the inputs where the header says so.
+// Units:     elements; strides in elements; positions in tokens.
+// Launch:    a range of rows (or of flat elements) a call, on the calling thread.
+// Needs:     nothing: any alignment, any length.
+// Numerics:  float32; sums of squares and of exponentials are folded into doubles every 64 (16)
+//            vectors, in an order that depends on n and the level alone. NaN in, NaN out. An
+//            activation is within about 2e-7 of its value, relative, where nothing is subnormal.
+// Source:    ours.
+// Measured:  one core of an AMD EPYC (family 26) at avx512bf16, [64, 4096], 2026-11-24, elements a
+//            nanosecond: rms_norm 8, silu 6, gelu_tanh 5, gelu_erf 3.5, rope 14-17.
 namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 namespace {
 
@@ -152,8 +164,29 @@ void scale(float* x, float alpha, int64_t begin, int64_t end) {
   for (int64_t idx = begin; idx < end; ++idx) x[idx] *= alpha;
 }
 
+double log_sum_exp(const float* x, int64_t n) {
+  const F32 lowest = set1(-__builtin_inff());
+  F32 highest = lowest;
+  for_places(n, [&](Place at) {
+    const F32 v = get(x, at);
+    highest = max(highest, at.count == kLanes ? v : select(mask_first(at.count), v, lowest));
+  });
+  const float shift = reduce_max(highest);
+  constexpr int64_t kChunk = int64_t{16} * kLanes;  // at most 20 additions in float, then doubles
+  double total = 0;
+  for (int64_t begin = 0; begin < n; begin += kChunk) {
+    F32 sum = zero();
+    for_places(n - begin < kChunk ? n - begin : kChunk, [&](Place at) {
+      const F32 e = exp(get(x + begin, at) - set1(shift));
+      sum = sum + (at.count == kLanes ? e : select(mask_first(at.count), e, zero()));
+    });
+    total += static_cast<double>(reduce_add(sum));
+  }
+  return static_cast<double>(shift) + __builtin_log(total);
+}
+
 }  // namespace
 
-const ElementwiseTable kElementwise{rms_norm, rope, gated_act, add_scaled, scale};
+const ElementwiseTable kElementwise{rms_norm, rope, gated_act, add_scaled, scale, log_sum_exp};
 
 }  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS

@@ -14,6 +14,7 @@ struct ElementwiseTable {
   void (*gated_act)(const GatedActParams& params, int64_t begin, int64_t end);
   void (*add_scaled)(const float* x, float alpha, float* y, int64_t begin, int64_t end);
   void (*scale)(float* x, float alpha, int64_t begin, int64_t end);
+  double (*log_sum_exp)(const float* x, int64_t n);
 };
 
 /// The table of `active_isa()`.

@@ -1,6 +1,5 @@
 #include "kernels/cpu/gemm_parts.h"
 #include "kernels/cpu/simd/gemm_vec.h"
-#include "kernels/cpu/simd/unpack.h"
 
 // Computes:  y[m, n] = x[m, k] W[n, k]^T + bias for one panel of kTileCols columns of W.
 // In/out:    x packed by pack_rows: [ceil(m / kTileRows), steps, kTileRows] words, a word being one
@@ -78,38 +77,16 @@ TileFn tile_for(int64_t rows) {
   }
 }
 
-/// Steps [begin, begin + steps) of the slice's columns into panel[step, col]; missing columns and
-/// the odd element at the end of k are zero.
-void pack_panel(const PrefillTask& task, int64_t begin, int64_t steps) {
-  const GemmSlice& slice = task.slice;
-  const int64_t from = begin * kStep;
-  const int64_t len = task.k - from < steps * kStep ? task.k - from : steps * kStep;
-  const int64_t groups = (steps + kLanes - 1) / kLanes;
-  uint32_t words[kLanes];
-  for (int64_t col = 0; col < kTileCols; ++col) {
-    if (col >= slice.n) {
-      for (int64_t step = 0; step < steps; ++step) task.panel[step * kTileCols + col] = 0;
-      continue;
-    }
-    unpack_row(slice.dtype, slice.weight + col * slice.row_bytes, from, len,
-               groups * kLanes * kStep, task.row);
-    for (int64_t group = 0; group < groups; ++group) {
-      store_steps(words, to_steps(task.row + group * kLanes * kStep));
-      const int64_t first = group * kLanes;
-      const int64_t count = steps - first < kLanes ? steps - first : kLanes;
-      for (int64_t idx = 0; idx < count; ++idx) {
-        task.panel[(first + idx) * kTileCols + col] = words[idx];
-      }
-    }
-  }
-}
-
+/// One row of a finished tile to y.
 void finish(const GemmSlice& slice, int64_t row, const float* c) {
   float* y = slice.y + row * slice.y_stride;
-  for (int64_t col = 0; col < slice.n; ++col) {
-    float value = c[col];
-    if (slice.bias != nullptr) value += slice.bias[col];
-    y[col] = slice.accumulate ? y[col] + value : value;
+  for (int begin = 0; begin < kTileCols && begin < slice.n; begin += kLanes) {
+    const int64_t left = slice.n - begin;
+    const int count = left < kLanes ? static_cast<int>(left) : kLanes;
+    F32 value = load(c + begin);
+    if (slice.bias != nullptr) value = value + load_n(slice.bias + begin, count);
+    if (slice.accumulate) value = load_n(y + begin, count) + value;
+    store_n(y + begin, value, count);
   }
 }
 
@@ -129,30 +106,6 @@ void prefill_panel(const PrefillTask& task) {
       tile_for(rows)(x, task.panel, steps, begin == 0, c);
       if (!last) continue;
       for (int64_t idx = 0; idx < rows; ++idx) finish(task.slice, row + idx, c + idx * kTileCols);
-    }
-  }
-}
-
-void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t k, uint32_t* out) {
-  const int64_t total = (k + kStep - 1) / kStep;
-  constexpr int64_t kGroup = kLanes * kStep;
-  float tail[kGroup];
-  uint32_t words[kLanes];
-  for (int64_t row = 0; row < kTileRows; ++row) {
-    for (int64_t step = 0; step < total; step += kLanes) {
-      const int64_t count = total - step < kLanes ? total - step : kLanes;
-      if (row >= rows) {
-        for (int64_t idx = 0; idx < count; ++idx) out[(step + idx) * kTileRows + row] = 0;
-        continue;
-      }
-      const float* src = x + row * x_stride + step * kStep;
-      const int64_t left = k - step * kStep;
-      if (left < kGroup) {
-        for (int64_t idx = 0; idx < kGroup; ++idx) tail[idx] = idx < left ? src[idx] : 0;
-        src = tail;
-      }
-      store_steps(words, to_steps(src));
-      for (int64_t idx = 0; idx < count; ++idx) out[(step + idx) * kTileRows + row] = words[idx];
     }
   }
 }

@@ -15,12 +15,12 @@ const GemmKernels kGemmKernels{
     .tile_rows = kTileRows,
     .tile_cols = kTileCols,
     .step = kStep,
-    .bf16_decode = false,
+    .bf16_decode = kStep == 2,
     .pack_rows = pack_rows,
     .prefill = prefill_panel,
     .exact = dot_exact,
-    .decode = dot_exact,
-    .round_row = nullptr,
+    .decode = decode_bf16,
+    .round_row = round_row,
     .dequantize = dequantize,
 };
 

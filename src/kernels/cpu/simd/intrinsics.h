@@ -1,6 +1,7 @@
 #pragma once
 
-// g++ 12's own headers initialise "undefined" vectors with themselves and warn about it once inlined.
+// g++ 12's own headers initialise "undefined" vectors with themselves and warn about it once
+// inlined.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #ifndef __clang__

@@ -25,41 +25,40 @@ FOVEAL_SIMD void k_scale(const uint8_t* s, int j, int* scale, int* min) {
   }
 }
 
-/// 16 bytes of nibbles: element i is the low, i + 16 the high nibble of byte i.
-template <int kOffset>
-FOVEAL_SIMD void unpack_q4(const uint8_t* qs, float scale, float min, float* out) {
-  for (int idx = 0; idx < 16; ++idx) {
-    out[idx] = scale * static_cast<float>((qs[idx] & 15) - kOffset);
-    out[idx + 16] = scale * static_cast<float>((qs[idx] >> 4) - kOffset);
-  }
-  if (kOffset == 0) {
-    for (int idx = 0; idx < 32; ++idx) out[idx] += min;
+// Every unpacker stages its integers in an array of their own: written straight to `out`, which may
+// alias the bytes, g++ 12 leaves the loops scalar.
+
+/// out = scale * q + min, for 32 elements (16 where a format scales so few).
+template <int kCount, bool kMin>
+FOVEAL_SIMD void scale_quants(const int32_t* q, float scale, float min, float* out) {
+  for (int idx = 0; idx < kCount; ++idx) {
+    const float product = scale * static_cast<float>(q[idx]);
+    out[idx] = kMin ? product + min : product;
   }
 }
 
-template <int kOffset>
-FOVEAL_SIMD void unpack_q5(const uint8_t* high, const uint8_t* qs, float scale, float min,
-                           float* out) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, high, sizeof(bits));
-  int q[32];
+/// Element i is the low, i + 16 the high nibble of byte i; bit i of `high`, if given, its fifth
+/// bit.
+template <int kOffset, bool kMin>
+FOVEAL_SIMD void unpack_small(const uint8_t* high, const uint8_t* qs, float scale, float min,
+                              float* out) {
+  uint32_t bits = 0;
+  if (high != nullptr) __builtin_memcpy(&bits, high, sizeof(bits));
+  int32_t q[32];
   for (int idx = 0; idx < 16; ++idx) {
-    q[idx] = qs[idx] & 15;
-    q[idx + 16] = qs[idx] >> 4;
+    q[idx] = (qs[idx] & 15) - kOffset;
+    q[idx + 16] = (qs[idx] >> 4) - kOffset;
   }
-  for (int idx = 0; idx < 32; ++idx) {
-    q[idx] += static_cast<int>(((bits >> idx) & 1) << 4) - kOffset;
-    out[idx] = scale * static_cast<float>(q[idx]);
+  if (high != nullptr) {
+    for (int idx = 0; idx < 32; ++idx) q[idx] += static_cast<int>(((bits >> idx) & 1) << 4);
   }
-  if (kOffset == 0) {
-    for (int idx = 0; idx < 32; ++idx) out[idx] += min;
-  }
+  scale_quants<32, kMin>(q, scale, min, out);
 }
 
 FOVEAL_SIMD void unpack_q8(const uint8_t* qs, float scale, float* out) {
-  for (int idx = 0; idx < 32; ++idx) {
-    out[idx] = scale * static_cast<float>(static_cast<int8_t>(qs[idx]));
-  }
+  int32_t q[32];
+  for (int idx = 0; idx < 32; ++idx) q[idx] = static_cast<int8_t>(qs[idx]);
+  scale_quants<32, false>(q, scale, 0, out);
 }
 
 /// 256 elements. Q5_K's fifth bits (null for Q4_K): bit j of high[i] belongs to sub-block j.
@@ -71,15 +70,15 @@ FOVEAL_SIMD void unpack_k(const uint8_t* block, const uint8_t* high, const uint8
     int scale;
     int min;
     k_scale(block + 4, sub, &scale, &min);
-    const float s = d * static_cast<float>(scale);
-    const float b = dmin * static_cast<float>(min);
     const uint8_t* bytes = qs + 32 * (sub / 2);
     const int shift = 4 * (sub % 2);
-    for (int idx = 0; idx < 32; ++idx) {
-      int q = (bytes[idx] >> shift) & 15;
-      if (high != nullptr) q |= ((high[idx] >> sub) & 1) << 4;
-      out[32 * sub + idx] = s * static_cast<float>(q) - b;
+    int32_t q[32];
+    for (int idx = 0; idx < 32; ++idx) q[idx] = (bytes[idx] >> shift) & 15;
+    if (high != nullptr) {
+      for (int idx = 0; idx < 32; ++idx) q[idx] |= ((high[idx] >> sub) & 1) << 4;
     }
+    scale_quants<32, true>(q, d * static_cast<float>(scale), -(dmin * static_cast<float>(min)),
+                           out + 32 * sub);
   }
 }
 
@@ -90,12 +89,13 @@ FOVEAL_SIMD void unpack_q6k(const uint8_t* block, float* out) {
     const uint8_t* high = block + 128 + 32 * (part / 4);
     const int low_shift = part % 4 < 2 ? 0 : 4;
     const int high_shift = 2 * (part % 4);
+    int32_t q[32];
+    for (int idx = 0; idx < 32; ++idx) {
+      q[idx] = (((low[idx] >> low_shift) & 15) | (((high[idx] >> high_shift) & 3) << 4)) - 32;
+    }
     for (int sub = 0; sub < 2; ++sub) {
       const float s = d * static_cast<float>(static_cast<int8_t>(block[192 + 2 * part + sub]));
-      for (int idx = 16 * sub; idx < 16 * sub + 16; ++idx) {
-        const int q = ((low[idx] >> low_shift) & 15) | (((high[idx] >> high_shift) & 3) << 4);
-        out[32 * part + idx] = s * static_cast<float>(q - 32);
-      }
+      scale_quants<16, false>(q + 16 * sub, s, 0, out + 32 * part + 16 * sub);
     }
   }
 }
@@ -131,25 +131,25 @@ static void unpack_row(DType dtype, const uint8_t* row, int64_t begin, int64_t l
     case DType::kQ4_0:
       src += begin / 32 * 18;
       for (int64_t k = 0; k < len; k += 32, src += 18) {
-        unpack_q4<8>(src + 2, read_half(src), 0, out + k);
+        unpack_small<8, false>(nullptr, src + 2, read_half(src), 0, out + k);
       }
       return;
     case DType::kQ4_1:
       src += begin / 32 * 20;
       for (int64_t k = 0; k < len; k += 32, src += 20) {
-        unpack_q4<0>(src + 4, read_half(src), read_half(src + 2), out + k);
+        unpack_small<0, true>(nullptr, src + 4, read_half(src), read_half(src + 2), out + k);
       }
       return;
     case DType::kQ5_0:
       src += begin / 32 * 22;
       for (int64_t k = 0; k < len; k += 32, src += 22) {
-        unpack_q5<16>(src + 2, src + 6, read_half(src), 0, out + k);
+        unpack_small<16, false>(src + 2, src + 6, read_half(src), 0, out + k);
       }
       return;
     case DType::kQ5_1:
       src += begin / 32 * 24;
       for (int64_t k = 0; k < len; k += 32, src += 24) {
-        unpack_q5<0>(src + 4, src + 8, read_half(src), read_half(src + 2), out + k);
+        unpack_small<0, true>(src + 4, src + 8, read_half(src), read_half(src + 2), out + k);
       }
       return;
     case DType::kQ8_0:

@@ -21,6 +21,14 @@
 
 #define FOVEAL_SIMD static inline __attribute__((always_inline))
 
+namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
+
+inline constexpr int kCacheLine = 64;
+/// Asks for the line at `p`, which need not be readable.
+FOVEAL_SIMD void prefetch(const void* p) { __builtin_prefetch(p); }
+
+}  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS
+
 #if FOVEAL_ISA_LEVEL >= 2
 #include "kernels/cpu/simd/vec_avx512.h"
 #elif FOVEAL_ISA_LEVEL == 1

@@ -1,0 +1,197 @@
+#include "kernels/attention_testing.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+#include <numeric>
+#include <set>
+
+#include "base/half.h"
+#include "base/math.h"
+
+namespace foveal::kernels::testing {
+namespace {
+
+/// Large finite values, so that a slot past a sequence's length shows when it is used.
+void fill_garbage(std::vector<std::byte>& bytes, DType dtype, std::mt19937_64& rng) {
+  std::normal_distribution<float> normal(0, dtype == DType::kF16 ? 1e4F : 1e30F);
+  const size_t size = dtype == DType::kF32 ? 4 : 2;
+  for (size_t at = 0; at + size <= bytes.size(); at += size) {
+    const float value = normal(rng);
+    const uint16_t bits =
+        dtype == DType::kF16 ? float_to_f16(std::clamp(value, -6e4F, 6e4F)) : float_to_bf16(value);
+    if (size == 4) {
+      std::memcpy(&bytes[at], &value, 4);
+    } else {
+      std::memcpy(&bytes[at], &bits, 2);
+    }
+  }
+}
+
+}  // namespace
+
+AttentionCase::AttentionCase(const CaseShape& wanted, uint64_t seed, Stream& stream)
+    : shape(wanted) {
+  std::mt19937_64 rng(seed);
+  std::normal_distribution<float> normal;
+  int32_t num_pages = 0;
+  int32_t num_keys = 0;
+  for (const auto& [q_len, kv_len] : shape.seqs) {
+    num_pages += static_cast<int32_t>(ceil_div(kv_len, shape.page_size));
+    num_keys += kv_len;
+    num_rows_ += q_len;
+  }
+  std::vector<int32_t> ids(num_pages + 2);
+  std::iota(ids.begin(), ids.end(), 0);
+  std::shuffle(ids.begin(), ids.end(), rng);
+  kv.dtype = shape.dtype;
+  kv.page_size = shape.page_size;
+  kv.num_kv_heads = shape.num_kv_heads;
+  kv.head_dim = shape.head_dim;
+  kv.page_bytes = int64_t{shape.num_kv_heads} * shape.head_dim * shape.page_size *
+                  (shape.dtype == DType::kF32 ? 4 : 2);
+  k_bytes_.resize(kv.page_bytes * ids.size());
+  v_bytes_.resize(kv.page_bytes * ids.size());
+  fill_garbage(k_bytes_, shape.dtype, rng);
+  fill_garbage(v_bytes_, shape.dtype, rng);
+  kv.k = k_bytes_.data();
+  kv.v = v_bytes_.data();
+
+  int32_t next_page = 0;
+  int32_t next_row = 0;
+  int32_t next_key = 0;
+  std::vector<AttentionSeq> stores;
+  pages_.resize(shape.seqs.size());
+  for (size_t idx = 0; idx < shape.seqs.size(); ++idx) {
+    const auto& [q_len, kv_len] = shape.seqs[idx];
+    const auto count = static_cast<int32_t>(ceil_div(kv_len, shape.page_size));
+    pages_[idx].assign(ids.begin() + next_page, ids.begin() + next_page + count);
+    seqs.push_back({.q_begin = next_row,
+                    .q_len = q_len,
+                    .kv_len = kv_len,
+                    .threshold_len = kv_len,
+                    .pages = pages_[idx].data()});
+    stores.push_back(
+        {.q_begin = next_key, .q_len = kv_len, .kv_len = kv_len, .pages = pages_[idx].data()});
+    next_page += count;
+    next_row += q_len;
+    next_key += kv_len;
+  }
+  q.resize(num_rows_ * width());
+  out.resize(q.size());
+  const int64_t kv_width = int64_t{shape.num_kv_heads} * shape.head_dim;
+  k_rows.resize(num_keys * kv_width);
+  v_rows.resize(k_rows.size());
+  for (float& x : q) x = shape.spread * normal(rng);
+  for (float& x : k_rows) x = normal(rng);
+  for (float& x : v_rows) x = normal(rng);
+  counters.resize(seqs.size());
+  kv_store({.k = k_rows.data(),
+            .v = v_rows.data(),
+            .k_stride = kv_width,
+            .v_stride = kv_width,
+            .kv = kv,
+            .seqs = stores},
+           stream);
+}
+
+PagedAttentionParams AttentionCase::params() {
+  return {.q = q.data(),
+          .out = out.data(),
+          .q_stride = width(),
+          .out_stride = width(),
+          .num_heads = shape.num_kv_heads * shape.group,
+          .kv = kv,
+          .seqs = seqs,
+          .softmax_scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim)),
+          .window = shape.window,
+          .skip_factor = shape.skip_factor,
+          .counters = counters.data(),
+          .exact = shape.exact};
+}
+
+std::vector<float> run(AttentionCase& data, AttentionPhase phase, Stream& stream) {
+  std::fill(data.out.begin(), data.out.end(), std::nanf(""));
+  std::fill(data.counters.begin(), data.counters.end(), AttentionCounters{});
+  if (phase == AttentionPhase::kPrefill) {
+    paged_prefill(data.params(), stream);
+  } else {
+    paged_decode(data.params(), stream);
+  }
+  return data.out;
+}
+
+void expect_matches_reference(AttentionCase& data, AttentionPhase phase, Stream& stream) {
+  const bool rounded = data.shape.dtype == DType::kBF16 && !data.shape.exact &&
+                       cpu::active_isa() == cpu::Isa::kAvx512Bf16;
+  const PagedAttentionParams params = data.params();
+  const reference::AttentionResult want = reference::attention(params, phase, rounded);
+  const std::vector<float> got = run(data, phase, stream);
+  const int32_t head_dim = data.shape.head_dim;
+  const int32_t group = data.shape.group;
+
+  // A score sums head_dim products in float32: each step rounds by 2^-24 of at most the norm.
+  const double score_error = (head_dim + 2) * 0x1p-24;
+  std::vector<bool> unsure(want.score_norm.size());
+  std::vector<uint64_t> unsure_votes(data.seqs.size());
+  for (const reference::TileVote& vote : want.votes) {
+    const AttentionSeq& seq = data.seqs[vote.seq];
+    const int32_t first = seq.kv_len - seq.q_len;
+    const bool decode = phase == AttentionPhase::kDecode;
+    const int32_t row_begin = decode ? 0 : std::max(0, vote.query_tile * kQueryTile - first);
+    const int32_t row_end =
+        decode ? 1 : std::min(seq.q_len, (vote.query_tile + 1) * kQueryTile - first);
+    const int32_t heads = decode ? group : 1;
+    std::vector<size_t> units;
+    double norm = 0;
+    for (int32_t row = row_begin; row < row_end; ++row) {
+      for (int32_t head = 0; head < heads; ++head) {
+        units.push_back((seq.q_begin + row) * params.num_heads + vote.head * heads + head);
+        norm = std::max(norm, want.score_norm[units.back()]);
+      }
+    }
+    if (vote.margin > 2 * score_error * norm + 0x1p-19) continue;  // threshold: |log2| < 32, 2^-24
+    ++unsure_votes[vote.seq];
+    for (const size_t unit : units) unsure[unit] = true;
+  }
+
+  size_t compared = 0;
+  for (size_t at = 0; at < got.size(); ++at) {
+    const size_t unit = at / head_dim;
+    if (unsure[unit]) continue;
+    ++compared;
+    // Relative error of a weight: its score's, exp2's and, on the bf16 path, half a bf16 ulp. It
+    // enters numerator and denominator; sums of up to 4096 keys round on top.
+    const double weight = want.score_norm[unit] * score_error * std::numbers::ln2 + 4e-7 +
+                          (rounded ? 0x1p-9 + 1.6e-4 : 0);
+    const double bound = (2 * weight + 4096 * 0x1p-23) * want.magnitude[at] + 1e-30;
+    ASSERT_LE(std::abs(got[at] - want.out[at]), bound)
+        << "element " << at << ": got " << got[at] << ", want " << want.out[at];
+  }
+  EXPECT_GE(compared, got.size() / 2) << "too many votes within rounding of the threshold";
+  for (size_t idx = 0; idx < data.seqs.size(); ++idx) {
+    const AttentionCounters& mine = data.counters[idx];
+    const AttentionCounters& theirs = want.counters[idx];
+    EXPECT_EQ(mine.pairs, theirs.pairs);
+    EXPECT_EQ(mine.tiles, theirs.tiles);
+    const auto off =
+        static_cast<double>(mine.tiles_skipped) - static_cast<double>(theirs.tiles_skipped);
+    EXPECT_LE(std::abs(off), static_cast<double>(unsure_votes[idx]));
+    if (unsure_votes[idx] == 0) {
+      EXPECT_EQ(mine.pairs_used, theirs.pairs_used);
+    }
+  }
+}
+
+std::vector<cpu::Isa> isa_levels() {
+  std::vector<cpu::Isa> levels;
+  for (int level = 0; level <= static_cast<int>(cpu::machine_isa()); ++level) {
+    levels.push_back(static_cast<cpu::Isa>(level));
+  }
+  return levels;
+}
+
+}  // namespace foveal::kernels::testing

@@ -1,0 +1,108 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "attention/capabilities.h"
+#include "foveal/error.h"
+#include "world.h"
+
+namespace foveal::contract {
+namespace {
+
+using attention::AttentionMethod;
+using attention::Capabilities;
+using attention::Needs;
+using attention::Phase;
+
+class Refusal : public testing::TestWithParam<NamedExample> {
+ protected:
+  static attention::MethodContext context(Device device) {
+    return {.shape = {.num_layers = 2, .num_heads = 2, .num_kv_heads = 1, .head_dim = 32},
+            .checkpoint_sparse_json = {},
+            .device = device};
+  }
+  std::unique_ptr<attention::AttentionSet> make(Device device) {
+    std::vector<SparseAttentionConfig> configs;
+    if (GetParam().example.config) configs.push_back(*GetParam().example.config);
+    return attention::make_attention(configs, context(device).shape, {}, device);
+  }
+};
+
+bool declares(const Capabilities& has, const Needs& needs) {
+  const auto in = [](const auto& list, auto value) {
+    return std::find(list.begin(), list.end(), value) != list.end();
+  };
+  return in(has.devices, needs.device) && in(has.kv_dtypes, needs.kv_dtype) &&
+         (needs.phase == Phase::kPrefill ? has.prefill : has.decode) &&
+         (has.sliding_window || !needs.sliding_window);
+}
+
+TEST_P(Refusal, WhatIsNotDeclared) {
+  const auto set = make(Device{});
+  int refused = 0;
+  for (const Phase phase : attention::kPhases) {
+    const AttentionMethod& method = set->method(phase);
+    for (const DeviceKind device : {DeviceKind::kCpu, DeviceKind::kCuda}) {
+      for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8}) {
+        for (const bool window : {false, true}) {
+          const Needs needs{device, dtype, phase, window};
+          if (declares(method.capabilities(), needs)) {
+            EXPECT_NO_THROW(attention::require_capable(method, needs));
+          } else {
+            EXPECT_THROW(attention::require_capable(method, needs), Error);
+            ++refused;
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(refused, 0) << "nobody has an int8 cache";
+}
+
+TEST_P(Refusal, ADeviceThatIsNotDeclared) {
+  const auto set = make(Device{});
+  for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kCuda}) {
+    const auto& devices = set->method(Phase::kDecode).capabilities().devices;
+    if (std::find(devices.begin(), devices.end(), kind) == devices.end()) {
+      EXPECT_THROW(make(Device{kind, 0}), Error);
+    } else {
+      EXPECT_NO_THROW(make(Device{kind, 0}));
+    }
+  }
+}
+
+/// Every layer and phase has an answer that a reader understands.
+TEST_P(Refusal, EveryLayerIsExplained) {
+  const auto set = make(Device{});
+  for (const Phase phase : attention::kPhases) {
+    bool sparse = false;
+    for (int32_t layer = 0; layer < 2; ++layer) {
+      const attention::Resolution row = set->resolve(layer, phase);
+      EXPECT_FALSE(row.why.empty());
+      EXPECT_TRUE(row.method == "dense" || row.method == GetParam().method) << row.method;
+      sparse = sparse || row.method != "dense";
+    }
+    EXPECT_EQ(sparse, set->method(phase).active(phase)) << attention::phase_name(phase);
+  }
+}
+
+TEST_P(Refusal, PagesGivenBackAreTheSequencesOwn) {
+  const auto set = make(Device{});
+  const std::vector<int32_t> pages{7, 3, 5};
+  const kernels::AttentionSeq seq{
+      .q_len = 40, .kv_len = 40, .threshold_len = 40, .pages = pages.data()};
+  const std::vector<int32_t> freed = set->method(Phase::kPrefill).after_prefill(seq);
+  const std::set<int32_t> distinct(freed.begin(), freed.end());
+  EXPECT_EQ(distinct.size(), freed.size());
+  for (const int32_t index : freed) {
+    EXPECT_GE(index, 0);
+    EXPECT_LT(index, 3);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Methods, Refusal, testing::ValuesIn(all_examples()),
+                         [](const auto& param) { return test_name(param.param); });
+
+}  // namespace
+}  // namespace foveal::contract

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/attention_set.h"
+#include "attention/registry.h"
+#include "attention/step.h"
+#include "kv/storage.h"
+
+namespace foveal::contract {
+
+/// Heads, pages and lengths of a test. Every sequence has `lens[i]` tokens.
+struct Shape {
+  int32_t num_heads = 4;
+  int32_t num_kv_heads = 2;
+  int32_t head_dim = 64;
+  int32_t page_size = 16;
+  DType dtype = DType::kBF16;
+  int32_t window = 0;
+  bool exact = false;
+  std::vector<int32_t> lens;
+};
+
+std::string describe(const Shape& shape);
+
+/// Ragged batches, group ratios 1, 3 and 8, odd head sizes, page and split edges, one token.
+std::vector<Shape> shapes();
+
+/// How a prompt is run. Neither may change a bit of the result.
+struct Run {
+  int32_t chunk = 1 << 20;  ///< rounded up to the method's prefill_chunk_multiple
+  int threads = 2;
+};
+
+struct Result {
+  std::vector<float> out;                            ///< [rows, num_heads, head_dim]
+  std::vector<kernels::AttentionCounters> counters;  ///< [sequences]
+};
+
+/// Random sequences (the i-th depends on the seed and i only) whose K and V are in pages, in
+/// shuffled order. Keys at the beginning attract all queries, as attention sinks do, so that a
+/// method that leaves out keys finds some to leave.
+class World {
+ public:
+  World(Shape shape, uint32_t seed);
+
+  const Shape& shape() const { return shape_; }
+  int32_t num_rows() const { return num_rows_; }
+  int32_t row_begin(size_t seq) const { return row_begin_[seq]; }
+  /// [num_rows, heads, head_dim]; k and v are rounded as the cache rounds them.
+  const std::vector<float>& q() const { return q_; }
+  const std::vector<float>& k() const { return k_; }
+  const std::vector<float>& v() const { return v_; }
+  float softmax_scale() const;
+  attention::ModelShape model_shape() const;
+
+  /// Attention of every token: `kPrefill` runs the prompts chunk by chunk, `kDecode` token by token
+  /// over the last `kDecodeTokens` of each sequence; other rows of `out` are not numbers.
+  Result prefill(const attention::AttentionSet& set, const Run& run);
+  Result decode(const attention::AttentionSet& set, const Run& run);
+
+  static constexpr int32_t kDecodeTokens = 3;
+
+ private:
+  void fill(uint32_t seed);
+  void assign_pages(uint32_t seed);
+  void store();
+  void step(attention::AttentionStep& step, attention::Phase phase,
+            const std::vector<kernels::AttentionSeq>& seqs, Stream& stream, Result& result);
+
+  Shape shape_;
+  int32_t num_rows_ = 0;
+  std::vector<int32_t> row_begin_;
+  std::vector<float> q_, k_, v_;
+  std::vector<std::vector<int32_t>> pages_;
+  std::unique_ptr<kv::KvStorage> storage_;
+};
+
+/// An example of a method, made ready to run.
+std::unique_ptr<attention::AttentionSet> make_set(const attention::MethodExample& example,
+                                                  const World& world);
+std::unique_ptr<attention::AttentionSet> dense_set(const World& world);
+
+/// Every example of every registered method, for INSTANTIATE_TEST_SUITE_P.
+struct NamedExample {
+  std::string method;
+  attention::MethodExample example;
+};
+std::vector<NamedExample> all_examples();
+/// Those that must equal dense, or those that may leave out keys.
+std::vector<NamedExample> examples_where(bool equals_dense);
+std::string test_name(const NamedExample& example);
+
+/// A fresh seed, printed by the test that uses it. FOVEAL_TEST_SEED sets it.
+uint32_t fresh_seed();
+
+}  // namespace foveal::contract

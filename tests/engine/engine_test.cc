@@ -1,0 +1,263 @@
+// The engine as its users see it, on a tiny golden model: many requests, failures, reuse,
+// preemption.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "foveal/llm.h"
+
+namespace foveal {
+namespace {
+
+constexpr const char* kModel = FOVEAL_SOURCE_DIR "/tests/golden/llama3";
+constexpr int32_t kVocab = 384;
+
+LlmConfig small_config() {
+  LlmConfig config;
+  config.model = kModel;
+  config.threads = 2;
+  config.kv_cache_config.max_tokens = 4096;
+  return config;
+}
+
+std::vector<int32_t> random_prompt(uint32_t seed, size_t len) {
+  std::vector<int32_t> out(len);
+  uint32_t state = seed * 2654435761U + 1;
+  for (int32_t& token : out) {
+    state = state * 1664525U + 1013904223U;
+    token = static_cast<int32_t>((state >> 8) % kVocab);
+  }
+  return out;
+}
+
+SamplingParams tokens(int64_t count) {
+  SamplingParams out;
+  out.max_tokens = count;
+  out.ignore_eos = true;
+  return out;
+}
+
+ErrorKind kind_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error.kind();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return ErrorKind::kInternal;
+}
+
+TEST(Engine, ManyRequestsAnswerAsEachAlone) {
+  std::vector<std::vector<int32_t>> alone;
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    LLM llm(small_config());
+    alone.push_back(llm.generate({.token_ids = random_prompt(seed, 5 + seed * 17)}, tokens(20))
+                        .outputs[0]
+                        .token_ids);
+    EXPECT_EQ(alone.back().size(), 20U);
+  }
+  LLM llm(small_config());
+  std::vector<Generation> running;
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    running.push_back(llm.submit({.token_ids = random_prompt(seed, 5 + seed * 17)}, tokens(20)));
+  }
+  for (size_t idx = 0; idx < running.size(); ++idx) {
+    EXPECT_EQ(running[idx].result().outputs[0].token_ids, alone[idx]) << idx;
+  }
+}
+
+TEST(Engine, PreemptionChangesNothing) {
+  LlmConfig config = small_config();
+  std::vector<std::vector<int32_t>> calm;
+  {
+    LLM llm(config);
+    for (uint32_t seed = 0; seed < 6; ++seed) {
+      calm.push_back(
+          llm.generate({.token_ids = random_prompt(seed, 60)}, tokens(90)).outputs[0].token_ids);
+    }
+  }
+  config.kv_cache_config.max_tokens = 256;  // six requests of 150 tokens cannot all stay
+  config.kv_cache_config.tokens_per_block = 16;
+  LLM llm(config);
+  std::vector<Generation> running;
+  for (uint32_t seed = 0; seed < 6; ++seed) {
+    running.push_back(llm.submit({.token_ids = random_prompt(seed, 60)}, tokens(90)));
+  }
+  for (size_t idx = 0; idx < running.size(); ++idx) {
+    EXPECT_EQ(running[idx].result().outputs[0].token_ids, calm[idx]) << idx;
+  }
+}
+
+TEST(Engine, EqualPrefixesShareTheirPages) {
+  LLM llm(small_config());
+  const std::vector<int32_t> prompt = random_prompt(3, 300);
+  const RequestOutput first = llm.generate({.token_ids = prompt}, tokens(16));
+  const RequestOutput second = llm.generate({.token_ids = prompt}, tokens(16));
+  EXPECT_EQ(first.cached_tokens, 0);
+  EXPECT_EQ(second.cached_tokens, 288);  // whole pages of 32, and at least one row is computed
+  EXPECT_EQ(first.outputs[0].token_ids, second.outputs[0].token_ids);
+  std::vector<int32_t> other = prompt;
+  other[40] = (other[40] + 1) % kVocab;
+  EXPECT_EQ(llm.generate({.token_ids = other}, tokens(1)).cached_tokens, 32);
+}
+
+TEST(Engine, ReuseCanBeSwitchedOff) {
+  LlmConfig config = small_config();
+  config.kv_cache_config.enable_block_reuse = false;
+  LLM llm(config);
+  const std::vector<int32_t> prompt = random_prompt(3, 300);
+  llm.generate({.token_ids = prompt}, tokens(1));
+  EXPECT_EQ(llm.generate({.token_ids = prompt}, tokens(1)).cached_tokens, 0);
+}
+
+TEST(Engine, CancelEndsOneRequestOnly) {
+  LLM llm(small_config());
+  Generation doomed = llm.submit({.token_ids = random_prompt(1, 50)}, tokens(900));
+  Generation other = llm.submit({.token_ids = random_prompt(2, 50)}, tokens(30));
+  ASSERT_TRUE(doomed.next());
+  doomed.cancel();
+  EXPECT_EQ(doomed.result().outputs[0].finish_reason, FinishReason::kCancelled);
+  const RequestOutput out = other.result();
+  EXPECT_EQ(out.outputs[0].finish_reason, FinishReason::kLength);
+  EXPECT_EQ(out.outputs[0].token_ids.size(), 30U);
+}
+
+TEST(Engine, DestructionEndsWhatRuns) {
+  std::optional<Generation> orphan;
+  {
+    LLM llm(small_config());
+    orphan = llm.submit({.token_ids = random_prompt(1, 50)}, tokens(900));
+  }
+  EXPECT_EQ(orphan->result().outputs[0].finish_reason, FinishReason::kCancelled);
+}
+
+TEST(Engine, RefusesBadRequestsAndGoesOn) {
+  LLM llm(small_config());
+  const auto submit = [&](std::vector<int32_t> ids, SamplingParams sampling) {
+    return [&llm, ids, sampling] { llm.submit({.token_ids = ids}, sampling); };
+  };
+  EXPECT_EQ(kind_of(submit({}, tokens(1))), ErrorKind::kInvalidArgument);
+  EXPECT_EQ(kind_of(submit({1, kVocab}, tokens(1))), ErrorKind::kInvalidArgument);
+  EXPECT_EQ(kind_of(submit({1, -1}, tokens(1))), ErrorKind::kInvalidArgument);
+  EXPECT_EQ(kind_of(submit(random_prompt(1, 5000), tokens(1))), ErrorKind::kContextLength);
+  EXPECT_EQ(kind_of(submit({1}, tokens(-1))), ErrorKind::kInvalidArgument);
+  SamplingParams hot = tokens(1);
+  hot.temperature = std::nan("");
+  EXPECT_EQ(kind_of(submit({1}, hot)), ErrorKind::kInvalidArgument);
+  EXPECT_EQ(kind_of([&] { llm.submit({.text = "no tokenizer here"}, tokens(1)); }),
+            ErrorKind::kUnsupported);
+  EXPECT_EQ(llm.generate({.token_ids = {{1, 2, 3}}}, tokens(4)).outputs[0].token_ids.size(), 4U);
+}
+
+TEST(Engine, OutputIsCutAtTheContext) {
+  LlmConfig config = small_config();
+  config.max_seq_len = 64;
+  LLM llm(config);
+  const RequestOutput out = llm.generate({.token_ids = random_prompt(9, 60)}, tokens(100));
+  EXPECT_EQ(out.outputs[0].token_ids.size(), 4U);
+  EXPECT_EQ(out.outputs[0].finish_reason, FinishReason::kLength);
+}
+
+TEST(Engine, SameSeedSameText) {
+  LLM llm(small_config());
+  SamplingParams sampling = tokens(40);
+  sampling.temperature = 1.0;
+  sampling.seed = 7;
+  const Prompt prompt{.token_ids = random_prompt(5, 30)};
+  const auto first = llm.generate(prompt, sampling).outputs[0].token_ids;
+  Generation company = llm.submit({.token_ids = random_prompt(6, 100)}, tokens(50));
+  EXPECT_EQ(llm.generate(prompt, sampling).outputs[0].token_ids, first);
+  company.result();
+  sampling.seed = 8;
+  EXPECT_NE(llm.generate(prompt, sampling).outputs[0].token_ids, first);
+}
+
+TEST(Engine, StopTokensEndTheText) {
+  LLM llm(small_config());
+  const Prompt prompt{.token_ids = random_prompt(5, 30)};
+  const auto free = llm.generate(prompt, tokens(30)).outputs[0].token_ids;
+  SamplingParams sampling = tokens(30);
+  sampling.stop_token_ids = {free[4]};
+  const CompletionOutput out = llm.generate(prompt, sampling).outputs[0];
+  EXPECT_EQ(out.finish_reason, FinishReason::kStop);
+  const auto first = std::find(free.begin(), free.end(), free[4]) - free.begin();
+  EXPECT_EQ(out.token_ids.size(), static_cast<size_t>(first) + 1);
+}
+
+TEST(Engine, PromptLogprobsAgreeWithLogits) {
+  LLM llm(small_config());
+  const std::vector<int32_t> prompt = random_prompt(4, 45);
+  SamplingParams sampling = tokens(0);
+  sampling.prompt_logprobs = 0;
+  const RequestOutput out = llm.generate({.token_ids = prompt}, sampling, {.logits = true});
+  ASSERT_EQ(out.logits->rows, 45);
+  EXPECT_TRUE(out.outputs[0].token_ids.empty());
+  EXPECT_FALSE(out.prompt_logprobs[0]);
+  for (size_t at = 1; at < prompt.size(); ++at) {
+    const float* row = out.logits->data.data() + (at - 1) * kVocab;
+    double sum = 0;
+    for (int32_t token = 0; token < kVocab; ++token) sum += std::exp(double{row[token]});
+    EXPECT_NEAR(out.prompt_logprobs[at]->logprob, row[prompt[at]] - std::log(sum), 1e-5);
+  }
+}
+
+LlmConfig skipping_config(double factor, int64_t chunk) {
+  LlmConfig config = small_config();
+  config.prefill_chunk = chunk;
+  SkipSoftmaxAttentionConfig skip;
+  skip.threshold_scale_factor = PhaseValue{.prefill = factor, .decode = factor};
+  config.sparse_attention_config = {skip};
+  return config;
+}
+
+TEST(Engine, SkipSoftmaxOffIsDense) {
+  LLM dense(small_config());
+  const Prompt prompt{.token_ids = random_prompt(8, 400)};
+  const RequestOutput want = dense.generate(prompt, tokens(20), {.logits = true});
+  EXPECT_EQ(want.sparsity.total().prefill.skipped(), 0);
+  for (const double factor : {0.0, 1e6}) {  // off; threshold >= 1 at this length
+    LLM llm(skipping_config(factor, 512));
+    const RequestOutput out = llm.generate(prompt, tokens(20), {.logits = true});
+    EXPECT_EQ(out.logits->data, want.logits->data) << factor;
+    EXPECT_EQ(out.outputs[0].token_ids, want.outputs[0].token_ids) << factor;
+    EXPECT_EQ(out.sparsity.total().decode.pairs_used, want.sparsity.total().decode.pairs_used);
+  }
+}
+
+TEST(Engine, SkipSoftmaxSkipsMoreWithTheFactorWhateverTheChunk) {
+  const Prompt prompt{.token_ids = random_prompt(8, 400)};
+  double last = -1;
+  for (const double factor : {1.0, 30.0, 300.0}) {
+    std::optional<RequestOutput> whole;
+    for (const int64_t chunk : {512, 16, 50, 128}) {
+      LLM llm(skipping_config(factor, chunk));
+      RequestOutput out = llm.generate(prompt, tokens(20), {.logits = true});
+      if (!whole) {
+        whole = std::move(out);
+        continue;
+      }
+      EXPECT_EQ(out.logits->data, whole->logits->data) << factor << " " << chunk;
+      EXPECT_EQ(out.sparsity.total().prefill.pairs_used,
+                whole->sparsity.total().prefill.pairs_used);
+    }
+    const double share = whole->sparsity.total().prefill.skipped();
+    EXPECT_GT(share, last) << factor;
+    last = share;
+  }
+}
+
+TEST(Engine, TraceHasEveryLayersRows) {
+  LLM llm(small_config());
+  const RequestOutput out =
+      llm.generate({.token_ids = random_prompt(2, 70)}, tokens(3), {.trace_filter = "^hidden\\."});
+  ASSERT_EQ(out.trace.size(), 2U);
+  EXPECT_EQ(out.trace[0].name, "hidden.0");
+  EXPECT_EQ(out.trace[0].rows, 72);  // the last token is never fed back
+  EXPECT_EQ(out.trace[1].data.size(), 72U * static_cast<size_t>(out.trace[1].cols));
+  EXPECT_EQ(kind_of([&] { llm.submit({.token_ids = {{1}}}, tokens(1), {.trace_filter = "("}); }),
+            ErrorKind::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace foveal

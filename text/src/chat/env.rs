@@ -1,0 +1,97 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use minijinja::machinery::{make_string_output, CompiledTemplate, Vm};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
+use serde_json::{Map, Value as Json};
+
+use super::meter::Meter;
+use super::{functions, methods, pystr, rewrite};
+use crate::error::{Fail, Result};
+
+const FUEL: u64 = 20_000_000;
+const RECURSION: usize = 200;
+
+fn fail(error: Error, meter: &Meter) -> Fail {
+    if let Some(message) = meter.raised() {
+        return Fail::invalid(message);
+    }
+    if error.kind() == ErrorKind::OutOfFuel {
+        return Fail::invalid(format!(
+            "got a template of too many steps; need at most {FUEL}"
+        ));
+    }
+    let what = error
+        .detail()
+        .map_or_else(|| error.kind().to_string(), str::to_string);
+    match error.line() {
+        Some(line) => Fail::invalid(format!("got {what} at line {line} of the template")),
+        None => Fail::invalid(format!("got {what} in the template")),
+    }
+}
+
+/// Renders with trim_blocks, lstrip_blocks and transformers' own functions and filters.
+pub fn render(template: &str, variables: Map<String, Json>) -> Result<String> {
+    let source = without_generation(template);
+    let meter = Arc::new(Meter::new());
+    let mut env = Environment::new();
+    env.set_trim_blocks(true);
+    env.set_lstrip_blocks(true);
+    env.set_auto_escape_callback(|_| AutoEscape::None);
+    env.set_fuel(Some(FUEL));
+    env.set_recursion_limit(RECURSION);
+    functions::install(&mut env, &meter);
+    methods::install(&mut env, &meter);
+    let emit = meter.clone();
+    env.set_formatter(move |out, _, value| {
+        let text = pystr::text_of(value, &emit)?;
+        emit.emit(text.len())?;
+        out.write_str(&text).map_err(Error::from)
+    });
+
+    let parsed = env
+        .template_from_named_str("chat_template", &source)
+        .map_err(|e| fail(e, &meter))?;
+    let compiled: &CompiledTemplate = minijinja::machinery::get_compiled_template(&parsed);
+    let main = rewrite::metered(&compiled.instructions)?;
+    let mut blocks = std::collections::BTreeMap::new();
+    for (name, block) in &compiled.blocks {
+        blocks.insert(*name, rewrite::metered(block)?);
+    }
+    let mut text = String::new();
+    let mut out = make_string_output(&mut text);
+    let root = Value::from_serialize(variables);
+    Vm::new(&env)
+        .eval(&main, root, &blocks, &mut out, AutoEscape::None)
+        .map_err(|e| fail(e, &meter))?;
+    drop(out);
+    Ok(text)
+}
+
+/// `{% generation %}` marks what a trainer learns from; for a prompt it is a block like any other.
+fn without_generation(template: &str) -> Cow<'_, str> {
+    if !template.contains("generation") {
+        return Cow::Borrowed(template);
+    }
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        out.push_str(before);
+        let Some(end) = tag.find("%}").map(|end| end + 2) else {
+            rest = tag;
+            break;
+        };
+        let inner = tag[2..end - 2]
+            .trim_matches(|c| c == '-' || c == '+')
+            .trim();
+        match inner {
+            "generation" => out.push_str(&tag[..end].replacen("generation", "if true", 1)),
+            "endgeneration" => out.push_str(&tag[..end].replacen("endgeneration", "endif", 1)),
+            _ => out.push_str(&tag[..end]),
+        }
+        rest = &tag[end..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}

@@ -1,0 +1,96 @@
+//! Chat templates: Jinja as transformers runs it, in a sandbox.
+
+mod encode;
+mod env;
+mod functions;
+mod json;
+mod mark;
+mod meter;
+mod methods;
+mod namespace;
+mod pystr;
+mod rewrite;
+
+pub use encode::encode_chat;
+
+use serde_json::{Map, Value as Json};
+
+use crate::error::{Fail, Kind, Result};
+
+/// Templates of released models have up to 30 KB.
+const LARGEST_TEMPLATE: usize = 256 << 10;
+/// Parsing and compiling recurse; a template cannot nest deeper than it is long.
+const STACK_BYTES: usize = 256 << 20;
+
+/// What a template may refer to.
+pub struct Chat {
+    pub messages: Json,
+    pub bos: String,
+    pub eos: String,
+    pub add_generation_prompt: bool,
+    pub extra: Map<String, Json>,
+}
+
+impl Chat {
+    pub fn parse(messages: &str, extra: &str) -> Result<Chat> {
+        let parse = |what: &str, text: &str| -> Result<Json> {
+            serde_json::from_str(text).map_err(|e| Fail::invalid(format!("got bad {what}: {e}")))
+        };
+        let messages = parse("messages", messages)?;
+        let list = messages.as_array();
+        if !list.is_some_and(|list| list.iter().all(Json::is_object)) {
+            return Err(Fail::invalid("got messages that are not a list of objects"));
+        }
+        let extra = match parse("template variables", extra)? {
+            Json::Object(map) => map,
+            _ => {
+                return Err(Fail::invalid(
+                    "got template variables that are not a JSON object",
+                ))
+            }
+        };
+        Ok(Chat {
+            messages,
+            bos: String::new(),
+            eos: String::new(),
+            add_generation_prompt: true,
+            extra,
+        })
+    }
+
+    fn variables(&self) -> Map<String, Json> {
+        let mut all = Map::new();
+        all.insert("tools".into(), Json::Null);
+        all.insert("documents".into(), Json::Null);
+        all.insert("bos_token".into(), self.bos.clone().into());
+        all.insert("eos_token".into(), self.eos.clone().into());
+        all.extend(self.extra.clone());
+        all.insert("messages".into(), self.messages.clone());
+        all.insert(
+            "add_generation_prompt".into(),
+            self.add_generation_prompt.into(),
+        );
+        all
+    }
+}
+
+/// The prompt text of a chat. Runs on a thread of its own, whose stack suits the template.
+pub fn render(template: &str, chat: &Chat) -> Result<String> {
+    if template.len() > LARGEST_TEMPLATE {
+        return Err(Fail::unsupported(format!(
+            "got a template of {} bytes; need at most {LARGEST_TEMPLATE}",
+            template.len()
+        )));
+    }
+    let variables = chat.variables();
+    let work = || crate::error::guard(Kind::Invalid, || env::render(template, variables));
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let thread = builder
+            .spawn_scoped(scope, work)
+            .map_err(|e| Fail::new(Kind::Internal, format!("got no thread: {e}")))?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(Fail::new(Kind::Internal, "the template's thread ended")))
+    })
+}

@@ -1,0 +1,105 @@
+use minijinja::machinery::{Instruction, Instructions};
+use minijinja::Value;
+
+use super::functions::{CAT, MAKE, SET_ATTR, TICK};
+use crate::error::{Fail, Result};
+
+/// A copy of the program in which every instruction that makes a value hands it to the meter, and
+/// every one that may take long looks at the clock.
+pub fn metered<'s>(program: &Instructions<'s>) -> Result<Instructions<'s>> {
+    let count = program.len() as u32;
+    let mut starts = Vec::with_capacity(count as usize + 1);
+    let mut steps = Vec::new();
+    for index in 0..count {
+        starts.push(steps.len() as u32);
+        let instruction = program.get(index).expect("an index below the length");
+        for step in expand(instruction)? {
+            steps.push((step, index));
+        }
+    }
+    starts.push(steps.len() as u32);
+
+    let mut out = Instructions::new(program.name(), program.source());
+    for (mut step, index) in steps {
+        relocate(&mut step, &starts);
+        match (program.get_span(index), program.get_line(index)) {
+            (Some(span), _) => out.add_with_span(step, span),
+            (None, Some(line)) => out.add_with_line(step, line as u16),
+            (None, None) => out.add(step),
+        };
+    }
+    Ok(out)
+}
+
+fn expand<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>> {
+    use Instruction as I;
+    let call = |name, count| I::CallFunction(name, Some(count));
+    let same = instruction.clone();
+    Ok(match instruction {
+        // Raw text goes the same counted way as every other output.
+        I::EmitRaw(text) => vec![I::LoadConst(Value::from(*text)), I::Emit],
+        I::StringConcat => vec![call(CAT, 2)],
+        I::SetAttr(name) => {
+            vec![
+                I::LoadConst(Value::from(*name)),
+                call(SET_ATTR, 3),
+                I::DiscardTop,
+            ]
+        }
+        I::ApplyFilter(_, Some(_), _)
+        | I::CallMethod(_, Some(_))
+        | I::Add
+        | I::Sub
+        | I::Mul
+        | I::Pow
+        | I::Slice
+        | I::GetItem
+        | I::BuildMap(_)
+        | I::BuildList(Some(_))
+        | I::EndCapture
+        | I::CallFunction(_, Some(_))
+        | I::CallObject(Some(_)) => vec![same, call(MAKE, 1)],
+        I::Eq
+        | I::Ne
+        | I::Gt
+        | I::Gte
+        | I::Lt
+        | I::Lte
+        | I::In
+        | I::CompareAndPreserve(_)
+        | I::PerformTest(_, Some(_), _) => vec![call(TICK, 0), I::DiscardTop, same],
+        I::ApplyFilter(_, None, _)
+        | I::CallMethod(_, None)
+        | I::BuildList(None)
+        | I::CallFunction(_, None)
+        | I::CallObject(None)
+        | I::PerformTest(_, None, _) => {
+            return Err(Fail::unsupported(
+                "got a template that calls with *args; need plain ones",
+            ))
+        }
+        I::LoadBlocks | I::Include(_) => {
+            return Err(Fail::unsupported(
+                "got a template that needs other templates",
+            ))
+        }
+        _ => vec![same],
+    })
+}
+
+fn relocate(step: &mut Instruction, starts: &[u32]) {
+    use Instruction as I;
+    match step {
+        I::Iterate(target)
+        | I::Jump(target)
+        | I::JumpIfFalse(target)
+        | I::JumpIfFalseOrPop(target)
+        | I::JumpIfTrueOrPop(target)
+        | I::BuildMacro(_, target, _) => {
+            if let Some(&start) = starts.get(*target as usize) {
+                *target = start;
+            }
+        }
+        _ => {}
+    }
+}
