@@ -97,7 +97,7 @@ struct Data {
     out.resize(q.size());
     for (float& x : q) x = options.spread * normal(rng) + 1;
     const AttentionSeq seq{.q_len = kv_len, .kv_len = kv_len, .pages = pages.data()};
-    kv_store({.k = k.data(),
+    kernels::kv_store({.k = k.data(),
               .v = v.data(),
               .k_stride = width,
               .v_stride = width,

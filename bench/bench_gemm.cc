@@ -249,6 +249,7 @@ DType parse_dtype(const std::string& name) {
 int run(int argc, char** argv) {
   CLI::App app("GEMM benchmark");
   std::string path = "all";
+  std::string name;
   std::string dtype = "q4_1";
   int64_t m = 1;
   int64_t n = 4096;
@@ -256,7 +257,8 @@ int run(int argc, char** argv) {
   int threads = 0;
   int layers = 0;
   app.add_option("--path", path, "all, prefill, decode, exact");
-  app.add_option("--dtype", dtype, "with --shape: of the weight");
+  app.add_option("--name", name, "only cases whose name contains this");
+  app.add_option("--dtype", dtype, "of the weight of one case");
   const CLI::Option* rows = app.add_option("--m", m, "rows of one case");
   app.add_option("--n", n, "columns of one case");
   app.add_option("--k", k, "depth of one case");
@@ -282,7 +284,8 @@ int run(int argc, char** argv) {
     }
   }
   for (const Case& c : cases) {
-    if (path == "all" || path == path_name(c.path)) report(c, pool, peak, peak_f32);
+    if (path != "all" && path != path_name(c.path)) continue;
+    if (c.name.find(name) != std::string::npos) report(c, pool, peak, peak_f32);
   }
   return 0;
 }

@@ -27,7 +27,7 @@ struct SkipSoftmaxAttentionConfig {
 struct RocketSparseAttentionConfig {
   int64_t window_size = 32;
   int64_t kernel_size = 63;
-  double topr = 128;
+  double topr = 128;  ///< from 2 on: query channels; up to 1: a share of them, 1 being all
   int64_t topk = 64;
   int64_t prompt_budget = 2048;
   int64_t page_size = 4;

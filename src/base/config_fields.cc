@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
+#include <iterator>
 
 namespace foveal {
 namespace {
@@ -51,6 +51,41 @@ std::vector<OptionField> engine_fields(LlmConfig& config) {
        .target = &config.max_seq_len,
        .help = "longest prompt plus answer in tokens; absent: the model's context",
        .range = {.min = 1, .max = kMaxTokens}},
+  };
+}
+
+// How the next token is chosen.
+std::vector<OptionField> choice_fields(SamplingParams& params) {
+  const Range penalty{.min = -2, .max = 2};
+  return {
+      {.name = "temperature",
+       .target = &params.temperature,
+       .help = "0: greedy",
+       .range = {.min = 0}},
+      {.name = "top_k",
+       .target = &params.top_k,
+       .help = "sample among so many best tokens; 0: off",
+       .range = {.min = 0, .max = kMaxTokens}},
+      {.name = "top_p",
+       .target = &params.top_p,
+       .help = "sample among the best tokens of this total probability",
+       .range = {.min = 0, .max = 1, .above_min = true}},
+      {.name = "min_p",
+       .target = &params.min_p,
+       .help = "drop tokens below this share of the best one's probability",
+       .range = {.min = 0, .max = 1}},
+      {.name = "repetition_penalty",
+       .target = &params.repetition_penalty,
+       .help = "above 1: makes tokens that occurred less likely",
+       .range = {.min = 0, .above_min = true}},
+      {.name = "presence_penalty",
+       .target = &params.presence_penalty,
+       .help = "subtracted once from generated tokens",
+       .range = penalty},
+      {.name = "frequency_penalty",
+       .target = &params.frequency_penalty,
+       .help = "subtracted for each occurrence",
+       .range = penalty},
   };
 }
 
@@ -112,51 +147,22 @@ OptionGroup describe(LlmConfig& config) {
 }
 
 OptionGroup describe(SamplingParams& params) {
-  const Range at_least_zero{.min = 0, .max = kMaxTokens};
-  const Range penalty{.min = -2, .max = 2};
   OptionGroup group;
-  group.fields = {
+  group.fields = choice_fields(params);
+  std::vector<OptionField> others = {
       {.name = "max_tokens",
        .target = &params.max_tokens,
-       .help = "most tokens to generate",
-       .range = {.min = 1, .max = kMaxTokens}},
-      {.name = "temperature",
-       .target = &params.temperature,
-       .help = "0: greedy",
-       .range = {.min = 0, .max = 100}},
-      {.name = "top_k",
-       .target = &params.top_k,
-       .help = "sample among so many best tokens; 0: off",
-       .range = at_least_zero},
-      {.name = "top_p",
-       .target = &params.top_p,
-       .help = "sample among the best tokens of this total probability",
-       .range = {.min = 0, .max = 1, .above_min = true}},
-      {.name = "min_p",
-       .target = &params.min_p,
-       .help = "drop tokens below this share of the best one's probability",
-       .range = {.min = 0, .max = 1}},
-      {.name = "repetition_penalty",
-       .target = &params.repetition_penalty,
-       .help = "above 1: makes tokens that occurred less likely",
-       .range = {.min = 0, .max = 100, .above_min = true}},
-      {.name = "presence_penalty",
-       .target = &params.presence_penalty,
-       .help = "subtracted once from generated tokens",
-       .range = penalty},
-      {.name = "frequency_penalty",
-       .target = &params.frequency_penalty,
-       .help = "subtracted for each occurrence",
-       .range = penalty},
+       .help = "most tokens to generate; 0: only read the prompt",
+       .range = {.min = 0, .max = kMaxTokens}},
       {.name = "seed", .target = &params.seed, .help = "absent: a fresh one for each request"},
       {.name = "logprobs",
        .target = &params.logprobs,
        .help = "alternatives to report with each token; 0: only its own",
-       .range = {.min = 0, .max = 1000}},
+       .range = {.min = 0, .max = 20}},
       {.name = "prompt_logprobs",
        .target = &params.prompt_logprobs,
        .help = "the same for prompt tokens",
-       .range = {.min = 0, .max = 1000}},
+       .range = {.min = 0, .max = 20}},
       {.name = "stop", .target = &params.stop, .help = "end before this text; may be repeated"},
       {.name = "stop_token_ids",
        .target = &params.stop_token_ids,
@@ -170,15 +176,17 @@ OptionGroup describe(SamplingParams& params) {
       {.name = "min_tokens",
        .target = &params.min_tokens,
        .help = "before these, neither end tokens nor stops end the text",
-       .range = at_least_zero},
+       .range = {.min = 0, .max = kMaxTokens}},
       {.name = "bad_words",
        .target = &params.bad_words,
        .help = "token sequences that must not appear: [[5, 7], [9]]"},
       {.name = "logit_bias",
        .target = &params.logit_bias,
        .help = "added to logits: {15: -2.5}",
-       .range = {.min = -1e4, .max = 1e4}},
+       .range = {.min = -100, .max = 100}},
   };
+  group.fields.insert(group.fields.begin(), std::make_move_iterator(others.begin()),
+                      std::make_move_iterator(others.end()));
   group.check = [&params]() -> std::optional<Complaint> {
     if (params.min_tokens <= params.max_tokens) return std::nullopt;
     return Complaint{"min_tokens", fmt::format("got {}; need at most max_tokens ({})",

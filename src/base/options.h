@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,8 +20,8 @@ struct OptionGroup;
 
 /// Bounds of a number, ends included unless said otherwise.
 struct Range {
-  double min = -1.0e300;
-  double max = 1.0e300;
+  double min = std::numeric_limits<double>::lowest();
+  double max = std::numeric_limits<double>::max();
   bool above_min = false;  ///< min itself is refused
 };
 
@@ -40,7 +41,7 @@ struct CustomOption {
   std::vector<std::pair<std::string, std::shared_ptr<OptionGroup>>> alternatives;  ///< for help
 };
 
-/// Points at the field in the struct being filled. A null node gives an optional its absence.
+/// Points at the field in the struct being filled.
 using OptionTarget =
     std::variant<bool*, int64_t*, double*, std::string*, std::optional<bool>*,
                  std::optional<int64_t>*, std::optional<uint64_t>*, std::optional<double>*,
@@ -77,14 +78,13 @@ struct OptionGroup {
   std::function<std::optional<Complaint>()> check{};
   std::string_view flag_prefix{};  ///< of a nested struct: `kv` makes `--kv-dtype`
 
-  const OptionField* find(std::string_view name) const;  ///< by name or other name
+  const OptionField* find(std::string_view name) const;  ///< by `name` or one of `also`
 };
 
-/// Fills the struct behind `group` from a map (or null: nothing). Fields that are not mentioned
-/// keep their values; null gives a field the value it had when the table was made, that is, its
-/// default. Throws kInvalidArgument, `[file:line path] got X; need Y`, for unknown keys, wrong
-/// types, values out of range and broken rules between fields. The struct is then half filled:
-/// throw it away.
+/// Fills the struct behind `group` from a map (or null: nothing). Fields that are not mentioned, or
+/// are null, keep their values. Throws kInvalidArgument, `[file:line path] got X; need Y`, for
+/// unknown keys, wrong types, values out of range and broken rules between fields. The struct is
+/// then half filled: throw it away.
 void bind_options(const OptionGroup& group, const ConfigNode& node, const std::string& path = {});
 
 /// The same rules for a struct filled by code instead of a file.

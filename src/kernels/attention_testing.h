@@ -22,7 +22,9 @@ struct CaseShape {
   float skip_factor = 0;
   float spread =
       1;  ///< standard deviation of the scores: the larger, the more a tile can be skipped
+  float tile_spread = 0;  ///< standard deviation of a key tile's common part of the scores
   bool exact = false;
+  bool garbage = true;  ///< in slots past a sequence's length; else zeros
   /// {q_len, kv_len} of each sequence
   std::vector<std::pair<int32_t, int32_t>> seqs;
 };
@@ -58,9 +60,13 @@ class AttentionCase {
 /// Runs the case's phase; `out` holds the result.
 std::vector<float> run(AttentionCase& data, AttentionPhase phase, Stream& stream);
 
+/// True when the active level rounds this case's queries and weights to bf16.
+bool rounds(const AttentionCase& data);
+
 /// Compares with the reference within a bound derived from the path's roundings. Rows that a vote
 /// within rounding of its threshold could change are left out.
-void expect_matches_reference(AttentionCase& data, AttentionPhase phase, Stream& stream);
+void expect_matches(AttentionCase& data, AttentionPhase phase,
+                    const reference::AttentionResult& want, Stream& stream);
 
 /// All levels that this machine can run.
 std::vector<cpu::Isa> isa_levels();

@@ -59,13 +59,14 @@ struct ModelConfig {
   /// kInterleaved for GGUF files whose q and k rows were permuted (llama, smollm3, granite).
   kernels::RopeStyle rope_style = kernels::RopeStyle::kHalf;
   std::optional<RopeConfig> local_rope;  ///< of sliding layers where it differs (gemma3)
-  std::vector<int32_t> windows;          ///< [num_layers]: sliding window, 0 = full attention
-  std::vector<uint8_t> use_rope;         ///< [num_layers]: 0 = no rotation (smollm3)
-  double attention_scale = 0;            ///< softmax scale; 0: head_dim^-1/2
-  double embedding_multiplier = 1;       ///< granite; gemma: sqrt(hidden)
-  double residual_multiplier = 1;        ///< granite
-  double logits_divisor = 1;             ///< granite logits_scaling
-  double final_logit_softcap = 0;        ///< 0: none
+  std::vector<int32_t> windows;     ///< [num_layers]: sliding window, 0 = full attention; where
+                                    ///< local_rope is set, nonzero also means "rotates by it"
+  std::vector<uint8_t> use_rope;    ///< [num_layers]: 0 = no rotation (smollm3)
+  double attention_scale = 0;       ///< softmax scale; 0: head_dim^-1/2
+  double embedding_multiplier = 1;  ///< granite; gemma: sqrt(hidden)
+  double residual_multiplier = 1;   ///< granite
+  double logits_divisor = 1;        ///< granite logits_scaling
+  double final_logit_softcap = 0;   ///< 0: none
   // mixture of experts; num_experts 0 means dense
   int32_t num_experts = 0;
   int32_t experts_per_token = 0;

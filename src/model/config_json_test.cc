@@ -146,6 +146,14 @@ TEST(ConfigJson, Gemma3) {
   EXPECT_EQ(config.eos_tokens, std::vector<int32_t>{1});
 }
 
+TEST(ConfigJson, Gemma3KeepsWideWindowsBecauseTheyChooseTheRotation) {
+  const std::string pattern = R"(,"sliding_window_pattern":2,"sliding_window":)";
+  EXPECT_EQ(parse("gemma3_text", pattern + "9999").windows,
+            (std::vector<int32_t>{9999, 0, 9999, 0}));
+  EXPECT_EQ(parse("gemma3_text", pattern + "null").windows,
+            (std::vector<int32_t>{4096, 0, 4096, 0}));
+}
+
 TEST(ConfigJson, Gemma3NewSpellingGivesRopeByLayerType) {
   const ModelConfig config = parse(
       "gemma3_text", R"(,"sliding_window":50,"layer_types":["sliding_attention","full_attention",)"

@@ -38,7 +38,7 @@ bool slides(const ModelConfig& config, const JsonFields& fields, int32_t layer) 
   return true;
 }
 
-/// The window of sliding layers, 0 when there is none.
+/// The window of sliding layers; 0 when no layer slides.
 int32_t window_size(const ModelConfig& config, const JsonFields& fields) {
   const std::string& arch = config.architecture;
   if (arch == "llama" || arch == "granite") return 0;
@@ -49,7 +49,9 @@ int32_t window_size(const ModelConfig& config, const JsonFields& fields) {
   const bool defaulted = !fields.has("sliding_window") && arch != "phi3" && arch != "smollm3";
   const auto window =
       fields.integer("sliding_window", 1, kMaxWindow).value_or(defaulted ? 4096 : 0);
-  // A window that no context can outgrow is none.
+  // Gemma's sliding layers have their own rotation, so a layer must stay known as sliding.
+  if (arch == "gemma3") return static_cast<int32_t>(window == 0 ? config.max_positions : window);
+  // Elsewhere a window that no context can outgrow is none.
   return window >= config.max_positions ? 0 : static_cast<int32_t>(window);
 }
 

@@ -172,7 +172,9 @@ void read_layers(ModelConfig& config, const GgufFields& fields) {
     return;
   }
   const auto window = fields.integer("attention.sliding_window", 0, INT32_MAX).value_or(0);
-  if (window == 0 || window >= config.max_positions) return;
+  // Gemma's sliding layers have their own rotation: its windows stay, however wide.
+  const bool idle = window >= config.max_positions && config.architecture != "gemma3";
+  if (window == 0 || idle) return;
   const int64_t period = layer_period(config.architecture, fields);
   for (size_t layer = 0; layer < layers; ++layer) {
     const bool full = period > 0 && (static_cast<int64_t>(layer) + 1) % period == 0;

@@ -92,6 +92,9 @@ TEST(GgufConfig, Gemma3) {
   EXPECT_EQ(config.attention_scale, 1 / std::sqrt(32.0));
   EXPECT_EQ(config.embedding_multiplier, 4);
   EXPECT_EQ(config.activation, kernels::Activation::kGeluTanh);
+  GgufBuilder wide = base("gemma3", 2);
+  wide.set("gemma3.attention.sliding_window", uint32_t{4096});  // past the context of 1024
+  EXPECT_EQ(read(wide).windows, (std::vector<int32_t>{4096, 4096}));
   GgufBuilder flags = base("gemma3", 3);
   flags.set("gemma3.attention.sliding_window", uint32_t{64});
   flags.set("gemma3.attention.sliding_window_pattern", std::vector<int32_t>{0, 1, 1});

@@ -59,7 +59,8 @@ SampleResult Sampler::sample(std::span<float> logits) {
                "sampling", "got {} logits; need {}", logits.size(), impl_->vocab_size);
   check_logits(logits);
   SampleResult result;
-  if (!impl_->logprobs) {
+  const std::optional<int64_t> num_top = impl_->logprobs;
+  if (!num_top) {
     result.token = impl_->choose_token(logits);
   } else {
     // The unmodified logits are needed once the token is known.
@@ -74,7 +75,7 @@ SampleResult Sampler::sample(std::span<float> logits) {
     const TokenLogprob own = token_logprob(logits, result.token, normalizer);
     result.logprob = own.logprob;
     result.rank = own.rank;
-    result.top = top_logprobs(logits, static_cast<int32_t>(*impl_->logprobs), normalizer);
+    result.top = top_logprobs(logits, static_cast<int32_t>(*num_top), normalizer);
   }
   accept(result.token);
   return result;

@@ -227,8 +227,8 @@ TEST(Engine, SkipSoftmaxOffIsDense) {
 
 TEST(Engine, SkipSoftmaxSkipsMoreWithTheFactorWhateverTheChunk) {
   const Prompt prompt{.token_ids = random_prompt(8, 400)};
-  double last = -1;
-  for (const double factor : {1.0, 30.0, 300.0}) {
+  double last = 0;
+  for (const double factor : {1.0, 100.0, 399.0}) {
     std::optional<RequestOutput> whole;
     for (const int64_t chunk : {512, 16, 50, 128}) {
       LLM llm(skipping_config(factor, chunk));
@@ -242,9 +242,10 @@ TEST(Engine, SkipSoftmaxSkipsMoreWithTheFactorWhateverTheChunk) {
                 whole->sparsity.total().prefill.pairs_used);
     }
     const double share = whole->sparsity.total().prefill.skipped();
-    EXPECT_GT(share, last) << factor;
+    EXPECT_GE(share, last) << factor;
     last = share;
   }
+  EXPECT_GT(last, 0.1);
 }
 
 TEST(Engine, TraceHasEveryLayersRows) {

@@ -187,6 +187,6 @@ double log_sum_exp(const float* x, int64_t n) {
 
 }  // namespace
 
-const ElementwiseTable kElementwise{rms_norm, rope, gated_act, add_scaled, scale, log_sum_exp};
+const ElementwiseTable elementwise_rows{rms_norm, rope, gated_act, add_scaled, scale, log_sum_exp};
 
 }  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS

@@ -21,16 +21,16 @@ struct ElementwiseTable {
 const ElementwiseTable& elementwise_table();
 
 namespace portable {
-extern const ElementwiseTable kElementwise;
+extern const ElementwiseTable elementwise_rows;
 }
 namespace avx2 {
-extern const ElementwiseTable kElementwise;
+extern const ElementwiseTable elementwise_rows;
 }
 namespace avx512 {
-extern const ElementwiseTable kElementwise;
+extern const ElementwiseTable elementwise_rows;
 }
 namespace avx512bf16 {
-extern const ElementwiseTable kElementwise;
+extern const ElementwiseTable elementwise_rows;
 }
 
 }  // namespace foveal::kernels::cpu

@@ -7,16 +7,16 @@ const ElementwiseTable& elementwise_table() {
 #if defined(__x86_64__)
   switch (active_isa()) {
     case Isa::kAvx512Bf16:
-      return avx512bf16::kElementwise;
+      return avx512bf16::elementwise_rows;
     case Isa::kAvx512:
-      return avx512::kElementwise;
+      return avx512::elementwise_rows;
     case Isa::kAvx2:
-      return avx2::kElementwise;
+      return avx2::elementwise_rows;
     case Isa::kPortable:
       break;
   }
 #endif
-  return portable::kElementwise;
+  return portable::elementwise_rows;
 }
 
 }  // namespace foveal::kernels::cpu

@@ -46,6 +46,7 @@ FOVEAL_SIMD void add_chunk(const DotTask& task, const Columns& cols, int64_t row
   for (int col = 0; col < kCols; ++col) {
     at[col] = chunk_at<Format>(cols.weight[col], begin);
     Format::scales(at[col], groups, chunk.scale[col], chunk.min[col]);
+    if (row == 0) fetch_ahead(at[col], groups * Format::kBytes / Format::kGroups);
   }
   if (Format::kMin) {
 #pragma GCC unroll 4
@@ -127,6 +128,9 @@ void quant_rows(const DotTask& task, const Columns& cols, int64_t col, int64_t r
   }
   const uint16_t* x = task.x_bf16 + row * task.padded_k;
   for (int64_t k = 0; k < task.padded_k; k += 32) {
+    if (row == 0) {
+      for (const uint8_t* weight : cols.weight) fetch_ahead(weight + 2 * k, 64);
+    }
     const int64_t left = task.k - k;
     const __mmask32 mask = left >= 32 ? 0xffffffffU : (1U << left) - 1U;
 #pragma GCC unroll 4

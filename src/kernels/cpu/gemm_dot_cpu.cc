@@ -68,8 +68,10 @@ void columns(const DotTask& task, int64_t col, int64_t begin, int64_t rows) {
     for (int64_t idx = 0; idx < kDotCols; ++idx) {
       // past the last column any column will do: its sums are not stored
       const int64_t from = col + idx < slice.n ? col + idx : col;
-      unpack_row(slice.dtype, slice.weight + from * slice.row_bytes, k, len, padded,
-                 w + idx * kDotChunk);
+      const uint8_t* weight = slice.weight + from * slice.row_bytes;
+      if (begin == 0)
+        fetch_ahead(weight + slice.row_bytes * k / task.k, slice.row_bytes * len / task.k);
+      unpack_row(slice.dtype, weight, k, len, padded, w + idx * kDotChunk);
     }
     const float* x = task.x + begin * task.x_stride + k;
     int64_t row = 0;

@@ -72,6 +72,8 @@ struct GemmKernels {
   void (*decode)(const DotTask& task);
   /// Rounds one row to bf16 and sums each 32 of the rounded.
   void (*round_row)(const float* x, int64_t k, int64_t padded_k, uint16_t* x_bf16, float* x_sums);
+  /// Asks for the first bytes of weights that a worker is about to stream.
+  void (*warm)(const uint8_t* weight, int64_t bytes);
   void (*dequantize)(DType dtype, const uint8_t* row, int64_t k, float* out);
 };
 

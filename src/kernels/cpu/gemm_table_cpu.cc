@@ -8,6 +8,11 @@ void dequantize(DType dtype, const uint8_t* row, int64_t k, float* out) {
   unpack_row(dtype, row, 0, k, k, out);
 }
 
+/// The kernels fetch kFetchAhead ahead, so nobody asks for a stream's beginning but this.
+void warm(const uint8_t* weight, int64_t bytes) {
+  fetch_ahead(weight - kFetchAhead, bytes < kFetchAhead ? bytes : kFetchAhead);
+}
+
 }  // namespace
 
 extern const GemmKernels kGemmKernels;
@@ -21,6 +26,7 @@ const GemmKernels kGemmKernels{
     .exact = dot_exact,
     .decode = decode_bf16,
     .round_row = round_row,
+    .warm = warm,
     .dequantize = dequantize,
 };
 

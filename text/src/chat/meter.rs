@@ -80,6 +80,11 @@ impl Meter {
     /// Charges a value that an instruction made. Lazy sequences are made real, so that none can be
     /// nested in another a million times.
     pub fn settle(&self, value: Value) -> Result<Value, Error> {
+        self.tick()?;
+        // Before any walk: some lazy sequences take a step for every element they pass over.
+        if value.as_str().is_none() && value.len().is_some_and(|length| length > MOST_NODES) {
+            return Err(refuse("a list of more than a million values"));
+        }
         let value = if value.kind() == ValueKind::Iterable {
             let mut items = Vec::new();
             for item in value.try_iter()? {

@@ -47,6 +47,19 @@ FOVEAL_SIMD void store_steps(uint32_t* p, Step steps) {
   __builtin_memcpy(p, &steps, sizeof(steps));
 }
 
+/// Weights are read once, so only fetching ahead keeps memory busy: the arithmetic between two
+/// lines leaves the out-of-order window too short to, and rows of a few hundred bytes end before
+/// hardware streams start. 16 KiB took one core from 14 to 46 GB/s; 8 KiB gives 34, 32 KiB no more.
+constexpr int64_t kFetchAhead = 16 * 1024;
+
+/// Asks for the `bytes` that lie kFetchAhead past `p`, mapped or not.
+FOVEAL_SIMD void fetch_ahead(const uint8_t* p, int64_t bytes) {
+  const auto address = reinterpret_cast<uintptr_t>(p) + kFetchAhead;
+  for (int64_t at = 0; at < bytes; at += 64) {
+    __builtin_prefetch(reinterpret_cast<const void*>(address + static_cast<uintptr_t>(at)));
+  }
+}
+
 /// Exact.
 FOVEAL_SIMD float half_to_float(uint16_t bits) {
 #if FOVEAL_ISA_LEVEL >= 1

@@ -1,0 +1,99 @@
+#include <gtest/gtest.h>
+
+#include "foveal/error.h"
+#include "tokenizer/tokenizer.h"
+
+namespace foveal::tokenizer {
+namespace {
+
+std::string error_of(const std::string& chat_template) {
+  try {
+    const std::string text =
+        render_chat(chat_template, R"([{"role":"user","content":"x"}])", "", "", {});
+    return "rendered " + std::to_string(text.size()) + " bytes";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+std::string repeated(const std::string& text, int count) {
+  std::string out;
+  for (int i = 0; i < count; ++i) out += text;
+  return out;
+}
+
+TEST(ChatLimits, HostileTemplatesEndWithAnError) {
+  const std::string templates[] = {
+      "{{ 'a' * 10**9 }}",
+      "{% set x = 'a' * 10**7 %}{{ x ~ x }}",
+      "{% set x = 'abcdefgh' %}" + repeated("{% set x = x ~ x %}", 60),
+      "{% set x = 'abcdefgh' %}" + repeated("{% set x = x + x %}", 60),
+      "{% set x = 'abcdefgh' %}" + repeated("{% set x %}{{ x }}{{ x }}{% endset %}", 60),
+      "{% set x = [1] %}" + repeated("{% set x = x + x %}", 60) + "{{ x | length }}",
+      "{% set x = [1] %}" + repeated("{% set x = [x, x] %}", 60) + "{{ x | tojson }}",
+      "{% set x = [1] %}" + repeated("{% set x = {'a': x, 'b': x} %}", 60) + "{{ x }}",
+      "{{ ([1] * 10**9) | list | length }}",
+      "{{ range(10**9) | length }}",
+      "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+      "{% for i in range(100000) %}" + std::string(1000, 'x') + "{% endfor %}",
+      "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
+      "{% macro f(x) %}{{ f(x ~ x) }}{% endmacro %}{{ f('aaaaaaaa') }}",
+      "{% set ns = namespace() %}{% set ns.me = ns %}{{ ns }}",
+      "{% set ns = namespace(x=[1]) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor "
+      "%}",
+      "{% set x = 'a' * 10000 %}{{ x | replace('a', x) | replace('a', x) | length }}",
+      "{% set x = 'a' * 10000 %}{{ x.replace('a', x).replace('a', x) | length }}",
+      "{{ (['a'] * 100000) | join('b' * 100000) | length }}",
+      "{{ 'x'.join(['a' * 1000000] * 100000) | length }}",
+      "{{ '%999999999d' | format(1) }}",
+      "{{ '{:>999999999}'.format(1) }}",
+      "{{ 'a\nb' | indent(10**12) }}",
+      "{{ 10**10**10 }}",
+      "{{ messages.nothing.more }}",
+      "{% for %}",
+      "{{ nothing() }}",
+      "{{ x | nothing }}",
+      "{% include 'other' %}",
+      "{{ raise_exception('the template\nsays no') }}",
+  };
+  for (const std::string& chat_template : templates) {
+    const std::string error = error_of(chat_template);
+    EXPECT_TRUE(error.starts_with("[chat_template] ")) << chat_template.substr(0, 80) << error;
+    EXPECT_EQ(error.find('\n'), std::string::npos) << error;
+  }
+  EXPECT_EQ(error_of("{{ raise_exception('no') }}"), "[chat_template] no");
+  EXPECT_EQ(error_of("a\n{{ x.y.z }}"),
+            "[chat_template] got undefined value at line 2 of the template");
+}
+
+TEST(ChatLimits, DeepNestingDoesNotOverflowTheStack) {
+  const int deep = 40000;
+  const std::string templates[] = {
+      "{{ x" + repeated(".y", deep) + " }}",
+      "{{ 1" + repeated("+1", deep) + " }}",
+      "{{ 1" + repeated("|e", deep) + " }}",
+      "{{ " + repeated("(", deep) + " }}",
+      "{{ " + repeated("[", deep) + " }}",
+      "{{ " + repeated("not ", deep) + "1 }}",
+      "{{ " + repeated("-", deep) + "1 }}",
+      "{{ 1" + repeated("~1", deep) + " }}",
+      "{{ 1" + repeated("[0]", deep) + " }}",
+      "{{ 1" + repeated(" if 1", deep) + " }}",
+      repeated("{% if 1 %}", 20000),
+      "{% if 1 %}" + repeated("{%elif 1%}", 20000) + "{% endif %}",
+  };
+  for (const std::string& chat_template : templates) {
+    EXPECT_FALSE(error_of(chat_template).empty()) << chat_template.substr(0, 20);
+  }
+}
+
+TEST(ChatLimits, OddCallsEnd) {
+  EXPECT_EQ(error_of("{{ 'abc'.count('') }}"), "rendered 1 bytes");
+  EXPECT_EQ(error_of("{{ 'abc'.replace('', '-') }}"), "rendered 7 bytes");
+  EXPECT_EQ(error_of(""), "rendered 0 bytes");
+  EXPECT_EQ(error_of("{{ strftime_now('%Y-%m-%d') }}"), "rendered 10 bytes");
+  EXPECT_EQ(error_of("{{ strftime_now('%99999999Y') }}"), "rendered 0 bytes");
+}
+
+}  // namespace
+}  // namespace foveal::tokenizer
