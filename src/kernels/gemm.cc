@@ -133,7 +133,8 @@ void prefill_block(const GemmParams& p, int64_t row, int64_t m, const GemmKernel
 /// and what it fetched ahead is what it reads next; who is done takes from the others' ranges.
 class WorkRanges {
  public:
-  WorkRanges(int64_t total, int workers) : count_(std::min<int64_t>({total, workers, kMaxRanges})) {
+  WorkRanges(int64_t total, int workers)
+      : callers_(std::min<int64_t>(total, workers)), count_(std::min(callers_, kMaxRanges)) {
     for (int64_t idx = 0; idx < count_; ++idx) {
       ranges_[idx].next.store(total * idx / count_, std::memory_order_relaxed);
       ranges_[idx].end = total * (idx + 1) / count_;
@@ -160,8 +161,8 @@ class WorkRanges {
     std::atomic<int64_t> next{0};
     int64_t end = 0;
   };
-  int64_t callers_;
-  int64_t count_;
+  int64_t callers_ = 0;
+  int64_t count_ = 0;
   std::array<Range, kMaxRanges> ranges_;
 };
 

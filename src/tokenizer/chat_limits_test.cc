@@ -33,6 +33,7 @@ TEST(ChatLimits, HostileTemplatesEndWithAnError) {
       "{% set x = [1] %}" + repeated("{% set x = [x, x] %}", 60) + "{{ x | tojson }}",
       "{% set x = [1] %}" + repeated("{% set x = {'a': x, 'b': x} %}", 60) + "{{ x }}",
       "{{ ([1] * 10**9) | list | length }}",
+      "{% set x = " + repeated("'a' * 10**8 ~ ", 9) + "'' %}",
       "{{ range(10**9) | length }}",
       "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
       "{% for i in range(100000) %}" + std::string(1000, 'x') + "{% endfor %}",

@@ -14,12 +14,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   constexpr std::string_view kMark = "\n%%text\n";
   const size_t mark = input.find(kMark);
   const std::string_view json = input.substr(0, mark);
-  const std::string_view text =
-      mark == std::string_view::npos ? "Hello  w\u00f6rld<s> 123" : input.substr(mark + kMark.size());
+  const std::string_view text = mark == std::string_view::npos ? "Hello  w\u00f6rld<s> 123"
+                                                               : input.substr(mark + kMark.size());
   try {
-    const TextTokenizer tokenizer(foveal::tokenizer::bridged("tokenizer", [&] {
-      return foveal::text::load_json(bytes_of(json), {}, {});
-    }));
+    const TextTokenizer tokenizer(foveal::tokenizer::bridged(
+        "tokenizer", [&] { return foveal::text::load_json(bytes_of(json), {}, {}); }));
     for (const bool special : {false, true}) {
       const auto ids = tokenizer.encode(text, special);
       tokenizer.decode(ids, special);

@@ -1,7 +1,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use minijinja::machinery::{make_string_output, CompiledTemplate, Vm};
+use minijinja::machinery::{make_string_output, tokenize, CompiledTemplate, Token, Vm};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
@@ -11,6 +11,7 @@ use crate::error::{Fail, Result};
 
 const FUEL: u64 = 20_000_000;
 const RECURSION: usize = 200;
+const MOST_PRODUCTS: usize = 4;
 
 fn fail(error: Error, meter: &Meter) -> Fail {
     if let Some(message) = meter.raised() {
@@ -49,6 +50,7 @@ pub fn render(template: &str, variables: Map<String, Json>) -> Result<String> {
         out.write_str(&text).map_err(Error::from)
     });
 
+    check_products(&source)?;
     let parsed = env
         .template_from_named_str("chat_template", &source)
         .map_err(|e| fail(e, &meter))?;
@@ -66,6 +68,21 @@ pub fn render(template: &str, variables: Map<String, Json>) -> Result<String> {
         .map_err(|e| fail(e, &meter))?;
     drop(out);
     Ok(text)
+}
+
+/// Products of constants are computed while compiling, out of the meter's sight, and each may make
+/// 100 MB. Templates hardly ever multiply.
+fn check_products(source: &str) -> Result<()> {
+    let tokens = tokenize(source, false, Default::default(), Default::default());
+    let products = tokens
+        .filter(|token| matches!(token, Ok((Token::Mul, _))))
+        .count();
+    if products > MOST_PRODUCTS {
+        return Err(Fail::unsupported(format!(
+            "got a template with {products} multiplications; need at most {MOST_PRODUCTS}"
+        )));
+    }
+    Ok(())
 }
 
 /// `{% generation %}` marks what a trainer learns from; for a prompt it is a block like any other.

@@ -38,6 +38,10 @@ fn expand<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>> {
     Ok(match instruction {
         // Raw text goes the same counted way as every other output.
         I::EmitRaw(text) => vec![I::LoadConst(Value::from(*text)), I::Emit],
+        // Constants are folded while compiling, lazy lists of any length among them.
+        I::LoadConst(value) if !value.is_number() && value.as_str().is_none() => {
+            vec![same, call(MAKE, 1)]
+        }
         I::StringConcat => vec![call(CAT, 2)],
         I::SetAttr(name) => {
             vec![

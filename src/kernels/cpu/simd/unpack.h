@@ -5,6 +5,7 @@
 
 #include "base/dtype.h"
 #include "kernels/cpu/simd/gemm_vec.h"
+#include "kernels/cpu/simd/unpack_words.h"
 
 namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 
@@ -123,9 +124,12 @@ FOVEAL_SIMD void unpack_floats(DType dtype, const uint8_t* src, int64_t len, flo
 
 /// Elements [begin, begin + len) of a stored row; both multiples of the format's block. Zeroes
 /// follow up to `padded`.
-static void unpack_row(DType dtype, const uint8_t* row, int64_t begin, int64_t len, int64_t padded,
-                       float* out) {
+[[maybe_unused]] static void unpack_row(DType dtype, const uint8_t* row, int64_t begin, int64_t len,
+                                        int64_t padded, float* out) {
   for (int64_t idx = len; idx < padded; ++idx) out[idx] = 0;
+#if FOVEAL_ISA_LEVEL >= 3
+  if (unpack_by_words(dtype, row, begin, len, out)) return;
+#endif
   const uint8_t* src = row;
   switch (dtype) {
     case DType::kQ4_0:
