@@ -27,7 +27,8 @@ std::optional<std::string> GenerationState::next() {
   }
   output_.token_ids.push_back(event->token);
   if (wants_logprobs_) {
-    output_.logprobs.push_back({.token = event->token, .logprob = event->logprob});
+    output_.logprobs.push_back(
+        {.token = event->token, .logprob = event->logprob, .rank = event->rank});
     output_.top_logprobs.push_back(std::move(event->top));
   }
   if (!decoder_) return std::string();

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "base/check.h"
+#include "base/config_fields.h"
 #include "engine/engine.h"
 #include "engine/generation.h"
 #include "engine/load.h"
@@ -29,6 +30,7 @@ LLM::LLM(const LlmConfig& config, const Progress& progress) : impl_(std::make_un
   };
   FOVEAL_CHECK(!config.model.empty(), ErrorKind::kInvalidArgument, "model",
                "got no model; need a .gguf file or a folder with config.json");
+  validate(config);
   report("opening model", 0);
   impl_->checkpoint = model::Checkpoint::open(config.model);
   impl_->checkpoint->prefetch();

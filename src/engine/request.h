@@ -22,7 +22,8 @@ struct EngineRequest {
 /// One generated token.
 struct TokenEvent {
   int32_t token = 0;
-  float logprob = 0;
+  float logprob = 0;  ///< and rank: when logprobs were asked for
+  int32_t rank = 0;
   std::vector<TokenLogprob> top;
 };
 

@@ -67,7 +67,10 @@ FinishReason Running::sample(std::span<float> logits, int32_t* token) {
   generated_ += 1;
   last_token_ = Clock::now();
   if (!first_token_) first_token_ = last_token_;
-  stream_->push({.token = result.token, .logprob = result.logprob, .top = std::move(result.top)});
+  stream_->push({.token = result.token,
+                 .logprob = result.logprob,
+                 .rank = result.rank,
+                 .top = std::move(result.top)});
   return ends_with(result.token);
 }
 

@@ -19,6 +19,8 @@ using cpu::PrefillTask;
 constexpr auto kBad = ErrorKind::kInvalidArgument;
 /// Rows of x packed at a time: bounds the scratch; an expanded panel serves this many rows.
 constexpr int64_t kRowBlock = 512;
+/// Prefill tasks a worker should get, for balance, before tasks grow to several panels.
+constexpr int64_t kPrefillTasks = 16;
 /// Weight bytes a decode task should read: long enough to hide the hand-out, short enough that the
 /// last one does not leave the others waiting (about 0.7 us of streaming).
 constexpr int64_t kTaskBytes = 16 * 1024;
@@ -101,8 +103,9 @@ void prefill_block(const GemmParams& p, int64_t row, int64_t m, const GemmKernel
   const int64_t steps = ceil_div(p.k, kernels.step);
   const int64_t tiles = ceil_div(m, kernels.tile_rows);
   const int64_t rows = tiles * kernels.tile_rows;
-  const int64_t panel_words = cpu::kPanelSteps * kernels.tile_cols;
-  const int64_t worker_words = panel_words + rows * kernels.tile_cols + cpu::kRowFloats;
+  const int64_t panel_words = cpu::kTaskPanels * cpu::kPanelSteps * kernels.tile_cols;
+  const int64_t partial_words = cpu::kTaskPanels * rows * kernels.tile_cols;
+  const int64_t worker_words = panel_words + partial_words + cpu::kRowFloats;
   const size_t x_bytes = checked_bytes(rows, round_up(steps, 16) * 4);
   ThreadPool& pool = stream.pool();
   std::byte* scratch =
@@ -115,7 +118,10 @@ void prefill_block(const GemmParams& p, int64_t row, int64_t m, const GemmKernel
     kernels.pack_rows(p.x + (row + first) * p.x_stride, p.x_stride,
                       std::min<int64_t>(kernels.tile_rows, m - first), p.k, x + first * steps);
   });
-  const auto width = [&](const GemmOutput&) -> int64_t { return kernels.tile_cols; };
+  const auto panel = [&](const GemmOutput&) -> int64_t { return kernels.tile_cols; };
+  const int64_t share = count_tasks(p.outputs, panel) / (pool.num_threads() * kPrefillTasks);
+  const int64_t panels = std::clamp<int64_t>(share, 1, cpu::kTaskPanels);
+  const auto width = [&](const GemmOutput&) -> int64_t { return panels * kernels.tile_cols; };
   pool.run(count_tasks(p.outputs, width), [&](int64_t idx, int worker) {
     uint32_t* mine = workers + worker * worker_words;
     auto* floats = reinterpret_cast<float*>(mine + panel_words);
@@ -125,7 +131,7 @@ void prefill_block(const GemmParams& p, int64_t row, int64_t m, const GemmKernel
                      .k = p.k,
                      .panel = mine,
                      .partial = floats,
-                     .row = floats + rows * kernels.tile_cols});
+                     .row = floats + partial_words});
   });
 }
 

@@ -52,6 +52,7 @@ TEST(ChatLimits, HostileTemplatesEndWithAnError) {
       "{{ 10**10**10 }}",
       "{{ messages.nothing.more }}",
       "{% for %}",
+      "{{ x\x01 }}",
       "{{ nothing() }}",
       "{{ x | nothing }}",
       "{% include 'other' %}",

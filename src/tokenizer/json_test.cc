@@ -119,11 +119,11 @@ TEST(TokenizerJson, CatastrophicExpressionEndsWithAnError) {
   const Folder folder;
   std::string json = slurp(data_path("byte_level.json"));
   const std::string honest = R"(\\p{N}{1,3}| ?\\p{L}+|[^\\p{L}\\p{N}]+)";
-  json.replace(json.find(honest), honest.size(), "(a*)*(a*)*(a*)*b");
+  json.replace(json.find(honest), honest.size(), "(a|aa)+b");
   folder.write("tokenizer.json", json);
   const auto tokenizer = Tokenizer::from_file(folder.path());
   const auto start = std::chrono::steady_clock::now();
-  EXPECT_THROW(tokenizer->encode(std::string(3000, 'a'), false), Error);
+  EXPECT_THROW(tokenizer->encode(std::string(3000, 'a') + " b", false), Error);
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 

@@ -20,6 +20,17 @@ std::optional<int64_t> read_number(const char* path) {
   return std::nullopt;  // absent, or the word "max"
 }
 
+int64_t cgroup_page_cache() {
+  std::ifstream file("/sys/fs/cgroup/memory.stat");
+  std::string key;
+  int64_t value = 0;
+  int64_t cache = 0;
+  while (file >> key >> value) {
+    if (key == "inactive_file" || key == "active_file") cache += value;
+  }
+  return cache;
+}
+
 int64_t system_available() {
   std::ifstream file("/proc/meminfo");
   std::string key;
@@ -47,7 +58,11 @@ int64_t available_memory() {
   int64_t available = system_available();
   const auto limit = read_number("/sys/fs/cgroup/memory.max");
   const auto used = read_number("/sys/fs/cgroup/memory.current");
-  if (limit && used) available = std::min(available, std::max<int64_t>(0, *limit - *used));
+  if (limit && used) {
+    // The page cache counts as used but gives way: a mapped model would otherwise count twice.
+    const int64_t held = *used - cgroup_page_cache();
+    available = std::min(available, std::max<int64_t>(0, *limit - held));
+  }
   return available;
 }
 

@@ -20,14 +20,15 @@ struct GemmSlice {
   bool accumulate = false;
 };
 
-/// One panel of a prefill call: `slice.n <= tile_cols`.
+/// Some panels of a prefill call: `slice.n <= kTaskPanels * tile_cols`.
 struct PrefillTask {
   GemmSlice slice;
   const uint32_t* x = nullptr;  ///< [ceil(m / tile_rows), steps, tile_rows], see pack_rows
   int64_t m = 0;
   int64_t k = 0;
-  uint32_t* panel = nullptr;  ///< the worker's own [kPanelSteps, tile_cols]
-  float* partial = nullptr;   ///< the worker's own [ceil(m / tile_rows), tile_rows, tile_cols]
+  uint32_t* panel = nullptr;  ///< the worker's own [kTaskPanels, kPanelSteps, tile_cols]
+  float* partial = nullptr;   ///< the worker's own [kTaskPanels, ceil(m / tile_rows), tile_rows,
+                              ///< tile_cols]
   float* row = nullptr;       ///< the worker's own, kRowFloats
 };
 
@@ -48,6 +49,9 @@ struct DotTask {
 /// Steps (1 element, or 2 in bf16) of the reduction that a packed panel holds: 128 KiB, an eighth
 /// of the L2 cache of the machine it was measured on. Boundaries are at absolute positions.
 inline constexpr int64_t kPanelSteps = 1024;
+/// Panels that share one pass over x: half of L2, and a fourth of the traffic for x, which is
+/// larger than L2 when k is.
+inline constexpr int64_t kTaskPanels = 4;
 /// A multiple of every format's block; four columns of it are 8 KiB, so they stay in L1.
 inline constexpr int64_t kDotChunk = 512;
 /// Rows whose accumulators a dot call keeps between chunks of k.

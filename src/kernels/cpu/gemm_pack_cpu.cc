@@ -149,6 +149,29 @@ PackFn pack_for(DType dtype) {
 
 #endif
 
+/// kLanes steps from the `left` floats at `src`, zeros after them.
+FOVEAL_SIMD Step steps_from(const float* src, int64_t left) {
+  constexpr int64_t kGroup = kLanes * kStep;
+  if (left >= kGroup) return to_steps(src);
+  float tail[kGroup];
+  for (int64_t idx = 0; idx < kGroup; ++idx) tail[idx] = idx < left ? src[idx] : 0;
+  return to_steps(tail);
+}
+
+/// words[row, step] to out[step, row] for `count` <= kLanes steps.
+void store_tile(const uint32_t* words, int64_t count, uint32_t* out) {
+#if FOVEAL_ISA_LEVEL >= 2
+  if (count == kLanes) {
+    transpose16(words, out, kTileRows, kTileRows);
+    return;
+  }
+#endif
+  for (int64_t step = 0; step < count; ++step) {
+    for (int row = 0; row < kTileRows; ++row)
+      out[step * kTileRows + row] = words[row * kLanes + step];
+  }
+}
+
 }  // namespace
 
 void pack_panel(const PrefillTask& task, int64_t begin, int64_t steps) {
@@ -170,30 +193,23 @@ void pack_panel(const PrefillTask& task, int64_t begin, int64_t steps) {
 
 void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t k, uint32_t* out) {
   const int64_t total = (k + kStep - 1) / kStep;
-  constexpr int64_t kGroup = kLanes * kStep;
-  alignas(64) uint32_t words[(kTileRows > kLanes ? kTileRows : kLanes) * kLanes] = {};
-  for (int64_t step = 0; step < total; step += kLanes) {
-    const int64_t count = smaller(total - step, kLanes);
-    const int64_t left = k - step * kStep;
+  // 2 KiB of a row at a time: rows may lie a power of two apart, in the same few cache sets
+  constexpr int64_t kRun = 16 * kLanes;
+  constexpr int64_t kBlock = (kTileRows > kLanes ? kTileRows : kLanes) * kLanes;
+  alignas(64) uint32_t words[16][kBlock];
+  __builtin_memset(words, 0, sizeof(words));
+  for (int64_t step = 0; step < total; step += kRun) {
+    const int64_t count = smaller(total - step, kRun);
     for (int64_t row = 0; row < rows; ++row) {
       const float* src = x + row * x_stride + step * kStep;
-      float tail[kGroup];
-      if (left < kGroup) {
-        for (int64_t idx = 0; idx < kGroup; ++idx) tail[idx] = idx < left ? src[idx] : 0;
-        src = tail;
+      const int64_t len = smaller(k - step * kStep, kRun * kStep);
+      for (int64_t at = 0; at < count; at += kLanes) {
+        store_steps(words[at / kLanes] + row * kLanes,
+                    steps_from(src + at * kStep, len - at * kStep));
       }
-      store_steps(words + row * kLanes, to_steps(src));
     }
-    uint32_t* to = out + step * kTileRows;
-#if FOVEAL_ISA_LEVEL >= 2
-    if (count == kLanes) {
-      transpose16(words, to, kTileRows, kTileRows);
-      continue;
-    }
-#endif
-    for (int64_t idx = 0; idx < count; ++idx) {
-      for (int64_t row = 0; row < kTileRows; ++row)
-        to[idx * kTileRows + row] = words[row * kLanes + idx];
+    for (int64_t at = 0; at < count; at += kLanes) {
+      store_tile(words[at / kLanes], smaller(count - at, kLanes), out + (step + at) * kTileRows);
     }
   }
 }

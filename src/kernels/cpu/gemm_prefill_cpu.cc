@@ -1,11 +1,12 @@
 #include "kernels/cpu/gemm_parts.h"
 #include "kernels/cpu/simd/gemm_vec.h"
 
-// Computes:  y[m, n] = x[m, k] W[n, k]^T + bias for one panel of kTileCols columns of W.
+// Computes:  y[m, n] = x[m, k] W[n, k]^T + bias for up to kTaskPanels panels of kTileCols
+//            columns of W.
 // In/out:    x packed by pack_rows: [ceil(m / kTileRows), steps, kTileRows] words, a word being one
 //            f32 or two bf16; W [n, k] as stored, any weight dtype, unaligned; y f32, row stride.
 // Units:     steps of the reduction (kStep elements each); panels of kPanelSteps steps.
-// Launch:    one panel a task, any worker; scratch belongs to the worker.
+// Launch:    some panels a task, any worker; scratch belongs to the worker.
 // Needs:     nothing beyond the level; every tail is padded with zeros.
 // Numerics:  W and x rounded to bf16 (level avx512bf16) or kept f32; every output is one chain of
 //            f32 additions in ascending k, whatever m is.
@@ -90,22 +91,47 @@ void finish(const GemmSlice& slice, int64_t row, const float* c) {
   }
 }
 
+/// The task's panel that begins at column `col`.
+PrefillTask panel_task(const PrefillTask& task, int64_t col) {
+  PrefillTask part = task;
+  GemmSlice& slice = part.slice;
+  slice.n = slice.n - col < kTileCols ? slice.n - col : kTileCols;
+  slice.weight += col * slice.row_bytes;
+  if (slice.bias != nullptr) slice.bias += col;
+  slice.y += col;
+  return part;
+}
+
+/// Rows [row, row + kTileRows) times steps [begin, begin + steps) of a packed panel; to y when
+/// these are the last.
+void run_tile(const PrefillTask& task, int64_t row, int64_t begin, int64_t steps, int64_t total) {
+  const int64_t rows = task.m - row < kTileRows ? task.m - row : kTileRows;
+  const uint32_t* x = task.x + row * total + begin * kTileRows;
+  // one tile's worth serves all when nothing has to wait for the next steps
+  float* c = total <= kPanelSteps ? task.partial : task.partial + row * kTileCols;
+  tile_for(rows)(x, task.panel, steps, begin == 0, c);
+  if (begin + steps < total) return;
+  for (int64_t idx = 0; idx < rows; ++idx) finish(task.slice, row + idx, c + idx * kTileCols);
+}
+
 }  // namespace
 
-void prefill_panel(const PrefillTask& task) {
+void prefill_panels(const PrefillTask& task) {
+  PrefillTask parts[kTaskPanels];
+  int count = 0;
+  const int64_t tiles = (task.m + kTileRows - 1) / kTileRows;
+  for (int64_t col = 0; col < task.slice.n; col += kTileCols) {
+    parts[count] = panel_task(task, col);
+    parts[count].panel += count * kPanelSteps * kTileCols;
+    parts[count].partial += count * tiles * kTileRows * kTileCols;
+    ++count;
+  }
   const int64_t total = (task.k + kStep - 1) / kStep;
-  const bool whole = total <= kPanelSteps;
   for (int64_t begin = 0; begin < total; begin += kPanelSteps) {
     const int64_t steps = total - begin < kPanelSteps ? total - begin : kPanelSteps;
-    const bool last = begin + steps == total;
-    pack_panel(task, begin, steps);
+    for (int part = 0; part < count; ++part) pack_panel(parts[part], begin, steps);
     for (int64_t row = 0; row < task.m; row += kTileRows) {
-      const int64_t rows = task.m - row < kTileRows ? task.m - row : kTileRows;
-      const uint32_t* x = task.x + row * total + begin * kTileRows;
-      float* c = whole ? task.partial : task.partial + row * kTileCols;
-      tile_for(rows)(x, task.panel, steps, begin == 0, c);
-      if (!last) continue;
-      for (int64_t idx = 0; idx < rows; ++idx) finish(task.slice, row + idx, c + idx * kTileCols);
+      for (int part = 0; part < count; ++part) run_tile(parts[part], row, begin, steps, total);
     }
   }
 }

@@ -22,7 +22,7 @@ const GemmKernels kGemmKernels{
     .step = kStep,
     .bf16_decode = kStep == 2,
     .pack_rows = pack_rows,
-    .prefill = prefill_panel,
+    .prefill = prefill_panels,
     .exact = dot_exact,
     .decode = decode_bf16,
     .round_row = round_row,

@@ -11,7 +11,6 @@ DecoderTraits gemma3_traits(const ModelConfig& config) {
   traits.sandwich_norms = true;
   traits.norm_offset = config.from_gguf ? 0.0F : 1.0F;
   traits.qkv_bias = config.attention_bias;
-  traits.output_bias = config.attention_bias;
   return traits;
 }
 

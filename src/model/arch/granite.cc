@@ -6,8 +6,6 @@ namespace foveal::model {
 DecoderTraits granite_traits(const ModelConfig& config) {
   DecoderTraits traits;
   traits.qkv_bias = config.attention_bias;
-  traits.output_bias = config.attention_bias;
-  traits.rope_style = permuted_rope(config);
   return traits;
 }
 

@@ -7,8 +7,6 @@ namespace foveal::model {
 DecoderTraits llama_traits(const ModelConfig& config) {
   DecoderTraits traits;
   traits.qkv_bias = config.attention_bias;
-  traits.output_bias = config.attention_bias;
-  traits.rope_style = permuted_rope(config);
   return traits;
 }
 

@@ -7,7 +7,6 @@ DecoderTraits qwen3_traits(const ModelConfig& config) {
   DecoderTraits traits;
   traits.qk_norm = true;
   traits.qkv_bias = config.attention_bias;
-  traits.output_bias = config.attention_bias;
   return traits;
 }
 

@@ -4,7 +4,6 @@
 #include <string>
 #include <string_view>
 
-#include "kernels/elementwise.h"
 #include "model/config.h"
 
 namespace foveal::model {
@@ -13,13 +12,11 @@ namespace foveal::model {
 /// and rope are in ModelConfig; these are matters of structure and of tensor names.
 struct DecoderTraits {
   bool qkv_bias = false;
-  bool output_bias = false;     ///< of o_proj
   bool fused_qkv = false;       ///< one qkv_proj instead of three
   bool fused_gate_up = false;   ///< one gate_up_proj instead of two
   bool qk_norm = false;         ///< RMSNorm on every head of q and k before rope
   bool sandwich_norms = false;  ///< a norm after each block too, before it joins the residual
   float norm_offset = 0;        ///< norms multiply by (offset + w)
-  kernels::RopeStyle rope_style = kernels::RopeStyle::kHalf;
 };
 
 /// One architecture: a file in this folder, a line in registry.cc.
@@ -43,10 +40,5 @@ DecoderTraits qwen2_traits(const ModelConfig& config);
 DecoderTraits qwen3_traits(const ModelConfig& config);
 DecoderTraits qwen3_moe_traits(const ModelConfig& config);
 DecoderTraits smollm3_traits(const ModelConfig& config);
-
-/// GGUF converters reorder the rows of q and k of these families so that rope rotates neighbours.
-inline kernels::RopeStyle permuted_rope(const ModelConfig& config) {
-  return config.from_gguf ? kernels::RopeStyle::kInterleaved : kernels::RopeStyle::kHalf;
-}
 
 }  // namespace foveal::model

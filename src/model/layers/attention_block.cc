@@ -32,7 +32,7 @@ AttentionBlock::AttentionBlock(const Checkpoint& checkpoint, const ModelConfig& 
       softmax_scale_(static_cast<float>(config.attention_scale != 0
                                             ? config.attention_scale
                                             : 1.0 / std::sqrt(double{1} * config.head_dim))),
-      rope_style_(traits.rope_style),
+      rope_style_(config.rope_style),
       rope_(rope) {
   const std::string prefix = fmt::format("model.layers.{}.self_attn.", layer);
   const int64_t q_rows = int64_t{num_heads_} * head_dim_;
@@ -48,7 +48,7 @@ AttentionBlock::AttentionBlock(const Checkpoint& checkpoint, const ModelConfig& 
     k_ = load_linear(checkpoint, prefix + "k_proj", kv_rows, hidden_, traits.qkv_bias);
     v_ = load_linear(checkpoint, prefix + "v_proj", kv_rows, hidden_, traits.qkv_bias);
   }
-  o_ = load_linear(checkpoint, prefix + "o_proj", hidden_, q_rows, traits.output_bias);
+  o_ = load_linear(checkpoint, prefix + "o_proj", hidden_, q_rows, /*need_bias=*/false);
   if (traits.qk_norm) {
     const auto eps = static_cast<float>(config.norm_eps);
     q_norm_ = Norm{checkpoint.vector(prefix + "q_norm.weight", head_dim_), eps, traits.norm_offset};

@@ -10,7 +10,7 @@ Moe::Moe(const Checkpoint& checkpoint, const ModelConfig& config, const std::str
       experts_per_token_(config.experts_per_token),
       normalize_(config.norm_topk_prob),
       router_(load_linear(checkpoint, prefix + "gate", config.num_experts, config.hidden_size,
-                          /*with_bias=*/false)) {
+                          /*need_bias=*/false)) {
   const int64_t intermediate = config.moe_intermediate_size;
   const auto projection = [&](const char* name, int32_t idx, int64_t rows, int64_t cols) {
     Linear out;

@@ -5,10 +5,11 @@
 namespace foveal::model {
 
 Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int64_t rows,
-                   int64_t cols, bool with_bias) {
+                   int64_t cols, bool need_bias) {
   Linear out;
   out.weight = checkpoint.matrix(prefix + ".weight", rows, cols);
-  if (with_bias) out.bias = checkpoint.vector(prefix + ".bias", rows);
+  const bool has_bias = checkpoint.find(prefix + ".bias") != nullptr;
+  if (need_bias || has_bias) out.bias = checkpoint.vector(prefix + ".bias", rows);
   return out;
 }
 

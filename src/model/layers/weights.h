@@ -23,9 +23,10 @@ struct Linear {
   }
 };
 
-/// `prefix`.weight [rows, cols] and, when `with_bias`, `prefix`.bias [rows].
+/// `prefix`.weight [rows, cols], and `prefix`.bias [rows] where the file holds one. Throws
+/// kCorruptFile when it does not and `need_bias`.
 Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int64_t rows,
-                   int64_t cols, bool with_bias);
+                   int64_t cols, bool need_bias);
 
 /// A run of rows of a fused projection (phi3's qkv_proj and gate_up_proj).
 Linear slice_rows(const Linear& fused, int64_t first, int64_t count);

@@ -8,7 +8,7 @@ use minijinja::{Error, ErrorKind};
 const LARGEST_OUTPUT: usize = 16 << 20;
 /// Everything a template makes, never given back: bounds its memory. A template that copies each of
 /// a long chat's messages a few times needs some tens of megabytes.
-const LARGEST_TOTAL: usize = 512 << 20;
+const LARGEST_TOTAL: usize = 256 << 20;
 const MOST_NODES: usize = 1 << 20;
 const DEEPEST: usize = 150;
 const LONGEST_RUN: Duration = Duration::from_secs(10);

@@ -107,37 +107,28 @@ struct LeadingHalves {
   static constexpr int kWords = kBytes / 2;
   static constexpr WordTable kOrder = half_order(kWords);
 
-  FOVEAL_SIMD void all(const uint8_t* chunk, float* scale, float* min) {
+  /// Lanes of missing groups are zero; nothing past the last block is read.
+  FOVEAL_SIMD void read(const uint8_t* chunk, int groups, float* scale, float* min) {
     constexpr int kVectors = (kWords * kChunkGroups + 31) / 32;
-    constexpr int kLast = kWords * kChunkGroups - 32 * (kVectors - 1);
-    // a position's second half may lie in the next vector; indices wrap with it
+    const int words = kWords * groups;
+    // a minimum may lie in the vector after its scale's: indices wrap with it
     __m512i halves = _mm512_setzero_si512();
 #pragma GCC unroll 9
     for (int vec = 0; vec < kVectors; ++vec) {
-      const __m512i bytes = vec + 1 < kVectors
+      if (32 * vec >= words) break;
+      const int left = words - 32 * vec;
+      const __m512i bytes = left >= 32
                                 ? _mm512_loadu_si512(chunk + 64 * vec)
-                                : _mm512_maskz_loadu_epi16(
-                                      static_cast<uint32_t>((1ULL << kLast) - 1), chunk + 64 * vec);
+                                : _mm512_maskz_loadu_epi16((1U << left) - 1U, chunk + 64 * vec);
       halves =
           _mm512_mask_permutexvar_epi16(halves, half_mask(kWords, vec), table_vec(kOrder), bytes);
     }
+    if (groups < kChunkGroups) {
+      const uint32_t live = (1U << groups) - 1U;
+      halves = _mm512_maskz_mov_epi16(live | live << 16, halves);
+    }
     _mm512_storeu_ps(scale, _mm512_cvtph_ps(_mm512_castsi512_si256(halves)));
     if (kMin) _mm512_storeu_ps(min, _mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1)));
-  }
-
-  FOVEAL_SIMD void read(const uint8_t* chunk, int groups, float* scale, float* min) {
-    if (groups == kChunkGroups) {
-      all(chunk, scale, min);
-      return;
-    }
-    store(scale, zero());
-    if (kMin) store(min, zero());
-    for (int idx = 0; idx < groups; ++idx) {
-      uint16_t halves[2];
-      __builtin_memcpy(halves, chunk + idx * kBytes, 4);
-      scale[idx] = half_to_float(halves[0]);
-      if (kMin) min[idx] = half_to_float(halves[1]);
-    }
   }
 };
 
