@@ -48,13 +48,13 @@ def check_include(path, include, problems):
             problems.append(f"{path.relative_to(ROOT)}: tools may not include {include}")
         return
     folder = parts[1]
-    is_test = path.stem.endswith("_test")
+    is_test = path.stem.endswith(("_test", "_testing"))
     allowed = ALLOWED[folder] | {folder}
     if folder == "kv" and path.stem.removesuffix("_test") in HOST_KV:
         allowed = allowed - {"device"}
     if is_test and folder == "kernels":
         allowed = allowed | {"kv"}
-    if "/" in include and target not in allowed:
+    if target in ALLOWED and target not in allowed:
         problems.append(f"{path.relative_to(ROOT)}: {folder} may not include {include}")
     if folder == "scheduler" and include.startswith("kv/storage"):
         problems.append(f"{path.relative_to(ROOT)}: scheduler sees only the host half of kv")

@@ -15,22 +15,28 @@ SUFFIXES = {".cc", ".h", ".cu", ".cuh", ".rs"}
 
 
 def exempt(path):
-    return path.stem.endswith("_test") or "tests" in path.parts or "golden" in path.parts
+    return path.stem.endswith(("_test", "_testing")) or "tests" in path.parts or "golden" in path.parts
+
+
+NOT_FUNCTION = re.compile(r"(?:namespace|class|struct|enum|union|extern|using|typedef|#|//|\}|\)|template)\b|[#/})]")
 
 
 def function_lengths(text):
-    """(first line, length) of bodies whose closing brace stands at column 0 of a function: our format
-    puts a function's last line as a lone brace at the definition's own indent."""
-    lines = text.split("\n")
-    start = None
-    for number, line in enumerate(lines, 1):
-        if start is None:
-            opens = re.match(r"[A-Za-z_~].*\)\s*(?:const\s*)?(?:noexcept\s*)?(?:->.*)?\{$", line) or \
-                re.match(r"    .*\)\s*(?:const\s*)?(?:noexcept\s*)?\{$", line)
-            if opens and not line.lstrip().startswith(("if", "for", "while", "switch", "namespace")):
-                start = number
-        elif line == "}":
-            yield start, number - start + 1
+    """(first line, length) of functions defined at column 0: our format closes them with a lone brace
+    there. Methods inside a class body are not seen; they are short or the file is over its size."""
+    start, head = None, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if start is not None and line.startswith("}"):
+            if line == "}" and "(" in head:
+                yield start, number - start + 1
+            start = None
+        elif start is None and line and not line[0].isspace() and not NOT_FUNCTION.match(line):
+            start, head = number, line
+        elif start is not None and line and not line[0].isspace() and head.rstrip().endswith(";"):
+            start, head = (number, line) if not NOT_FUNCTION.match(line) else (None, "")
+        elif start is not None and not head.rstrip().endswith(("{", ";")):
+            head += line
+        if start is not None and head.rstrip().endswith((";", "};")):
             start = None
 
 

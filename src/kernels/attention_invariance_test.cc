@@ -35,8 +35,8 @@ std::vector<CaseShape> paths() {
                         .group = 3,
                         .head_dim = 32,
                         .page_size = 16,
-                        .spread = 2,
-                        .tile_spread = 3,
+                        .spread = 1,
+                        .tile_spread = 8,
                         .seqs = {{75, 203}, {17, 17}, {48, 144}}};
   CaseShape windowed = dense;
   windowed.window = 50;
@@ -137,7 +137,7 @@ TEST_F(AttentionInvariance, SkippingChunksOfWholeTiles) {
     AttentionCounters all;
     for (const AttentionCounters& counters : data.counters) all.add(counters);
     if (shape.window == 0) {  // a window of two tiles leaves little to skip
-      EXPECT_GT(all.tiles_skipped, all.tiles / 20) << "the case does not test skipping";
+      EXPECT_GT(all.tiles_skipped, all.tiles / 50) << "the case does not test skipping";
     }
     for (int32_t cut = kQueryTile; cut < 75; cut += kQueryTile) {
       std::fill(data.out.begin(), data.out.end(), 0.0F);

@@ -1,4 +1,5 @@
-// Runs a fuzz target once over every file given (folders are walked), where libFuzzer is not linked.
+// Runs a fuzz target once over every file given (folders are walked), where libFuzzer is not
+// linked.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

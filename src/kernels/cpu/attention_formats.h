@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/attention_item.h"
 #include "kernels/cpu/simd/vec.h"
+#include "kernels/paged_attention.h"
 
 // How decode attention reads a KV format: a Raw is one vector of cells of K (tokens in the lanes)
 // or V (channels in the lanes), a Coef the query's or the weight's factor for it.
@@ -22,6 +23,17 @@ struct Bf16Dot {
   FOVEAL_SIMD Raw load_n(const std::byte* p, int n) { return load_pairs_n(p, n); }
   FOVEAL_SIMD Coef coef(const float* p) { return broadcast_pair(p); }
   FOVEAL_SIMD F32 mac(F32 acc, Raw a, Coef b) { return dot(acc, a, b); }
+#if FOVEAL_ISA_LEVEL >= 3
+  /// exp2(s - top) of one key tile as consecutive bf16 at `out`; answers `sum` plus their sum.
+  FOVEAL_SIMD F32 weigh(const float* s, F32 top, uint16_t* out, F32 sum) {
+    static_assert(kKeyTile == 2 * kLanes);
+    const F32 first = exp2_coarse(FOVEAL_ISA_NS::load(s) - top);
+    const F32 second = exp2_coarse(FOVEAL_ISA_NS::load(s + kLanes) - top);
+    const Pairs weights = pack_bf16(first, second);
+    store_pairs(out, weights);
+    return dot(sum, weights, set1_pair(0x3f803f80U));  // sums what is used
+  }
+#endif
   FOVEAL_SIMD void store_coef(float* p, float even, float odd) {
     const Pairs pair = pack_pairs(set1(even), set1(odd));
     __builtin_memcpy(p, &pair, sizeof(float));

@@ -64,9 +64,10 @@ struct DecodeItem {
   bool exact = false;
   bool count = false;
   SkipRule skip;
-  float* max = nullptr;  ///< [num_heads] running maximum, log2 domain
-  float* sum = nullptr;  ///< [num_heads]
-  float* acc = nullptr;  ///< [num_heads, padded_dim]: unnormalised, relative to max
+  const std::byte* next_k = nullptr;  ///< what this thread may read next: a hint to prefetch
+  float* max = nullptr;               ///< [num_heads] running maximum, log2 domain
+  float* sum = nullptr;               ///< [num_heads]
+  float* acc = nullptr;               ///< [num_heads, padded_dim]: unnormalised, relative to max
 };
 
 /// Joins the splits of one row's query heads.

@@ -1,4 +1,5 @@
 #include "kernels/cpu/gemm_parts.h"
+#include "kernels/cpu/simd/float_pairs.h"
 #include "kernels/cpu/simd/quant_words.h"
 #include "kernels/cpu/simd/reduce4.h"
 
@@ -62,7 +63,7 @@ FOVEAL_SIMD void add_chunk(const DotTask& task, const Columns& cols, int64_t row
   for (int group = 0; group < groups; group += Format::kUnit) {
 #pragma GCC unroll 4
     for (int col = 0; col < kCols; ++col) {
-      __m512i words[Format::kUnit];
+      Pairs words[Format::kUnit];
       Format::words(at[col], group, words);
 #pragma GCC unroll 4
       for (int unit = 0; unit < Format::kUnit; ++unit) {
@@ -70,7 +71,7 @@ FOVEAL_SIMD void add_chunk(const DotTask& task, const Columns& cols, int64_t row
 #pragma GCC unroll 4
         for (int idx = 0; idx < R; ++idx) {
           const Pairs xv = load_pairs(x + idx * task.padded_k + (group + unit) * 32);
-          acc[idx][col] = fma(dot(zero(), Pairs{words[unit]}, xv), scale, acc[idx][col]);
+          acc[idx][col] = fma(dot(zero(), words[unit], xv), scale, acc[idx][col]);
         }
       }
     }
@@ -79,17 +80,12 @@ FOVEAL_SIMD void add_chunk(const DotTask& task, const Columns& cols, int64_t row
 
 template <int R>
 FOVEAL_SIMD void finish(const DotTask& task, int64_t col, int64_t row, F32 (&acc)[R][kCols]) {
-  const int64_t left = task.slice.n - col;
-  const auto mask = static_cast<__mmask8>(left >= kCols ? 15 : (1 << left) - 1);
+  const GemmSlice& slice = task.slice;
+  const float* bias = slice.bias == nullptr ? nullptr : slice.bias + col;
 #pragma GCC unroll 4
   for (int idx = 0; idx < R; ++idx) {
-    __m128 sum = reduce4(acc[idx][0], acc[idx][1], acc[idx][2], acc[idx][3]);
-    if (task.slice.bias != nullptr) {
-      sum = _mm_add_ps(sum, _mm_maskz_loadu_ps(mask, task.slice.bias + col));
-    }
-    float* y = task.slice.y + (row + idx) * task.slice.y_stride + col;
-    if (task.slice.accumulate) sum = _mm_add_ps(_mm_maskz_loadu_ps(mask, y), sum);
-    _mm_mask_storeu_ps(y, mask, sum);
+    store_sums4(slice.y + (row + idx) * slice.y_stride + col, slice.n - col, bias, slice.accumulate,
+                acc[idx]);
   }
 }
 
@@ -132,10 +128,9 @@ void quant_rows(const DotTask& task, const Columns& cols, int64_t col, int64_t r
       for (const uint8_t* weight : cols.weight) fetch_ahead(weight + 2 * k, 64);
     }
     const int64_t left = task.k - k;
-    const __mmask32 mask = left >= 32 ? 0xffffffffU : (1U << left) - 1U;
 #pragma GCC unroll 4
     for (int each = 0; each < kCols; ++each) {
-      const Pairs words{_mm512_maskz_loadu_epi16(mask, cols.weight[each] + 2 * k)};
+      const Pairs words = float_pairs<DType::kBF16>(cols.weight[each], k, left);
 #pragma GCC unroll 4
       for (int idx = 0; idx < R; ++idx) {
         acc[idx][each] = dot(acc[idx][each], words, load_pairs(x + idx * task.padded_k + k));

@@ -1,4 +1,5 @@
 #include "kernels/cpu/gemm_parts.h"
+#include "kernels/cpu/simd/float_pairs.h"
 #include "kernels/cpu/simd/quant_words.h"
 #include "kernels/cpu/simd/transpose16.h"
 #include "kernels/cpu/simd/unpack.h"
@@ -63,12 +64,12 @@ void pack_chunk(const HalfPanel& half, int64_t begin, int groups, uint32_t* pane
   alignas(64) uint32_t pairs[Format::kUnit][kHalf * kHalf];
   for (int group = 0; group < groups; group += Format::kUnit) {
     for (int col = 0; col < kHalf; ++col) {
-      __m512i words[Format::kUnit];
+      Pairs words[Format::kUnit];
       Format::words(at[col], group, words);
 #pragma GCC unroll 4
       for (int unit = 0; unit < Format::kUnit; ++unit) {
         const F32 scale = Format::scale_at(chunk.scale[col], group + unit);
-        const Pairs quants{words[unit]};
+        const Pairs quants = words[unit];
         // the product is exact, so fusing changes nothing
         const F32 min = Format::kMin ? set1(chunk.min[col][group + unit]) : zero();
         const F32 even = fma(widen_even(quants), scale, min);
@@ -81,22 +82,6 @@ void pack_chunk(const HalfPanel& half, int64_t begin, int groups, uint32_t* pane
       transpose16(pairs[unit], panel + (group + unit) * kHalf * kTileCols, kTileCols, kHalf);
     }
   }
-}
-
-/// 32 elements of a float row from element k, zeros past the end.
-template <DType kType>
-FOVEAL_SIMD Pairs float_pairs(const uint8_t* row, int64_t k, int64_t left) {
-  const uint32_t mask = left >= 32 ? 0xffffffffU : (1U << left) - 1U;
-  const auto low = static_cast<__mmask16>(mask);
-  const auto high = static_cast<__mmask16>(mask >> 16);
-  if (kType == DType::kBF16) return {_mm512_maskz_loadu_epi16(mask, row + 2 * k)};
-  if (kType == DType::kF16) {
-    const __m512i halves = _mm512_maskz_loadu_epi16(mask, row + 2 * k);
-    return {(__m512i)_mm512_cvtne2ps_pbh(_mm512_cvtph_ps(_mm512_extracti64x4_epi64(halves, 1)),
-                                         _mm512_cvtph_ps(_mm512_castsi512_si256(halves)))};
-  }
-  return {(__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(high, row + 4 * k + 64),
-                                       _mm512_maskz_loadu_ps(low, row + 4 * k))};
 }
 
 template <DType kType>
@@ -203,6 +188,8 @@ void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t k, uint32
     for (int64_t row = 0; row < rows; ++row) {
       const float* src = x + row * x_stride + step * kStep;
       const int64_t len = smaller(k - step * kStep, kRun * kStep);
+      // the next run of this row, which begins after all other rows' runs
+      fetch(src, 4 * kRun * kStep, 4 * kRun * kStep);
       for (int64_t at = 0; at < count; at += kLanes) {
         store_steps(words[at / kLanes] + row * kLanes,
                     steps_from(src + at * kStep, len - at * kStep));

@@ -10,7 +10,7 @@ void dequantize(DType dtype, const uint8_t* row, int64_t k, float* out) {
 
 /// The kernels fetch kFetchAhead ahead, so nobody asks for a stream's beginning but this.
 void warm(const uint8_t* weight, int64_t bytes) {
-  fetch_ahead(weight - kFetchAhead, bytes < kFetchAhead ? bytes : kFetchAhead);
+  fetch(weight, 0, bytes < kFetchAhead ? bytes : kFetchAhead);
 }
 
 }  // namespace

@@ -74,8 +74,10 @@ pub fn render(template: &str, variables: Map<String, Json>) -> Result<String> {
 /// 100 MB. Templates hardly ever multiply.
 fn check_products(source: &str) -> Result<()> {
     let tokens = tokenize(source, false, Default::default(), Default::default());
-    let products = tokens
-        .filter(|token| matches!(token, Ok((Token::Mul, _))))
+    // After an error the tokens never end; parsing will say what is wrong.
+    let good = tokens.map_while(|token| token.ok());
+    let products = good
+        .filter(|(token, _)| matches!(token, Token::Mul))
         .count();
     if products > MOST_PRODUCTS {
         return Err(Fail::unsupported(format!(

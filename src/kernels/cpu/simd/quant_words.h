@@ -146,14 +146,14 @@ struct SmallBlock {
 };
 
 struct WordsQ4_0 : SmallBlock<18, false> {
-  FOVEAL_SIMD void words(const uint8_t* chunk, int group, __m512i* out) {
-    out[0] = _mm512_permutexvar_epi16(spread_nibbles(chunk + group * kBytes + 2),
-                                      table_vec(kNibbleMinus8));
+  FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
+    out[0] = Pairs{_mm512_permutexvar_epi16(spread_nibbles(chunk + group * kBytes + 2),
+                                            table_vec(kNibbleMinus8))};
   }
 };
 
 struct WordsQ4_1 : SmallBlock<20, true> {
-  FOVEAL_SIMD void words(const uint8_t* chunk, int group, __m512i* out) {
+  FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
     out[0] =
         _mm512_permutexvar_epi16(spread_nibbles(chunk + group * kBytes + 4), table_vec(kNibble));
   }
@@ -167,20 +167,20 @@ FOVEAL_SIMD __m512i five_bits(__m512i nibbles, __mmask32 high, const WordTable& 
 }
 
 struct WordsQ5_0 : SmallBlock<22, false> {
-  FOVEAL_SIMD void words(const uint8_t* chunk, int group, __m512i* out) {
+  FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
     const uint8_t* block = chunk + group * kBytes;
     uint32_t high;
     __builtin_memcpy(&high, block + 2, 4);
-    out[0] = five_bits(spread_nibbles(block + 6), high, kNibbleMinus16, kNibble);
+    out[0] = Pairs{five_bits(spread_nibbles(block + 6), high, kNibbleMinus16, kNibble)};
   }
 };
 
 struct WordsQ5_1 : SmallBlock<24, true> {
-  FOVEAL_SIMD void words(const uint8_t* chunk, int group, __m512i* out) {
+  FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
     const uint8_t* block = chunk + group * kBytes;
     uint32_t high;
     __builtin_memcpy(&high, block + 4, 4);
-    out[0] = five_bits(spread_nibbles(block + 8), high, kNibble, kNibblePlus16);
+    out[0] = Pairs{five_bits(spread_nibbles(block + 8), high, kNibble, kNibblePlus16)};
   }
 };
 
@@ -191,12 +191,12 @@ struct WordsQ8_0 : SmallBlock<34, false> {
     return table;
   }();
   /// Integers to float are exact, and so is keeping the upper half of an 8-bit one.
-  FOVEAL_SIMD void words(const uint8_t* chunk, int group, __m512i* out) {
+  FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
     const auto* qs = reinterpret_cast<const __m128i*>(chunk + group * kBytes + 2);
     const __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(qs)));
     const __m512 high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(qs + 1)));
-    out[0] = _mm512_permutex2var_epi16(_mm512_castps_si512(low), table_vec(kHighHalves),
-                                       _mm512_castps_si512(high));
+    out[0] = Pairs{_mm512_permutex2var_epi16(_mm512_castps_si512(low), table_vec(kHighHalves),
+                                             _mm512_castps_si512(high))};
   }
 };
 
@@ -235,24 +235,25 @@ struct KBlock {
 };
 
 struct WordsQ4_K : KBlock<144> {
-  FOVEAL_SIMD void words(const uint8_t* chunk, int group, __m512i* out) {
+  FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
     const __m512i bytes = widen_bytes(chunk + group / 8 * kBytes + 16 + group % 8 * 16);
-    out[0] = _mm512_permutexvar_epi16(bytes, table_vec(kNibble));
-    out[1] = _mm512_permutexvar_epi16(_mm512_srli_epi16(bytes, 4), table_vec(kNibble));
+    out[0] = Pairs{_mm512_permutexvar_epi16(bytes, table_vec(kNibble))};
+    out[1] = Pairs{_mm512_permutexvar_epi16(_mm512_srli_epi16(bytes, 4), table_vec(kNibble))};
   }
 };
 
 struct WordsQ5_K : KBlock<176> {
-  FOVEAL_SIMD void words(const uint8_t* chunk, int group, __m512i* out) {
+  FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
     const uint8_t* block = chunk + group / 8 * kBytes;
     const __m512i bytes = widen_bytes(block + 48 + group % 8 * 16);
     const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(block + 16));
     const auto bit = static_cast<char>(1U << (group % 8));
     const auto next = static_cast<char>(2U << (group % 8));
-    out[0] = five_bits(bytes, _mm256_test_epi8_mask(high, _mm256_set1_epi8(bit)), kNibble,
-                       kNibblePlus16);
-    out[1] = five_bits(_mm512_srli_epi16(bytes, 4),
-                       _mm256_test_epi8_mask(high, _mm256_set1_epi8(next)), kNibble, kNibblePlus16);
+    out[0] = Pairs{five_bits(bytes, _mm256_test_epi8_mask(high, _mm256_set1_epi8(bit)), kNibble,
+                             kNibblePlus16)};
+    out[1] = Pairs{five_bits(_mm512_srli_epi16(bytes, 4),
+                             _mm256_test_epi8_mask(high, _mm256_set1_epi8(next)), kNibble,
+                             kNibblePlus16)};
   }
 };
 
@@ -268,16 +269,16 @@ struct WordsQ6_K {
     const __m512i index = _mm512_ternarylogic_epi32(_mm512_set1_epi16(15), nibbles, bits, 0xca);
     return _mm512_permutex2var_epi16(table_vec(kMinus32), index, table_vec(kZero32));
   }
-  FOVEAL_SIMD void words(const uint8_t* chunk, int group, __m512i* out) {
+  FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
     const uint8_t* block = chunk + group / 8 * kBytes;
     const int half = group % 8 / 4;
     const __m512i first = widen_bytes(block + 64 * half);
     const __m512i second = widen_bytes(block + 64 * half + 32);
     const __m512i high = widen_bytes(block + 128 + 32 * half);
-    out[0] = look_up(first, _mm512_slli_epi16(high, 4));
-    out[1] = look_up(second, _mm512_slli_epi16(high, 2));
-    out[2] = look_up(_mm512_srli_epi16(first, 4), high);
-    out[3] = look_up(_mm512_srli_epi16(second, 4), _mm512_srli_epi16(high, 2));
+    out[0] = Pairs{look_up(first, _mm512_slli_epi16(high, 4))};
+    out[1] = Pairs{look_up(second, _mm512_slli_epi16(high, 2))};
+    out[2] = Pairs{look_up(_mm512_srli_epi16(first, 4), high)};
+    out[3] = Pairs{look_up(_mm512_srli_epi16(second, 4), _mm512_srli_epi16(high, 2))};
   }
 
   FOVEAL_SIMD void block_scales(const uint8_t* block, float* scale) {

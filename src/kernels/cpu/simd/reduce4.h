@@ -17,6 +17,16 @@ FOVEAL_SIMD __m128 reduce4(F32 a, F32 b, F32 c, F32 d) {
   return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
+/// y[0, left) = the sums of up to four vectors, plus the bias if there is one, plus y if asked.
+FOVEAL_SIMD void store_sums4(float* y, int64_t left, const float* bias, bool accumulate,
+                             const F32 (&v)[4]) {
+  const auto mask = static_cast<__mmask8>(left >= 4 ? 15 : (1 << left) - 1);
+  __m128 sum = reduce4(v[0], v[1], v[2], v[3]);
+  if (bias != nullptr) sum = _mm_add_ps(sum, _mm_maskz_loadu_ps(mask, bias));
+  if (accumulate) sum = _mm_add_ps(_mm_maskz_loadu_ps(mask, y), sum);
+  _mm_mask_storeu_ps(y, mask, sum);
+}
+
 }  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS
 
 #endif

@@ -28,13 +28,13 @@ void unpack_words(const uint8_t* row, int64_t begin, int64_t len, float* out) {
     const uint8_t* chunk = row + (begin / 32 + first) / Format::kGroups * Format::kBytes;
     Format::scales(chunk, groups, scale, min);
     for (int group = 0; group < groups; group += Format::kUnit) {
-      __m512i words[Format::kUnit];
+      Pairs words[Format::kUnit];
       Format::words(chunk, group, words);
 #pragma GCC unroll 4
       for (int unit = 0; unit < Format::kUnit; ++unit) {
         const F32 by = Format::scale_at(scale, group + unit);
-        F32 even = widen_even(Pairs{words[unit]}) * by;
-        F32 odd = widen_odd(Pairs{words[unit]}) * by;
+        F32 even = widen_even(words[unit]) * by;
+        F32 odd = widen_odd(words[unit]) * by;
         if (Format::kMin) {
           const F32 add = set1(min[group + unit]);
           even = even + add;

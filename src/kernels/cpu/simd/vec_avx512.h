@@ -166,6 +166,12 @@ FOVEAL_SIMD Pairs pack_pairs(F32 even, F32 odd) {
   return {_mm512_or_si512(f32_to_bf16_bits(even), _mm512_slli_epi32(f32_to_bf16_bits(odd), 16))};
 #endif
 }
+#if FOVEAL_ISA_LEVEL >= 3
+/// 2 * kLanes consecutive values: `first`, then `second`. Finite; a subnormal may become zero.
+FOVEAL_SIMD Pairs pack_bf16(F32 first, F32 second) {
+  return {(__m512i)_mm512_cvtne2ps_pbh(second.v, first.v)};
+}
+#endif
 /// acc + a.odd * b.odd + a.even * b.even, lane by lane.
 FOVEAL_SIMD F32 dot(F32 acc, Pairs a, Pairs b) {
 #if FOVEAL_ISA_LEVEL >= 3
