@@ -3,34 +3,27 @@
 #include "base/check.h"
 #include "cli_options.h"
 #include "commands.h"
-#include "engine/load.h"
 #include "input.h"
-#include "model/checkpoint.h"
+#include "tokenizer_source.h"
 
 namespace foveal::tools {
 namespace {
 
 struct RenderCommandOptions {
-  std::string model, tokenizer;
+  TokenizerSource source;
   std::string extra = "{}";
   bool generation_prompt = true;
 };
 
 OptionGroup describe(RenderCommandOptions& options) {
-  return {.fields = {{.name = "model",
-                      .target = &options.model,
-                      .help = "a .gguf file or a model's folder",
-                      .short_flag = 'm',
-                      .required = true},
-                     {.name = "tokenizer",
-                      .target = &options.tokenizer,
-                      .help = "a tokenizer.json or its folder instead of the model's own"},
-                     {.name = "extra",
-                      .target = &options.extra,
-                      .help = "more template variables as a JSON object"},
-                     {.name = "generation_prompt",
-                      .target = &options.generation_prompt,
-                      .help = "end with the opening of the assistant's answer"}}};
+  OptionGroup group{.fields = describe(options.source)};
+  group.fields.push_back({.name = "extra",
+                          .target = &options.extra,
+                          .help = "more template variables as a JSON object"});
+  group.fields.push_back({.name = "generation_prompt",
+                          .target = &options.generation_prompt,
+                          .help = "end with the opening of the assistant's answer"});
+  return group;
 }
 
 std::string token_text(const tokenizer::Tokenizer& tokenizer, std::optional<int32_t> id) {
@@ -46,10 +39,9 @@ int render_main(std::span<const std::string> args) {
   command.options("Render", describe(own));
   if (!command.parse(args)) return 0;
 
-  const auto checkpoint = model::Checkpoint::open(own.model);
-  const auto tokenizer = engine::load_tokenizer(own.tokenizer, *checkpoint);
-  FOVEAL_CHECK(tokenizer != nullptr && !tokenizer->chat_template().empty(), ErrorKind::kUnsupported,
-               "render", "got a model without a chat template; need one with");
+  const auto tokenizer = load(own.source);
+  FOVEAL_CHECK(!tokenizer->chat_template().empty(), ErrorKind::kUnsupported, "render",
+               "got a model without a chat template; need one with");
   const std::vector<int32_t>& ends = tokenizer->end_tokens();
   const std::string text = tokenizer::render_chat(
       tokenizer->chat_template(), read_input("-"), token_text(*tokenizer, tokenizer->bos()),

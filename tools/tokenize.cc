@@ -1,37 +1,28 @@
 #include <cstdio>
 
-#include "base/check.h"
 #include "cli_options.h"
 #include "commands.h"
-#include "engine/load.h"
 #include "input.h"
 #include "json_writer.h"
-#include "model/checkpoint.h"
+#include "tokenizer_source.h"
 
 namespace foveal::tools {
 namespace {
 
 struct TokenizeOptions {
-  std::string model, tokenizer;
+  TokenizerSource source;
   bool special = false;
   bool decode = false;
 };
 
 OptionGroup describe(TokenizeOptions& options) {
-  return {.fields = {{.name = "model",
-                      .target = &options.model,
-                      .help = "a .gguf file or a model's folder",
-                      .short_flag = 'm',
-                      .required = true},
-                     {.name = "tokenizer",
-                      .target = &options.tokenizer,
-                      .help = "a tokenizer.json or its folder instead of the model's own"},
-                     {.name = "special",
-                      .target = &options.special,
-                      .help = "parse special tokens spelled out in the text"},
-                     {.name = "decode",
-                      .target = &options.decode,
-                      .help = "read a JSON list of ids, write text"}}};
+  OptionGroup group{.fields = describe(options.source)};
+  group.fields.push_back({.name = "special",
+                          .target = &options.special,
+                          .help = "parse special tokens spelled out in the text"});
+  group.fields.push_back(
+      {.name = "decode", .target = &options.decode, .help = "read a JSON list of ids, write text"});
+  return group;
 }
 
 }  // namespace
@@ -42,10 +33,7 @@ int tokenize_main(std::span<const std::string> args) {
   command.options("Tokenize", describe(own));
   if (!command.parse(args)) return 0;
 
-  const auto checkpoint = model::Checkpoint::open(own.model);
-  const auto tokenizer = engine::load_tokenizer(own.tokenizer, *checkpoint);
-  FOVEAL_CHECK(tokenizer != nullptr, ErrorKind::kUnsupported, "tokenizer",
-               "got a model without one; need --tokenizer");
+  const auto tokenizer = load(own.source);
   const std::string input = read_input("-");
   std::string output;
   if (own.decode) {

@@ -11,7 +11,9 @@ GenerationState::GenerationState(std::vector<int32_t> prompt, const SamplingPara
       stream_(std::move(stream)),
       wants_logprobs_(sampling.logprobs.has_value()),
       stops_(sampling.stop, sampling.include_stop_str_in_output) {
-  if (tokenizer != nullptr) decoder_.emplace(*tokenizer);
+  if (tokenizer == nullptr) return;
+  decoder_.emplace(*tokenizer);
+  vocab_size_ = tokenizer->vocab_size();
 }
 
 std::optional<std::string> GenerationState::next() {
@@ -31,7 +33,8 @@ std::optional<std::string> GenerationState::next() {
         {.token = event->token, .logprob = event->logprob, .rank = event->rank});
     output_.top_logprobs.push_back(std::move(event->top));
   }
-  if (!decoder_) return std::string();
+  // Embedding tables are padded past the vocabulary; such an id has no text.
+  if (!decoder_ || event->token >= vocab_size_) return std::string();
   tokenizer::StopMatcher::Result piece = stops_.push(decoder_->push(event->token));
   if (piece.stopped) {
     stopped_ = true;

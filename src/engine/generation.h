@@ -33,6 +33,7 @@ class GenerationState {
   std::optional<tokenizer::StreamDecoder> decoder_;
   tokenizer::StopMatcher stops_;
   CompletionOutput output_;
+  int32_t vocab_size_ = 0;
   bool stopped_ = false;  ///< a stop string was found
   bool ended_ = false;
 };

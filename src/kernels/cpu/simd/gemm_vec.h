@@ -38,7 +38,9 @@ constexpr int kStep = 1;
 using Step = F32;
 FOVEAL_SIMD Step load_step(const uint32_t* p) { return load(reinterpret_cast<const float*>(p)); }
 FOVEAL_SIMD Step broadcast_step(const uint32_t* p) {
-  return set1(*reinterpret_cast<const float*>(p));
+  float x;
+  __builtin_memcpy(&x, p, sizeof(x));
+  return set1(x);
 }
 FOVEAL_SIMD F32 step_add(F32 acc, Step w, Step x) { return fma(w, x, acc); }
 FOVEAL_SIMD Step to_steps(const float* src) { return load(src); }

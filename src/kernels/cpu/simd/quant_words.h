@@ -154,8 +154,8 @@ struct WordsQ4_0 : SmallBlock<18, false> {
 
 struct WordsQ4_1 : SmallBlock<20, true> {
   FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
-    out[0] =
-        _mm512_permutexvar_epi16(spread_nibbles(chunk + group * kBytes + 4), table_vec(kNibble));
+    out[0] = Pairs{
+        _mm512_permutexvar_epi16(spread_nibbles(chunk + group * kBytes + 4), table_vec(kNibble))};
   }
 };
 

@@ -1,0 +1,28 @@
+#include "tokenizer_source.h"
+
+#include "base/check.h"
+#include "engine/load.h"
+#include "model/checkpoint.h"
+
+namespace foveal::tools {
+
+std::vector<OptionField> describe(TokenizerSource& source) {
+  return {{.name = "model",
+           .target = &source.model,
+           .help = "a .gguf file or a model's folder",
+           .short_flag = 'm',
+           .required = true},
+          {.name = "tokenizer",
+           .target = &source.tokenizer,
+           .help = "a tokenizer.json or its folder instead of the model's own"}};
+}
+
+std::unique_ptr<tokenizer::Tokenizer> load(const TokenizerSource& source) {
+  const auto checkpoint = model::Checkpoint::open(source.model);
+  auto tokenizer = engine::load_tokenizer(source.tokenizer, *checkpoint);
+  FOVEAL_CHECK(tokenizer != nullptr, ErrorKind::kUnsupported, "tokenizer",
+               "got a model without one; need --tokenizer");
+  return tokenizer;
+}
+
+}  // namespace foveal::tools
