@@ -98,12 +98,12 @@ struct Data {
     for (float& x : q) x = options.spread * normal(rng) + 1;
     const AttentionSeq seq{.q_len = kv_len, .kv_len = kv_len, .pages = pages.data()};
     kernels::kv_store({.k = k.data(),
-              .v = v.data(),
-              .k_stride = width,
-              .v_stride = width,
-              .kv = view(0),
-              .seqs = {&seq, 1}},
-             stream);
+                       .v = v.data(),
+                       .k_stride = width,
+                       .v_stride = width,
+                       .kv = view(0),
+                       .seqs = {&seq, 1}},
+                      stream);
   }
 
   const Options& options;

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <exception>
 #include <new>
 
@@ -8,6 +7,7 @@
 #include "base/log.h"
 #include "cli_help.h"
 #include "cli_options.h"
+#include "output.h"
 
 namespace foveal::tools {
 namespace {
@@ -34,13 +34,11 @@ int run_command(std::span<const std::string> args, std::string_view version,
                 std::span<const CommandEntry> commands) {
   const std::string_view name = args.empty() ? std::string_view() : args.front();
   if (name == "--help" || name == "-h" || name == "help") {
-    const std::string text = program_help(version, commands);
-    std::fwrite(text.data(), 1, text.size(), stdout);
+    write_out(program_help(version, commands));
     return 0;
   }
   if (name == "--version") {
-    const std::string text = fmt::format("foveal {}\n", version);
-    std::fwrite(text.data(), 1, text.size(), stdout);
+    write_out(fmt::format("foveal {}\n", version));
     return 0;
   }
   const CommandEntry& command = find_command(name, commands);
@@ -56,6 +54,7 @@ int report(std::string_view line, int status) {
 
 int run_program(int argc, const char* const* argv, std::string_view version,
                 std::span<const CommandEntry> commands) {
+  guard_process();
   try {
     std::vector<std::string> args;
     for (int idx = 1; idx < argc; ++idx) args.emplace_back(argv[idx]);

@@ -4,7 +4,6 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
-#include <cstdio>
 #include <deque>
 #include <exception>
 #include <iterator>
@@ -14,6 +13,7 @@
 #include "base/log.h"
 #include "base/yaml_options.h"
 #include "cli_help.h"
+#include "output.h"
 
 namespace foveal::tools {
 namespace {
@@ -149,11 +149,6 @@ std::string spellings(const OptionHelp& row) {
   if (is_switch(*row.field)) add(fmt::format("no-{}", row.flag.substr(2)), "!");
   if (row.field->short_flag != 0) out += fmt::format(",-{}", row.field->short_flag);
   return out;
-}
-
-void print_out(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
 }
 
 }  // namespace
@@ -296,7 +291,7 @@ void Command::llm_config(LlmConfig& config) {
 
 bool Command::parse(std::span<const std::string> args) {
   if (!impl_->tokenize(args)) {
-    print_out(help());
+    write_out(help());
     return false;
   }
   for (const SectionKind kind : {SectionKind::kCommon, SectionKind::kEngine, SectionKind::kOwn}) {

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <system_error>
 
 #include "base/check.h"
 #include "json_writer.h"
@@ -11,7 +12,7 @@
 namespace foveal::tools {
 namespace {
 
-constexpr size_t kMaxInput = size_t{1} << 30;
+constexpr size_t kMaxInput = size_t{256} << 20;
 
 bool is_space(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
@@ -25,7 +26,8 @@ std::string_view trim(std::string_view text) {
 
 std::string read_input(const std::string& path) {
   const bool from_stdin = path == "-";
-  if (!from_stdin && std::filesystem::is_directory(path)) {
+  std::error_code ignored;
+  if (!from_stdin && std::filesystem::is_directory(path, ignored)) {
     fail(ErrorKind::kInvalidArgument, "file", "got the folder '{}'; need a file", path);
   }
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
@@ -41,9 +43,15 @@ std::string read_input(const std::string& path) {
     FOVEAL_CHECK(out.size() <= kMaxInput, ErrorKind::kInvalidArgument, "file",
                  "got more than {} bytes in '{}'; need less", kMaxInput, path);
   }
-  FOVEAL_CHECK(std::ferror(file.get()) == 0, ErrorKind::kIo, "file", "got a read error in '{}'",
-               path);
+  FOVEAL_CHECK(std::ferror(file.get()) == 0, ErrorKind::kIo, "file",
+               "got a read error in '{}'; need a readable file", path);
   return out;
+}
+
+bool is_empty_list(std::string_view text) {
+  text = trim(text);
+  if (text.starts_with('[') && text.ends_with(']')) text = trim(text.substr(1, text.size() - 2));
+  return text.empty();
 }
 
 std::vector<int32_t> parse_token_ids(const std::string& text) {

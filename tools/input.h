@@ -7,12 +7,15 @@
 
 namespace foveal::tools {
 
-/// A whole file, or standard input for "-". Throws kNotFound, kIo, or kInvalidArgument beyond 1
-/// GiB.
+/// A whole file, or standard input for "-". Throws kNotFound, kIo, or kInvalidArgument beyond
+/// 256 MiB.
 std::string read_input(const std::string& path);
 
 /// "1,2,3", or a JSON list of integers ("[1, 2, 3]"); from a file when it begins with '@'.
 std::vector<int32_t> parse_token_ids(const std::string& text);
+
+/// True for no ids at all: blanks, or a JSON list with nothing in it.
+bool is_empty_list(std::string_view text);
 
 /// `text` as a JSON string, quotes included.
 std::string json_string(std::string_view text);

@@ -2,13 +2,13 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <map>
 
 #include "base/config_fields.h"
 #include "cli_options.h"
 #include "commands.h"
 #include "json_writer.h"
+#include "output.h"
 
 namespace foveal::tools {
 namespace {
@@ -164,8 +164,7 @@ int inspect_main(std::span<const std::string> args) {
   command.llm_config(config);
   if (!command.parse(args)) return 0;
   const engine::Inspection info = engine::inspect(config);
-  const std::string text = own.json ? json_report(info) : text_report(info, own.tensors);
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  write_out(own.json ? json_report(info) : text_report(info, own.tensors));
   return 0;
 }
 

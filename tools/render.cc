@@ -1,9 +1,8 @@
-#include <cstdio>
-
 #include "base/check.h"
 #include "cli_options.h"
 #include "commands.h"
 #include "input.h"
+#include "output.h"
 #include "tokenizer_source.h"
 
 namespace foveal::tools {
@@ -47,7 +46,7 @@ int render_main(std::span<const std::string> args) {
       tokenizer->chat_template(), read_input("-"), token_text(*tokenizer, tokenizer->bos()),
       token_text(*tokenizer, ends.empty() ? std::nullopt : std::optional(ends.front())),
       {.add_generation_prompt = own.generation_prompt, .extra_json = own.extra});
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  write_out(text);
   return 0;
 }
 

@@ -1,9 +1,8 @@
-#include <cstdio>
-
 #include "cli_options.h"
 #include "commands.h"
 #include "input.h"
 #include "json_writer.h"
+#include "output.h"
 #include "tokenizer_source.h"
 
 namespace foveal::tools {
@@ -37,15 +36,15 @@ int tokenize_main(std::span<const std::string> args) {
   const std::string input = read_input("-");
   std::string output;
   if (own.decode) {
-    const bool empty = input.find_first_of("0123456789") == std::string::npos;
-    if (!empty) output = tokenizer->decode(parse_token_ids(input), /*skip_special=*/false);
+    if (!is_empty_list(input))
+      output = tokenizer->decode(parse_token_ids(input), /*skip_special=*/false);
   } else {
     JsonWriter json;
     json.begin_array();
     for (const int32_t id : tokenizer->encode(input, own.special)) json.value(id);
     output = json.end_array().text() + "\n";
   }
-  std::fwrite(output.data(), 1, output.size(), stdout);
+  write_out(output);
   return 0;
 }
 

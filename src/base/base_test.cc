@@ -22,11 +22,26 @@ TEST(Error, IsOneLineWhateverTheInput) {
   }
 }
 
-TEST(Error, CutsFloods) {
+TEST(Error, IsOneLineWhateverThePlace) {
   try {
-    fail(ErrorKind::kCorruptFile, "x", "{}", std::string(1 << 20, 'y'));
+    fail(ErrorKind::kNotFound, "a\nb\x1b[31m", "got nothing; need a file");
+    FAIL() << "must throw";
   } catch (const Error& error) {
-    EXPECT_LT(std::string(error.what()).size(), 2100U);
+    EXPECT_STREQ(error.what(), "[a\\x0ab\\x1b[31m] got nothing; need a file");
+  }
+}
+
+TEST(Error, CutsFloodsButKeepsWhatIsNeeded) {
+  for (const char filler : {'y', '\0', '\xa9'}) {
+    const std::string flood(1 << 20, filler);
+    try {
+      fail(ErrorKind::kCorruptFile, flood, "got {}; need less", flood);
+      FAIL() << "must throw";
+    } catch (const Error& error) {
+      const std::string text = error.what();
+      EXPECT_LT(text.size(), 2500U);
+      EXPECT_TRUE(text.ends_with("; need less")) << text;
+    }
   }
 }
 

@@ -464,17 +464,17 @@ size_t attention_prefill_scratch(int32_t head_dim) {
   return static_cast<size_t>(scores + kv + groups) * sizeof(float);
 }
 
-// Computes   out[r] = sum_t w[r][t] v[t] / sum_t w[r][t], w = 2^(scale q[r] . k[t] - running max),
+// Computes:  out[r] = sum_t w[r][t] v[t] / sum_t w[r][t], w = 2^(scale q[r] . k[t] - running max),
 //            over the unmasked keys of kept tiles
-// In/out     q, out [rows, heads, head_dim] float32, row strides; K, V pages (base/kv_view.h)
-// Units      rows and keys by absolute position; scores in the log2 domain
-// Launch     one call a (sequence, KV head, block of rows), for up to kMaxItemHeads query heads
-// Needs      head_dim even, <= 256; pages of a multiple of 16 tokens; finite unused slots
-// Numerics   bf16 products, float32 sums, weights rounded to bf16 and summed as rounded; float32
+// In/out:    q, out [rows, heads, head_dim] float32, row strides; K, V pages (base/kv_view.h)
+// Units:     rows and keys by absolute position; scores in the log2 domain
+// Launch:    one call a (sequence, KV head, block of rows), for up to kMaxItemHeads query heads
+// Needs:     head_dim even, <= 256; pages of a multiple of 16 tokens; finite unused slots
+// Numerics:  bf16 products, float32 sums, weights rounded to bf16 and summed as rounded; float32
 //            throughout when `exact` or below avx512bf16. A row is a lane: nothing else in its call
 //            changes its bits. A masked key adds an exact zero
-// Source     flash attention; Skip Softmax, BLASST (arXiv 2512.12087)
-// Measured   1 core of a Zen 5 EPYC, 2026-11-24, thread CPU time, neighbours busy: 512 rows at
+// Source:    flash attention; Skip Softmax, BLASST (arXiv 2512.12087)
+// Measured:  1 core of a Zen 5 EPYC, 2026-11-24, thread CPU time, neighbours busy: 512 rows at
 // depth
 //            7,680, head_dim 64: 426-446 GFLOP/s, 86-90 % of the bf16 peak of the same run
 void attention_prefill(const PrefillItem& item, std::byte* bytes, TileCounts& counts) {

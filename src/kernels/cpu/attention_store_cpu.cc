@@ -20,14 +20,14 @@ FOVEAL_SIMD void narrow_row(const float* x, int n, bool bf16, uint16_t* out) {
 
 }  // namespace
 
-// Computes   k_page[head][d / pair][slot][pair] = k[d], v_page[head][slot / pair][d][pair] = v[d]
-// In/out     one token's rows of one KV head in; its slot of a page out (base/kv_view.h)
-// Units      slot: tokens into the page
-// Launch     one call a token and KV head; the host splits tokens over the pool
-// Needs      head_dim <= 256, even
-// Numerics   round to nearest even, equal to base/half.h bit for bit (a NaN stays a NaN)
-// Source     ours
-// Measured   see docs/kernels/paged_attention.md
+// Computes:  k_page[head][d / pair][slot][pair] = k[d], v_page[head][slot / pair][d][pair] = v[d]
+// In/out:    one token's rows of one KV head in; its slot of a page out (base/kv_view.h)
+// Units:     slot: tokens into the page
+// Launch:    one call a token and KV head; the host splits tokens over the pool
+// Needs:     head_dim <= 256, even
+// Numerics:  round to nearest even, equal to base/half.h bit for bit (a NaN stays a NaN)
+// Source:    ours
+// Measured:  see docs/kernels/paged_attention.md
 void attention_store(const StoreItem& item) {
   const int64_t page_size = item.page_size;
   const int head_dim = item.head_dim;

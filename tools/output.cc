@@ -1,0 +1,70 @@
+#include "output.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <system_error>
+
+#include "base/check.h"
+
+namespace foveal::tools {
+namespace {
+
+std::string system_text(int code) { return std::generic_category().message(code); }
+
+// Only what a signal handler may call.
+void on_bus_error(int) {
+  constexpr std::string_view kText =
+      "[foveal] got no data behind a mapped file (it shrank, or its disk failed); need it whole "
+      "while it is in use\n";
+  if (::write(STDERR_FILENO, kText.data(), kText.size()) < 0) ::_exit(1);
+  ::_exit(1);
+}
+
+}  // namespace
+
+void write_out(std::string_view text) {
+  errno = 0;
+  const bool good =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  FOVEAL_CHECK(good, ErrorKind::kIo, "stdout", "got '{}'; need an output that takes {} bytes",
+               system_text(errno), text.size());
+}
+
+void check_writable(std::string_view flag, const std::string& path) {
+  if (path.empty()) return;
+  namespace fs = std::filesystem;
+  std::error_code code;
+  const fs::file_status status = fs::status(path, code);
+  if (fs::exists(status)) {
+    FOVEAL_CHECK(!fs::is_directory(status), ErrorKind::kInvalidArgument, flag,
+                 "got the folder '{}'; need a file", path);
+    FOVEAL_CHECK(::access(path.c_str(), W_OK) == 0, ErrorKind::kIo, flag,
+                 "got '{}' ({}); need a writable file", path, system_text(errno));
+    if (!fs::is_regular_file(status)) return;  // a device or a pipe needs no room beside it
+  }
+  const std::string folder = fs::path(path).parent_path().string();
+  FOVEAL_CHECK(::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0, ErrorKind::kIo,
+               flag, "got '{}' ({}); need a path in a writable folder", path, system_text(errno));
+  FOVEAL_CHECK(!code || status.type() == fs::file_type::not_found, ErrorKind::kIo, flag,
+               "got '{}' ({}); need a writable path", path, code.message());
+}
+
+void guard_process() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
+    // The wrong way round, so that reading or writing goes on failing. Takes the lowest free
+    // number, which is `fd`.
+    if (::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  struct sigaction action{};
+  action.sa_handler = on_bus_error;
+  ::sigaction(SIGBUS, &action, nullptr);
+}
+
+}  // namespace foveal::tools

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace foveal::tools {
+
+/// Writes to standard output at once. Throws kIo when that takes no more (full, closed, no reader).
+void write_out(std::string_view text);
+
+/// Refuses a path that could not be written later, before hours of work are spent. `flag` names it
+/// in the error. Nothing is created. An empty path is fine: nothing will be written.
+void check_writable(std::string_view flag, const std::string& path);
+
+/// Makes 0, 1 and 2 stand for the standard streams even where the caller closed them: otherwise the
+/// next file opened would take their place and receive what is printed. Ignores SIGPIPE (a write
+/// then fails, and is reported) and turns SIGBUS, the end of a mapped file that shrank, into one
+/// line and exit status 1.
+void guard_process();
+
+}  // namespace foveal::tools
