@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "foveal/llm.h"
 #include "input.h"
+#include "output.h"
 #include "report.h"
 
 namespace foveal::tools {
@@ -54,15 +55,16 @@ void answer(LLM& llm, Conversation& conversation, const std::string& line,
     Generation generation =
         llm.submit({.token_ids = llm.chat_token_ids(conversation.json())}, sampling);
     while (const std::optional<std::string> piece = generation.next()) {
-      std::fwrite(piece->data(), 1, piece->size(), stdout);
-      std::fflush(stdout);
+      write_out(*piece);
     }
     const RequestOutput output = generation.result();
-    std::fputs("\n", stdout);
+    write_out("\n");
     conversation.add("assistant", output.outputs.at(0).text);
     log_info("{}; {} prompt tokens from cache", run_summary(output), output.cached_tokens);
   } catch (const Error& error) {
     // One failed turn (a conversation past the context, say) ends neither the chat nor its history.
+    // Nobody is left to talk to when the output is gone.
+    if (error.kind() == ErrorKind::kIo) throw;
     conversation.restore(before);
     log_error("{}", error.what());
   }

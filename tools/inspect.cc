@@ -5,10 +5,12 @@
 #include <map>
 
 #include "base/config_fields.h"
+#include "base/options_node.h"
 #include "cli_options.h"
 #include "commands.h"
 #include "json_writer.h"
 #include "output.h"
+#include "tokenizer/utf8.h"
 
 namespace foveal::tools {
 namespace {
@@ -76,7 +78,7 @@ std::string layers_text(const engine::Inspection& info) {
 
 std::string text_report(const engine::Inspection& info, bool tensors) {
   const model::ModelConfig& model = info.model;
-  std::string out = fmt::format("model       {}{}{}, {}\n", model.name,
+  std::string out = fmt::format("model       {}{}{}, {}\n", printable(model.name),
                                 model.name.empty() ? "" : ": ", model.architecture, info.format);
   out += fmt::format("size        {} layers, hidden {}, mlp {}, vocabulary {}\n", model.num_layers,
                      model.hidden_size, model.intermediate_size, model.vocab_size);
@@ -99,7 +101,8 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
   out += fmt::format("sparse      {}\n{}", info.attention, layers_text(info));
   for (const engine::TensorInspection& tensor : info.tensors) {
     if (!tensors) break;
-    out += fmt::format("  {:5} {:16} {}\n", tensor.dtype, shape_text(tensor.shape), tensor.name);
+    out += fmt::format("  {:5} {:16} {}\n", tensor.dtype, shape_text(tensor.shape),
+                       printable(tensor.name));
   }
   return out;
 }
@@ -122,7 +125,7 @@ void write_lists(JsonWriter& json, const engine::Inspection& info) {
   }
   json.end_array().key("tensors").begin_array();
   for (const engine::TensorInspection& tensor : info.tensors) {
-    json.begin_object().field("name", std::string_view(tensor.name));
+    json.begin_object().field("name", tokenizer::to_utf8(tensor.name));
     json.field("dtype", std::string_view(tensor.dtype)).key("shape").begin_array();
     for (const int64_t extent : tensor.shape) json.value(extent);
     json.end_array().end_object();
@@ -134,7 +137,7 @@ std::string json_report(const engine::Inspection& info) {
   const model::ModelConfig& model = info.model;
   JsonWriter json;
   json.begin_object().field("architecture", std::string_view(model.architecture));
-  json.field("name", std::string_view(model.name)).field("format", std::string_view(info.format));
+  json.field("name", tokenizer::to_utf8(model.name)).field("format", std::string_view(info.format));
   json.field("num_layers", model.num_layers).field("hidden_size", model.hidden_size);
   json.field("intermediate_size", model.intermediate_size).field("vocab_size", model.vocab_size);
   json.field("num_heads", model.num_heads).field("num_kv_heads", model.num_kv_heads);

@@ -1,5 +1,5 @@
-#include <cstdio>
 #include <fstream>
+#include <memory>
 #include <optional>
 
 #include "base/check.h"
@@ -11,14 +11,14 @@
 #include "foveal/llm.h"
 #include "input.h"
 #include "model/safetensors_writer.h"
+#include "output.h"
 #include "report.h"
 
 namespace foveal::tools {
 namespace {
 
 struct RunOptions {
-  std::string file, prompt, token_ids, stats, logits, trace;
-  std::string trace_filter = ".*";
+  std::string file, prompt, token_ids, stats, logits, trace, trace_filter;
   std::optional<int64_t> logits_last;
   bool chat = false;
   bool json = false;
@@ -60,7 +60,7 @@ OptionGroup describe(RunOptions& options) {
                "file"},
           {.name = "trace_filter",
            .target = &options.trace_filter,
-           .help = "regular expression that their names must contain"}}};
+           .help = "regular expression that their names must contain; absent: all"}}};
 }
 
 std::string prompt_text(const RunOptions& options) {
@@ -75,17 +75,34 @@ std::string prompt_text(const RunOptions& options) {
   return text;
 }
 
-Prompt make_prompt(const RunOptions& options, const LLM& llm) {
-  if (!options.token_ids.empty()) {
-    FOVEAL_CHECK(options.file.empty() && options.prompt.empty() && !options.chat,
-                 ErrorKind::kInvalidArgument, "token-ids",
-                 "got text as well; need either --token-ids or --file, --prompt and --chat");
-    return {.token_ids = parse_token_ids(options.token_ids)};
+// Read once: standard input and pipes cannot be read again.
+Prompt read_prompt(const RunOptions& options) {
+  if (options.token_ids.empty()) return {.text = prompt_text(options)};
+  FOVEAL_CHECK(options.file.empty() && options.prompt.empty() && !options.chat,
+               ErrorKind::kInvalidArgument, "token-ids",
+               "got text as well; need either --token-ids or --file, --prompt and --chat");
+  return {.token_ids = parse_token_ids(options.token_ids)};
+}
+
+std::string user_message(const std::string& text) {
+  return "[{\"role\": \"user\", \"content\": " + json_string(text) + "}]";
+}
+
+void check_outputs(const RunOptions& options) {
+  check_writable("stats", options.stats);
+  check_writable("logits", options.logits);
+  check_writable("trace", options.trace);
+  for (const auto& [one, other] :
+       {std::pair(options.stats, options.logits), std::pair(options.stats, options.trace),
+        std::pair(options.logits, options.trace)}) {
+    FOVEAL_CHECK(one.empty() || one != other || one.starts_with("/dev/"),
+                 ErrorKind::kInvalidArgument, "run",
+                 "got '{}' for two outputs; need a file for each", one);
   }
-  const std::string text = prompt_text(options);
-  if (!options.chat) return {.text = text};
-  return {.token_ids =
-              llm.chat_token_ids("[{\"role\": \"user\", \"content\": " + json_string(text) + "}]")};
+  FOVEAL_CHECK(!options.logits_last || !options.logits.empty(), ErrorKind::kInvalidArgument,
+               "logits-last", "got {} without --logits; need both", *options.logits_last);
+  FOVEAL_CHECK(options.trace_filter.empty() || !options.trace.empty(), ErrorKind::kInvalidArgument,
+               "trace-filter", "got '{}' without --trace; need both", options.trace_filter);
 }
 
 void write_tensors(const std::string& path, const std::vector<TracedTensor>& tensors) {
@@ -101,39 +118,34 @@ void write_tensors(const std::string& path, const std::vector<TracedTensor>& ten
 
 void write_text(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary);
-  file << text << '\n';
+  file << text;
   file.close();
   FOVEAL_CHECK(!file.fail(), ErrorKind::kIo, "stats", "got no write to '{}'; need a writable path",
                path);
 }
 
-void print(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-}
-
 // Streams to standard output unless the result is printed as JSON at the end.
 RequestOutput generate(LLM& llm, const Prompt& prompt, const SamplingParams& sampling,
                        const RequestOptions& request, bool stream) {
-  std::optional<Progress> bar;
-  llm.on_prefill([&bar](int64_t done, int64_t total) {
+  // Shared: the engine may call back once more while an error leaves this function.
+  llm.on_prefill([bar = std::make_shared<std::optional<Progress>>()](int64_t done, int64_t total) {
     if (done == total) {
-      bar.reset();
+      bar->reset();
     } else {
-      if (!bar) bar.emplace("reading the prompt", total);
-      bar->update(done);
+      if (!*bar) bar->emplace("reading the prompt", total);
+      (*bar)->update(done);
     }
   });
   Generation generation = llm.submit(prompt, sampling, request);
   bool printed = false;
   while (const std::optional<std::string> piece = generation.next()) {
     if (!stream || piece->empty()) continue;
-    print(*piece);
+    write_out(*piece);
     printed = true;
   }
   RequestOutput output = generation.result();
   llm.on_prefill(nullptr);
-  if (printed) print("\n");
+  if (printed) write_out("\n");
   return output;
 }
 
@@ -150,19 +162,28 @@ int run_main(std::span<const std::string> args) {
   if (!command.parse(args)) return 0;
 
   // What can be refused without loading anything is refused first.
+  check_outputs(own);
+  const std::string filter = own.trace_filter.empty() ? ".*" : own.trace_filter;
   const RequestOptions request{
       .logits = !own.logits.empty(),
       .logits_last = own.logits_last,
-      .trace_filter = own.trace.empty() ? std::nullopt : std::optional(own.trace_filter)};
-  if (own.token_ids.empty()) prompt_text(own);
+      .trace_filter = own.trace.empty() ? std::nullopt : std::optional(filter)};
+  Prompt prompt = read_prompt(own);
   LLM llm(config);
   log_info("{}: {} in {:.0f} ms", config.model, llm.method(), llm.load_ms());
-  const RequestOutput output =
-      generate(llm, make_prompt(own, llm), sampling, request, /*stream=*/!own.json);
+  if (own.chat) prompt = {.token_ids = llm.chat_token_ids(user_message(prompt.text))};
+  const RequestOutput output = generate(llm, prompt, sampling, request, /*stream=*/!own.json);
   if (output.logits) write_tensors(own.logits, {*output.logits});
-  if (!own.trace.empty()) write_tensors(own.trace, output.trace);
-  if (!own.stats.empty()) write_text(own.stats, run_json(llm, output));
-  if (own.json) print(run_json(llm, output) + "\n");
+  if (!own.trace.empty()) {
+    FOVEAL_CHECK(!output.trace.empty(), ErrorKind::kInvalidArgument, "trace-filter",
+                 "got '{}', which no tensor's name contains; need one of hidden.N, q.N, k.N, v.N, "
+                 "attention.N",
+                 filter);
+    write_tensors(own.trace, output.trace);
+  }
+  const std::string report = run_json(llm, output) + "\n";
+  if (!own.stats.empty()) write_text(own.stats, report);
+  if (own.json) write_out(report);
   log_info("{}", run_summary(output));
   return 0;
 }

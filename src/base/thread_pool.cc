@@ -7,6 +7,7 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -45,6 +46,30 @@ struct ThreadPool::Impl {
   std::exception_ptr error;
   std::vector<std::thread> threads;
 
+  // Also when a thread could not be started: those before it must be joined.
+  ~Impl() {
+    stop.store(true);
+    epoch.fetch_add(1, std::memory_order_release);
+    epoch.notify_all();
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  void start(int total) {
+    threads.reserve(static_cast<size_t>(total));
+    for (int worker = 1; worker < total; ++worker) {
+      try {
+        threads.emplace_back([this, worker] {
+          pthread_setname_np(pthread_self(), "foveal-worker");
+          loop(worker);
+        });
+      } catch (const std::system_error& error) {
+        fail(ErrorKind::kOutOfMemory, "threads",
+             "got '{}' when starting thread {} of {}; need fewer threads, or higher limits",
+             error.code().message(), worker + 1, total);
+      }
+    }
+  }
+
   void work(int worker) {
     try {
       for (int64_t idx = next.fetch_add(1); idx < count; idx = next.fetch_add(1)) {
@@ -72,24 +97,15 @@ struct ThreadPool::Impl {
   }
 };
 
-ThreadPool::ThreadPool(int num_threads) : impl_(std::make_unique<Impl>()) {
+ThreadPool::ThreadPool(int num_threads) {
   FOVEAL_CHECK(num_threads >= 0 && num_threads <= 1024, ErrorKind::kInvalidArgument, "threads",
                "got {}; need 0 (all cores) to 1024", num_threads);
   const int total = num_threads == 0 ? usable_cores() : num_threads;
-  for (int worker = 1; worker < total; ++worker) {
-    impl_->threads.emplace_back([impl = impl_.get(), worker] {
-      pthread_setname_np(pthread_self(), "foveal-worker");
-      impl->loop(worker);
-    });
-  }
+  impl_ = std::make_unique<Impl>();
+  impl_->start(total);
 }
 
-ThreadPool::~ThreadPool() {
-  impl_->stop.store(true);
-  impl_->epoch.fetch_add(1, std::memory_order_release);
-  impl_->epoch.notify_all();
-  for (std::thread& thread : impl_->threads) thread.join();
-}
+ThreadPool::~ThreadPool() = default;
 
 int ThreadPool::num_threads() const { return static_cast<int>(impl_->threads.size()) + 1; }
 

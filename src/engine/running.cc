@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "sampler/logprob.h"
+
 namespace foveal::engine {
 namespace {
 
@@ -52,6 +54,7 @@ void Running::prompt_done() {
 
 void Running::keep_logits(int64_t position, std::span<const float> logits) {
   if (summary_.logits && position >= *request_.logits_from) {
+    sampler::check_logits(logits);  // what is not sampled must not reach a file unchecked either
     summary_.logits->data.insert(summary_.logits->data.end(), logits.begin(), logits.end());
     summary_.logits->rows += 1;
   }

@@ -13,7 +13,9 @@ std::regex parse(const std::string& filter) {
   FOVEAL_CHECK(filter.size() <= kMaxFilter, ErrorKind::kInvalidArgument, "trace-filter",
                "got {} characters; need at most {}", filter.size(), kMaxFilter);
   try {
-    return std::regex(filter, std::regex::ECMAScript | std::regex::nosubs);
+    // Polynomial: libstdc++'s matcher that does not backtrack. It refuses back references.
+    return std::regex(filter, std::regex::ECMAScript | std::regex::nosubs |
+                                  std::regex_constants::__polynomial);
   } catch (const std::regex_error& error) {
     fail(ErrorKind::kInvalidArgument, "trace-filter", "got '{}' ({}); need a regular expression",
          filter, error.what());
