@@ -338,7 +338,8 @@ def parse_args():
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--text", type=pathlib.Path, default=pathlib.Path("/usr/share/common-licenses/GPL-3"))
+    parser.add_argument("--text", type=pathlib.Path,
+                        default=pathlib.Path("/usr/share/common-licenses/GPL-3"))
     parser.add_argument("--only", help="only points like prefill:512:0, with commas")
     parser.add_argument("--f16", action="store_true", help="also an F16 copy of the model")
     parser.add_argument("--no-cold", dest="cold", action="store_false")

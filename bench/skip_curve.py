@@ -5,7 +5,8 @@
 
 Prefill: the text's first tokens are read with `--prompt-logprobs 0 --max-tokens 0`; the perplexity is that of
 every prompt token after the first. Decode: the share skipped while --decode-tokens tokens are generated
-greedily after the whole text, and how many of them agree with dense ones."""
+greedily after the whole text, how many of them agree with dense ones, and how far their log-probabilities
+are from dense ones on average while they do."""
 
 import argparse
 import json
@@ -44,23 +45,31 @@ def prefill_point(args, ids, factor):
 
 
 def decode_point(args, ids, factor):
-    got = run(args, ids, "--max-tokens", args.decode_tokens, "--ignore-eos", *setting("decode", factor))
+    got = run(args, ids, "--max-tokens", args.decode_tokens, "--ignore-eos", "--logprobs", 0,
+              *setting("decode", factor))
     return {"phase": "decode", "tokens": len(ids), "factor": factor,
-            "skipped": got["sparsity"]["decode"], "answer": got["token_ids"]}
+            "skipped": got["sparsity"]["decode"], "answer": got["token_ids"],
+            "logprobs": [entry["logprob"] for entry in got["logprobs"]]}
+
+
+def compared(point, dense):
+    if point["phase"] == "prefill":
+        change = 100 * (point["perplexity"] / dense["perplexity"] - 1)
+        return f"perplexity {point['perplexity']:.4f} | {change:+.2f} %"
+    pairs = zip(point["answer"], dense["answer"])
+    total = len(dense["answer"])
+    same = next((idx for idx, (got, want) in enumerate(pairs) if got != want), total)
+    away = [abs(got - want) for got, want in zip(point["logprobs"][:same], dense["logprobs"])]
+    return f"{same} of {total} tokens as dense | {math.fsum(away) / max(1, same):.4f} nat"
 
 
 def report(points):
+    print("| phase | tokens | factor | skipped | result | from dense |\n|---|---|---|---|---|---|")
     for point in points:
         dense = next(other for other in points if other["factor"] == 0 and
                      (other["phase"], other["tokens"]) == (point["phase"], point["tokens"]))
-        head = f"| {point['phase']} | {point['tokens']} | {point['factor']:g} | {100 * point['skipped']:.1f} % |"
-        if point["phase"] == "prefill":
-            change = 100 * (point["perplexity"] / dense["perplexity"] - 1)
-            print(f"{head} {point['perplexity']:.4f} | {change:+.2f} % |")
-        else:
-            same = next((idx for idx, pair in enumerate(zip(point["answer"], dense["answer"]))
-                         if pair[0] != pair[1]), len(dense["answer"]))
-            print(f"{head} | first {same} of {len(dense['answer'])} tokens as dense |")
+        print(f"| {point['phase']} | {point['tokens']} | {point['factor']:g} | {100 * point['skipped']:.1f} % | "
+              f"{compared(point, dense)} |")
 
 
 def main():
@@ -69,10 +78,12 @@ def main():
     parser.add_argument("--foveal", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--text", type=pathlib.Path, default=pathlib.Path("/usr/share/common-licenses/GPL-3"))
+    parser.add_argument("--text", type=pathlib.Path,
+                        default=pathlib.Path("/usr/share/common-licenses/GPL-3"))
     parser.add_argument("--tokens", type=int, nargs="*", default=[3072, 1 << 30], help="at most the text")
     parser.add_argument("--factors", type=float, nargs="*", default=[0, 3, 10, 30, 100, 300, 1000])
-    parser.add_argument("--decode-factors", type=float, nargs="*", default=[0, 1, 3, 10, 30, 100, 300, 1000])
+    parser.add_argument("--decode-factors", type=float, nargs="*",
+                        default=[0, 1, 3, 10, 30, 100, 300, 1000])
     parser.add_argument("--decode-tokens", type=int, default=64)
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
@@ -85,7 +96,6 @@ def main():
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(points, indent=1))
-    print("| phase | tokens | factor | skipped | perplexity | change |\n|---|---|---|---|---|---|")
     report(points)
 
 

@@ -17,8 +17,8 @@ ROWS = [
     ("prompt tokens/s", lambda s: f"{s['timings']['prefill_tok_s']:.0f}"),
     ("decode tokens/s", lambda s: f"{s['timings']['decode_tok_s']:.1f}"),
     ("KV memory", lambda s: mib(s["memory"]["kv_bytes"])),
-    ("tiles skipped, prefill", lambda s: f"{100 * s['sparsity']['prefill']:.1f} %"),
-    ("tiles skipped, decode", lambda s: f"{100 * s['sparsity']['decode']:.1f} %"),
+    ("skipped in prefill", lambda s: f"{100 * s['sparsity']['prefill']:.1f} %"),
+    ("skipped in decode", lambda s: f"{100 * s['sparsity']['decode']:.1f} %"),
 ]
 
 

@@ -34,27 +34,36 @@ void write_sparsity(JsonWriter& json, const SparsityReport& sparsity) {
   json.end_array().end_object();
 }
 
+void write_top(JsonWriter& json, const std::vector<TokenLogprob>& entries) {
+  json.key("top").begin_array();
+  for (const TokenLogprob& top : entries) {
+    json.begin_object()
+        .field("token", top.token)
+        .field("logprob", double{top.logprob})
+        .end_object();
+  }
+  json.end_array();
+}
+
 void write_logprobs(JsonWriter& json, const CompletionOutput& completion) {
   json.key("logprobs").begin_array();
   for (size_t idx = 0; idx < completion.logprobs.size(); ++idx) {
     json.begin_object().field("token", completion.logprobs[idx].token);
-    json.field("logprob", double{completion.logprobs[idx].logprob}).key("top").begin_array();
-    for (const TokenLogprob& top : completion.top_logprobs[idx]) {
-      json.begin_object().field("token", top.token).field("logprob", double{top.logprob});
-      json.end_object();
-    }
-    json.end_array().end_object();
+    json.field("logprob", double{completion.logprobs[idx].logprob});
+    write_top(json, completion.top_logprobs[idx]);
+    json.end_object();
   }
   json.end_array();
 }
 
 void write_prompt_logprobs(JsonWriter& json, const RequestOutput& output) {
   json.key("prompt_logprobs").begin_array();
-  for (const auto& entry : output.prompt_logprobs) {
+  for (size_t at = 0; at < output.prompt_logprobs.size(); ++at) {
     json.begin_object();
-    if (entry) {
+    if (const auto& entry = output.prompt_logprobs[at]) {
       json.field("token", entry->token).field("logprob", double{entry->logprob});
       json.field("rank", entry->rank);
+      write_top(json, output.prompt_top_logprobs[at]);
     }
     json.end_object();
   }

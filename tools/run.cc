@@ -105,7 +105,7 @@ void check_outputs(const RunOptions& options) {
                "trace-filter", "got '{}' without --trace; need both", options.trace_filter);
 }
 
-void write_tensors(const std::string& path, const std::vector<TracedTensor>& tensors) {
+void write_tensors(const std::string& path, std::span<const TracedTensor> tensors) {
   std::vector<model::NamedTensor> named;
   for (const TracedTensor& tensor : tensors) {
     named.push_back({.name = tensor.name,
@@ -173,7 +173,7 @@ int run_main(std::span<const std::string> args) {
   log_info("{}: {} in {:.0f} ms", config.model, llm.method(), llm.load_ms());
   if (own.chat) prompt = {.token_ids = llm.chat_token_ids(user_message(prompt.text))};
   const RequestOutput output = generate(llm, prompt, sampling, request, /*stream=*/!own.json);
-  if (output.logits) write_tensors(own.logits, {*output.logits});
+  if (output.logits) write_tensors(own.logits, std::span(&*output.logits, 1));
   if (!own.trace.empty()) {
     FOVEAL_CHECK(!output.trace.empty(), ErrorKind::kInvalidArgument, "trace-filter",
                  "got '{}', which no tensor's name contains; need one of hidden.N, q.N, k.N, v.N, "

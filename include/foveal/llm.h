@@ -58,7 +58,8 @@ struct RequestOutput {
   std::vector<int32_t> prompt_token_ids;
   std::vector<CompletionOutput> outputs;  ///< one for now
   std::vector<std::optional<TokenLogprob>>
-      prompt_logprobs;        ///< [prompt], first empty; when asked for
+      prompt_logprobs;  ///< [prompt], first empty; when asked for
+  std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;  ///< [prompt], first empty; likewise
   int64_t cached_tokens = 0;  ///< prompt tokens taken from the prefix cache
   Timings timings;
   SparsityReport sparsity;

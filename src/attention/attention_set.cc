@@ -109,6 +109,13 @@ std::vector<kv::LaneSpec> AttentionSet::lanes() const {
   return lanes;
 }
 
+std::vector<int32_t> AttentionSet::after_prefill(const kernels::AttentionSeq& seq) const {
+  std::vector<int32_t> pages = prefill_->after_prefill(seq);
+  if (decode_ == prefill_) return pages;
+  for (const int32_t page : decode_->after_prefill(seq)) pages.push_back(page);
+  return pages;
+}
+
 std::unique_ptr<AttentionSet> make_attention(std::span<const SparseAttentionConfig> configs,
                                              const ModelShape& shape,
                                              std::string_view checkpoint_sparse_json,

@@ -42,6 +42,9 @@ class AttentionSet {
   /// Prefill chunks but the last must end at multiples of this position.
   int32_t prefill_chunk_multiple() const { return prefill_->capabilities().prefill_chunk_multiple; }
   std::vector<kv::LaneSpec> lanes() const;
+  /// Both methods' say after the last chunk of a prompt: pages to free, as indices into the page
+  /// table.
+  std::vector<int32_t> after_prefill(const kernels::AttentionSeq& seq) const;
 
  private:
   Methods methods_;

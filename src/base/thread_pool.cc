@@ -62,10 +62,10 @@ struct ThreadPool::Impl {
           pthread_setname_np(pthread_self(), "foveal-worker");
           loop(worker);
         });
-      } catch (const std::system_error& error) {
+      } catch (const std::system_error& refused) {
         fail(ErrorKind::kOutOfMemory, "threads",
              "got '{}' when starting thread {} of {}; need fewer threads, or higher limits",
-             error.code().message(), worker + 1, total);
+             refused.code().message(), worker + 1, total);
       }
     }
   }

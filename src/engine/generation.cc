@@ -10,6 +10,7 @@ GenerationState::GenerationState(std::vector<int32_t> prompt, const SamplingPara
     : prompt_(std::move(prompt)),
       stream_(std::move(stream)),
       wants_logprobs_(sampling.logprobs.has_value()),
+      min_tokens_(sampling.min_tokens),
       stops_(sampling.stop, sampling.include_stop_str_in_output) {
   if (tokenizer == nullptr) return;
   decoder_.emplace(*tokenizer);
@@ -35,7 +36,13 @@ std::optional<std::string> GenerationState::next() {
   }
   // Embedding tables are padded past the vocabulary; such an id has no text.
   if (!decoder_ || event->token >= vocab_size_) return std::string();
-  tokenizer::StopMatcher::Result piece = stops_.push(decoder_->push(event->token));
+  std::string text = decoder_->push(event->token);
+  tokenizer::StopMatcher::Result piece;
+  if (static_cast<int64_t>(output_.token_ids.size()) >= min_tokens_) {
+    piece = stops_.push(text);
+  } else {
+    piece.text = std::move(text);  // too early to stop
+  }
   if (piece.stopped) {
     stopped_ = true;
     stream_->cancel();  // the engine may be a step ahead; what it adds is dropped
@@ -64,6 +71,7 @@ RequestOutput GenerationState::result() {
   out.prompt_token_ids = prompt_;
   out.outputs.push_back(output_);
   out.prompt_logprobs = std::move(summary.prompt_logprobs);
+  out.prompt_top_logprobs = std::move(summary.prompt_top_logprobs);
   out.cached_tokens = summary.cached_tokens;
   out.timings = summary.timings;
   out.sparsity = std::move(summary.sparsity);

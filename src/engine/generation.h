@@ -30,6 +30,7 @@ class GenerationState {
   std::vector<int32_t> prompt_;
   std::shared_ptr<engine::TokenStream> stream_;
   bool wants_logprobs_;
+  int64_t min_tokens_;
   std::optional<tokenizer::StreamDecoder> decoder_;
   tokenizer::StopMatcher stops_;
   CompletionOutput output_;

@@ -7,6 +7,23 @@
 #include "base/check.h"
 
 namespace foveal::engine {
+namespace {
+
+// Said before the prompt is read rather than after, or by the system's killer.
+void check_kept_logits(const EngineRequest& request, int64_t vocab) {
+  if (!request.logits_from) return;
+  const int64_t rows = static_cast<int64_t>(request.prompt.size()) - *request.logits_from;
+  const int64_t bytes = rows * vocab * static_cast<int64_t>(sizeof(float));
+  const int64_t free_bytes = available_memory(Device{});
+  FOVEAL_CHECK(
+      bytes <= free_bytes, ErrorKind::kOutOfMemory, "logits",
+      "got {} positions of {} bytes; need at most {} positions (logits_last), for {} bytes "
+      "are free",
+      rows, vocab * static_cast<int64_t>(sizeof(float)),
+      free_bytes / (vocab * static_cast<int64_t>(sizeof(float))), free_bytes);
+}
+
+}  // namespace
 
 Engine::Loop::Loop(const LlmConfig& config, const model::Checkpoint& checkpoint)
     : config_(config),
@@ -62,6 +79,7 @@ std::shared_ptr<TokenStream> Engine::Loop::submit(EngineRequest request) {
                  "got token id {}; need 0 to {}", token, vocab - 1);
   }
   sampler::validate(request.sampling, vocab);
+  check_kept_logits(request, vocab);
   request.sampling.max_tokens =
       std::min<int64_t>(request.sampling.max_tokens, setup_.max_seq_len - prompt);
   auto stream = std::make_shared<TokenStream>();
@@ -102,7 +120,13 @@ void Engine::Loop::admit(std::unique_ptr<Running> running) {
       .max_new_tokens = static_cast<int32_t>(running->request().sampling.max_tokens),
       .prefix_root = kv::PrefixIndex::root(root),
       .reuse_prefix = !whole};
-  const scheduler::AddResult result = scheduler_.add(std::move(request));
+  scheduler::AddResult result{};
+  try {
+    result = scheduler_.add(std::move(request));
+  } catch (const Error& error) {
+    running->finish(FinishReason::kError, 0, setup_.attention->name(), error);
+    return;
+  }
   if (result == scheduler::AddResult::kQueued) {
     if (running->trace() != nullptr) traced_ = running->id();
     running_.emplace(running->id(), std::move(running));
@@ -124,15 +148,25 @@ void Engine::Loop::drop_cancelled() {
 }
 
 void Engine::Loop::run() {
-  while (wait_for_work()) {
-    take_inbox();
-    drop_cancelled();
-    if (!running_.empty()) step();
+  std::optional<Error> broken;
+  try {
+    while (wait_for_work()) {
+      take_inbox();
+      drop_cancelled();
+      if (!running_.empty()) step();
+    }
+  } catch (const std::exception& error) {
+    // Nothing may leave a thread. Consumers learn why, and later requests are refused.
+    broken = Error(ErrorKind::kInternal, std::string("[engine] got a failed step (") +
+                                             error.what() + "); need a restart");
   }
-  while (!running_.empty()) end(running_.begin()->first, FinishReason::kCancelled);
+  const FinishReason reason = broken ? FinishReason::kError : FinishReason::kCancelled;
+  const std::string method = setup_.attention->name();
+  for (auto& [id, running] : running_) running->finish(reason, 0, method, broken);
+  running_.clear();
   const std::lock_guard lock(mutex_);
-  for (auto& waiting : inbox_)
-    waiting->finish(FinishReason::kCancelled, 0, setup_.attention->name());
+  stopping_ = true;
+  for (auto& waiting : inbox_) waiting->finish(reason, 0, method, broken);
   inbox_.clear();
 }
 

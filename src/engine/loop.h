@@ -42,6 +42,7 @@ class Engine::Loop {
   void publish(const scheduler::StepPlan& plan, float* logits);
   void end(RequestId id, FinishReason reason, const std::optional<Error>& error = std::nullopt);
   void end_if_only_prompt(RequestId id);
+  void free_after_prefill(const scheduler::StepPlan& plan);
   void fail_all(const scheduler::StepPlan& plan, const Error& error);
 
   LlmConfig config_;

@@ -37,6 +37,7 @@ struct RequestSummary {
   RequestMemory memory;
   std::optional<TracedTensor> logits;
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;
+  std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;
   std::vector<TracedTensor> trace;
 };
 

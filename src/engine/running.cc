@@ -24,9 +24,12 @@ Running::Running(scheduler::RequestId id, EngineRequest request, int32_t vocab_s
   if (request_.trace_filter) trace_ = std::make_unique<TraceCollector>(*request_.trace_filter);
   if (request_.logits_from) {
     summary_.logits = TracedTensor{.name = "logits", .cols = vocab_size};
+    const int64_t rows = prompt_len() - *request_.logits_from;
+    summary_.logits->data.reserve(static_cast<size_t>(rows * vocab_size));
   }
   if (request_.sampling.prompt_logprobs) {
     summary_.prompt_logprobs.resize(request_.prompt.size());
+    summary_.prompt_top_logprobs.resize(request_.prompt.size());
   }
 }
 
@@ -40,6 +43,10 @@ void Running::start(int64_t cached_tokens) {
   summary_.cached_tokens = cached_tokens;
   summary_.timings.prefill_tokens = prompt_len() - cached_tokens;
   summary_.sparsity = {};
+  if (summary_.logits) {
+    summary_.logits->data.clear();
+    summary_.logits->rows = 0;
+  }
 }
 
 void Running::count(const attention::AttentionStep& step, attention::Phase phase, size_t seq) {
@@ -61,6 +68,8 @@ void Running::keep_logits(int64_t position, std::span<const float> logits) {
   if (request_.sampling.prompt_logprobs && position + 1 < prompt_len()) {
     const auto next = static_cast<size_t>(position + 1);
     summary_.prompt_logprobs[next] = sampler::token_logprob(logits, request_.prompt[next]);
+    const auto top = static_cast<int32_t>(*request_.sampling.prompt_logprobs);
+    if (top > 0) summary_.prompt_top_logprobs[next] = sampler::top_logprobs(logits, top);
   }
 }
 

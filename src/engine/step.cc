@@ -5,6 +5,14 @@
 #include "engine/loop.h"
 
 namespace foveal::engine {
+namespace {
+
+Error unexpected(const std::exception& error) {
+  return Error(ErrorKind::kInternal,
+               std::string("[engine] got ") + error.what() + "; need a bug report");
+}
+
+}  // namespace
 
 void Engine::Loop::step() {
   const scheduler::StepPlan plan = scheduler_.next_step();
@@ -15,9 +23,10 @@ void Engine::Loop::step() {
   } catch (const Error& error) {
     fail_all(plan, error);
   } catch (const std::bad_alloc&) {
-    fail_all(plan, Error(ErrorKind::kOutOfMemory, "[engine] got no memory for a step"));
+    fail_all(plan, Error(ErrorKind::kOutOfMemory,
+                         "[engine] got no memory for a step; need more, or smaller steps"));
   } catch (const std::exception& error) {
-    fail_all(plan, Error(ErrorKind::kInternal, std::string("[engine] ") + error.what()));
+    fail_all(plan, unexpected(error));
   }
 }
 
@@ -46,6 +55,7 @@ void Engine::Loop::compute(const scheduler::StepPlan& plan) {
   attention_.begin(input.prefill, input.decode);
   float* logits = model_->forward(input, attention_, stream_);
   account(plan);
+  free_after_prefill(plan);
   publish(plan, logits);
 }
 
@@ -71,6 +81,15 @@ void Engine::Loop::account(const scheduler::StepPlan& plan) {
     if (callback && work.phase == scheduler::Phase::kPrefill) {
       callback(work.start + work.count, running.prompt_len());
     }
+  }
+}
+
+void Engine::Loop::free_after_prefill(const scheduler::StepPlan& plan) {
+  // Prompt rows come first in a plan, in the order of the batch's prefill sequences.
+  for (size_t idx = 0; idx < batch_.prefill().size(); ++idx) {
+    if (!plan.work[idx].prompt_done) continue;
+    const std::vector<int32_t> pages = setup_.attention->after_prefill(batch_.prefill()[idx]);
+    if (!pages.empty()) scheduler_.release_pages(plan.work[idx].id, pages);
   }
 }
 

@@ -16,7 +16,7 @@ std::optional<TokenEvent> TokenStream::next() {
 RequestSummary TokenStream::summary() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return summary_.has_value(); });
-  return *summary_;
+  return std::move(*summary_);
 }
 
 void TokenStream::push(TokenEvent event) {

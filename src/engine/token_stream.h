@@ -17,7 +17,7 @@ class TokenStream {
  public:
   /// Waits for the next token; nothing when the request has ended.
   std::optional<TokenEvent> next();
-  /// Waits for the end.
+  /// Waits for the end. Once: logits and traces are too large to copy.
   RequestSummary summary();
   /// Asks the engine to stop; it does so before its next step.
   void cancel() { cancelled_.store(true, std::memory_order_relaxed); }

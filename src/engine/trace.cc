@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "device/device.h"
 
 namespace foveal::engine {
 namespace {
@@ -14,8 +15,8 @@ std::regex parse(const std::string& filter) {
                "got {} characters; need at most {}", filter.size(), kMaxFilter);
   try {
     // Polynomial: libstdc++'s matcher that does not backtrack. It refuses back references.
-    return std::regex(filter, std::regex::ECMAScript | std::regex::nosubs |
-                                  std::regex_constants::__polynomial);
+    return std::regex(
+        filter, std::regex::ECMAScript | std::regex::nosubs | std::regex_constants::__polynomial);
   } catch (const std::regex_error& error) {
     fail(ErrorKind::kInvalidArgument, "trace-filter", "got '{}' ({}); need a regular expression",
          filter, error.what());
@@ -24,7 +25,9 @@ std::regex parse(const std::string& filter) {
 
 }  // namespace
 
-TraceCollector::TraceCollector(const std::string& filter) : filter_(parse(filter)) {}
+// Half of what is free: a growing vector holds its old and its new values for a moment.
+TraceCollector::TraceCollector(const std::string& filter)
+    : filter_(parse(filter)), bytes_left_(available_memory(Device{}) / 2) {}
 
 bool TraceCollector::wants(std::string_view name) const {
   return std::regex_search(name.begin(), name.end(), filter_);
@@ -32,6 +35,9 @@ bool TraceCollector::wants(std::string_view name) const {
 
 void TraceCollector::add(std::string_view name, const float* data, int64_t rows, int64_t cols,
                          int64_t stride) {
+  bytes_left_ -= rows * cols * static_cast<int64_t>(sizeof(float));
+  FOVEAL_CHECK(bytes_left_ >= 0, ErrorKind::kOutOfMemory, "trace",
+               "got tensors larger than half of the free memory; need a narrower trace-filter");
   auto found = std::find_if(tensors_.begin(), tensors_.end(),
                             [&](const TracedTensor& tensor) { return tensor.name == name; });
   if (found == tensors_.end()) {

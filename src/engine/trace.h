@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <regex>
 #include <string>
 #include <vector>
@@ -23,6 +24,7 @@ class TraceCollector : public model::TraceSink {
 
  private:
   std::regex filter_;
+  int64_t bytes_left_;
   std::vector<TracedTensor> tensors_;
 };
 

@@ -7,6 +7,7 @@
 #include <boost/json/string.hpp>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <set>
 #include <system_error>
 
@@ -52,17 +53,26 @@ std::string make_header(const std::string& path, std::span<const NamedTensor> te
   return header;
 }
 
+/// True for what a rename would replace instead of write to: devices, pipes, links.
+bool is_special(const std::string& path) {
+  std::error_code code;
+  const auto status = std::filesystem::symlink_status(path, code);
+  return std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
+}
+
 /// A file that disappears unless it is committed under its final name.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::string& final_path)
-      : final_path_(final_path), path_(fmt::format("{}.{}.tmp", final_path, ::getpid())) {
+      : final_path_(final_path),
+        direct_(is_special(final_path)),
+        path_(direct_ ? final_path : fmt::format("{}.{}.tmp", final_path, ::getpid())) {
     file_ = std::fopen(path_.c_str(), "wb");
     check(file_ != nullptr);
   }
   ~TemporaryFile() {
     if (file_ != nullptr) std::fclose(file_);
-    if (!committed_) std::remove(path_.c_str());
+    if (!committed_ && !direct_) std::remove(path_.c_str());
   }
   TemporaryFile(const TemporaryFile&) = delete;
   TemporaryFile& operator=(const TemporaryFile&) = delete;
@@ -74,7 +84,7 @@ class TemporaryFile {
     const int closed = std::fclose(file_);
     file_ = nullptr;
     check(closed == 0);
-    check(std::rename(path_.c_str(), final_path_.c_str()) == 0);
+    check(direct_ || std::rename(path_.c_str(), final_path_.c_str()) == 0);
     committed_ = true;
   }
 
@@ -85,6 +95,7 @@ class TemporaryFile {
   }
 
   std::string final_path_;
+  bool direct_;
   std::string path_;
   std::FILE* file_ = nullptr;
   bool committed_ = false;

@@ -6,18 +6,24 @@ void rethrow(const rust::Error& error, std::string_view where) {
   const std::string_view text = error.what();
   const std::string_view message = text.empty() ? text : text.substr(1);
   ErrorKind kind = ErrorKind::kInternal;
+  std::string_view need = "a bug report";  // where a library's own words say only what is wrong
   switch (text.empty() ? 'X' : text.front()) {
     case 'I':
       kind = ErrorKind::kInvalidArgument;
+      need = "it well formed";
       break;
     case 'C':
       kind = ErrorKind::kCorruptFile;
+      need = "an intact file";
       break;
     case 'U':
       kind = ErrorKind::kUnsupported;
+      need = "one that is supported";
       break;
   }
-  throw_error(kind, where, message);
+  const bool says_it = message.find("; need ") != std::string_view::npos;
+  throw_error(kind, where,
+              says_it ? std::string(message) : fmt::format("{}; need {}", message, need));
 }
 
 }  // namespace foveal::tokenizer
