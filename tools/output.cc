@@ -62,6 +62,7 @@ void guard_process() {
     if (::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
   }
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit: likewise
   struct sigaction action{};
   action.sa_handler = on_bus_error;
   ::sigaction(SIGBUS, &action, nullptr);

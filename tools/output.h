@@ -13,9 +13,9 @@ void write_out(std::string_view text);
 void check_writable(std::string_view flag, const std::string& path);
 
 /// Makes 0, 1 and 2 stand for the standard streams even where the caller closed them: otherwise the
-/// next file opened would take their place and receive what is printed. Ignores SIGPIPE (a write
-/// then fails, and is reported) and turns SIGBUS, the end of a mapped file that shrank, into one
-/// line and exit status 1.
+/// next file opened would take their place and receive what is printed. Ignores SIGPIPE and SIGXFSZ
+/// (a write then fails, and is reported) and turns SIGBUS, the end of a mapped file that shrank,
+/// into one line and exit status 1.
 void guard_process();
 
 }  // namespace foveal::tools

@@ -20,10 +20,14 @@ void rethrow(const rust::Error& error, std::string_view where) {
       kind = ErrorKind::kUnsupported;
       need = "one that is supported";
       break;
+    default:
+      break;
   }
-  const bool says_it = message.find("; need ") != std::string_view::npos;
+  const bool got = message.starts_with("got ");
+  const bool needs = message.find("; need ") != std::string_view::npos;
   throw_error(kind, where,
-              says_it ? std::string(message) : fmt::format("{}; need {}", message, need));
+              fmt::format("{}{}{}{}", got ? "" : "got ", message, needs ? "" : "; need ",
+                          needs ? "" : need));
 }
 
 }  // namespace foveal::tokenizer

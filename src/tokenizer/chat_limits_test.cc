@@ -63,9 +63,9 @@ TEST(ChatLimits, HostileTemplatesEndWithAnError) {
     EXPECT_TRUE(error.starts_with("[chat_template] ")) << chat_template.substr(0, 80) << error;
     EXPECT_EQ(error.find('\n'), std::string::npos) << error;
   }
-  EXPECT_EQ(error_of("{{ raise_exception('no') }}"), "[chat_template] no");
+  EXPECT_EQ(error_of("{{ raise_exception('no') }}"), "[chat_template] got no; need it well formed");
   EXPECT_EQ(error_of("a\n{{ x.y.z }}"),
-            "[chat_template] got undefined value at line 2 of the template");
+            "[chat_template] got undefined value at line 2 of the template; need it well formed");
 }
 
 TEST(ChatLimits, DeepNestingDoesNotOverflowTheStack) {
