@@ -7,6 +7,7 @@ use tokenizers::{Model, ModelWrapper, NormalizerWrapper};
 use crate::added::{looks_control, Added};
 use crate::bytes::Spelling;
 use crate::error::{Fail, Result};
+use crate::growth;
 use crate::pre;
 use crate::regex::set_limits;
 use crate::tokenizer::{check_ids, end_tokens, Entry, Identity, Parts, TextTokenizer};
@@ -56,6 +57,7 @@ pub fn load(json: &str, config: &str, template: &str) -> Result<TextTokenizer> {
     if let ModelWrapper::BPE(model) = &mut file.model {
         model.dropout = None; // a training aid: it would make encoding random
     }
+    growth::check(file.normalizer.as_ref())?;
     let added = number(&file)?;
     let (spelling, strip_space) = spelling(&file.decoder)?;
     let entries = entries(&file.model, &added, &spelling)?;

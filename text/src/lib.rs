@@ -7,6 +7,7 @@ mod chat;
 mod error;
 mod families;
 mod gguf;
+mod growth;
 mod hf;
 mod pre;
 mod regex;
