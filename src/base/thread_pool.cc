@@ -35,13 +35,22 @@ int usable_cores() {
 
 }  // namespace
 
+// A region is open while `ticket` has an index to give: its high half is the region's number, its
+// low half the next index. Task and count are written only while it is closed, so a thread whose
+// exchange succeeds has read those of the region it takes from. The caller waits for indices, not
+// for threads: a helper that the system woke too late finds the region closed, and nobody waited
+// for it.
 struct ThreadPool::Impl {
-  const std::function<void(int64_t, int)>* task = nullptr;
-  int64_t count = 0;
-  std::atomic<uint32_t> epoch{0};  // odd numbers of regions are fine: only changes matter
+  static constexpr uint64_t kIndexMask = 0xffffffff;
+  static constexpr uint64_t kClosed = kIndexMask;
+
+  std::atomic<const std::function<void(int64_t, int)>*> task{nullptr};
+  std::atomic<uint32_t> count{0};
+  std::atomic<bool> failed{false};
+  alignas(64) std::atomic<uint64_t> ticket{kClosed};
+  alignas(64) std::atomic<uint32_t> done{0};
+  alignas(64) std::atomic<uint32_t> epoch{0};  // regions so far: what helpers sleep on
   std::atomic<bool> stop{false};
-  alignas(64) std::atomic<int64_t> next{0};
-  alignas(64) std::atomic<int> running{0};
   std::mutex error_mutex;
   std::exception_ptr error;
   std::vector<std::thread> threads;
@@ -70,15 +79,61 @@ struct ThreadPool::Impl {
     }
   }
 
-  void work(int worker) {
-    try {
-      for (int64_t idx = next.fetch_add(1); idx < count; idx = next.fetch_add(1)) {
-        (*task)(idx, worker);
+  void open(uint32_t items, const std::function<void(int64_t, int)>& region_task) {
+    task.store(&region_task, std::memory_order_relaxed);
+    count.store(items, std::memory_order_relaxed);
+    failed.store(false, std::memory_order_relaxed);
+    done.store(0, std::memory_order_relaxed);
+    const uint64_t number = epoch.load(std::memory_order_relaxed) + uint64_t{1};
+    ticket.store(number << 32, std::memory_order_release);
+    epoch.fetch_add(1, std::memory_order_release);
+  }
+
+  void close() { ticket.fetch_or(kClosed, std::memory_order_relaxed); }
+
+  /// Takes an index of the open region, if there is one.
+  bool take(uint32_t* idx, const std::function<void(int64_t, int)>** region_task) {
+    uint64_t seen = ticket.load(std::memory_order_acquire);
+    while (true) {
+      const auto next = static_cast<uint32_t>(seen & kIndexMask);
+      *region_task = task.load(std::memory_order_relaxed);
+      if (next >= count.load(std::memory_order_relaxed)) return false;  // kClosed is past any count
+      if (ticket.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel,
+                                       std::memory_order_acquire)) {
+        *idx = next;
+        return true;
       }
-    } catch (...) {
-      const std::lock_guard lock(error_mutex);
-      if (!error) error = std::current_exception();
-      next.store(count);
+    }
+  }
+
+  void work(int worker) {
+    uint32_t finished = 0;
+    uint32_t idx = 0;
+    const std::function<void(int64_t, int)>* region_task = nullptr;
+    while (take(&idx, &region_task)) {
+      finished += 1;
+      if (failed.load(std::memory_order_relaxed)) continue;
+      try {
+        (*region_task)(idx, worker);
+      } catch (...) {
+        const std::lock_guard lock(error_mutex);
+        if (!error) error = std::current_exception();
+        failed.store(true, std::memory_order_relaxed);
+      }
+    }
+    if (finished == 0) return;
+    // The region stays open until these are counted, so `count` is still its own.
+    const uint32_t all = count.load(std::memory_order_relaxed);
+    if (done.fetch_add(finished, std::memory_order_acq_rel) + finished == all) done.notify_one();
+  }
+
+  void wait_done(uint32_t items) {
+    for (int spin = 0; spin < kSpins && done.load(std::memory_order_acquire) != items; ++spin) {
+      pause();
+    }
+    for (uint32_t now = done.load(std::memory_order_acquire); now != items;
+         now = done.load(std::memory_order_acquire)) {
+      done.wait(now);
     }
   }
 
@@ -92,7 +147,6 @@ struct ThreadPool::Impl {
       seen = epoch.load(std::memory_order_acquire);
       if (stop.load()) return;
       work(worker);
-      if (running.fetch_sub(1, std::memory_order_acq_rel) == 1) running.notify_one();
     }
   }
 };
@@ -112,25 +166,17 @@ int ThreadPool::num_threads() const { return static_cast<int>(impl_->threads.siz
 void ThreadPool::run(int64_t count, const std::function<void(int64_t, int)>& task) {
   if (count <= 0) return;
   Impl& impl = *impl_;
-  impl.task = &task;
-  impl.count = count;
-  impl.next.store(0, std::memory_order_relaxed);
-  const int helpers = static_cast<int>(impl.threads.size());
-  if (helpers > 0 && count > 1) {
-    impl.running.store(helpers, std::memory_order_relaxed);
-    impl.epoch.fetch_add(1, std::memory_order_release);
-    impl.epoch.notify_all();
-    impl.work(0);
-    for (int spin = 0; spin < kSpins && impl.running.load(std::memory_order_acquire) != 0; ++spin) {
-      pause();
-    }
-    for (int left = impl.running.load(std::memory_order_acquire); left != 0;
-         left = impl.running.load(std::memory_order_acquire)) {
-      impl.running.wait(left);
-    }
-  } else {
-    impl.work(0);
+  if (count == 1 || impl.threads.empty()) {
+    for (int64_t idx = 0; idx < count; ++idx) task(idx, 0);
+    return;
   }
+  FOVEAL_INVARIANT(count < static_cast<int64_t>(Impl::kClosed));
+  const auto items = static_cast<uint32_t>(count);
+  impl.open(items, task);
+  impl.epoch.notify_all();
+  impl.work(0);
+  impl.wait_done(items);
+  impl.close();
   if (impl.error) std::rethrow_exception(std::exchange(impl.error, nullptr));
 }
 

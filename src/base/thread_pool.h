@@ -9,7 +9,8 @@ namespace foveal {
 /// A fixed team for fork-join regions. The caller is worker 0, so a pool of one runs inline.
 ///
 /// Workers spin briefly before they sleep on a futex: a region costs about half a microsecond when
-/// regions follow each other, and a busy neighbour on the same core costs a wake-up, not a stall.
+/// regions follow each other. A region ends when its indices are done, not when its workers are
+/// awake: on a core that somebody else keeps busy, the others do the work.
 /// Only one thread may call `run` at a time (the engine thread, or a test).
 class ThreadPool {
  public:

@@ -40,6 +40,18 @@ TEST(ThreadPool, ManyShortRegions) {
   EXPECT_EQ(sum, 20000 * 6);
 }
 
+// Far more threads than cores: most wake when their region is over, and must not touch the next
+// one.
+TEST(ThreadPool, LateWorkersTakeNothing) {
+  ThreadPool pool(32);
+  for (int region = 1; region <= 2000; ++region) {
+    const int64_t count = 2 + region % 7;
+    std::vector<std::atomic<int>> hits(static_cast<size_t>(count));
+    pool.run(count, [&](int64_t idx, int) { hits.at(static_cast<size_t>(idx)).fetch_add(1); });
+    for (const auto& hit : hits) ASSERT_EQ(hit.load(), 1) << region;
+  }
+}
+
 TEST(ThreadPool, WakesAfterSleep) {
   ThreadPool pool(2);
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
