@@ -28,7 +28,12 @@ packages=(g++ ninja-build ccache git ca-certificates python3 python3-venv libboo
   libboost-json1.81-dev libfmt-dev libyaml-cpp-dev libcli11-dev libxxhash-dev)
 [ $dev = 0 ] || packages+=(libgtest-dev clang-format-19 clang-tidy-19)
 [ $full = 0 ] || packages+=(clang-19 libclang-rt-19-dev)
-command -v cargo >/dev/null && command -v rustc >/dev/null || packages+=(cargo-web rustc-web)
+rust_need=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' text/Cargo.toml)
+rust_have=$(rustc --version 2>/dev/null | cut -d' ' -f2 || true)
+if ! command -v cargo >/dev/null || [ -z "$rust_have" ] ||
+   [ "$(printf '%s\n' "$rust_need" "$rust_have" | sort -V | head -n 1)" != "$rust_need" ]; then
+  packages+=(cargo-web rustc-web)
+fi
 
 missing=()
 for package in "${packages[@]}"; do

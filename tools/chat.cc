@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 
+#include "base/check.h"
 #include "base/config_fields.h"
 #include "base/log.h"
 #include "cli_options.h"
@@ -10,6 +11,7 @@
 #include "foveal/llm.h"
 #include "input.h"
 #include "output.h"
+#include "progress_bars.h"
 #include "report.h"
 
 namespace foveal::tools {
@@ -52,6 +54,7 @@ void answer(LLM& llm, Conversation& conversation, const std::string& line,
   const std::string before = conversation.save();
   try {
     conversation.add("user", line);
+    show_prefill(llm);
     Generation generation =
         llm.submit({.token_ids = llm.chat_token_ids(conversation.json())}, sampling);
     while (const std::optional<std::string> piece = generation.next()) {
@@ -84,8 +87,10 @@ int chat_main(std::span<const std::string> args) {
   command.llm_config(config);
   command.options("Sampling", describe(sampling));
   if (!command.parse(args)) return 0;
+  FOVEAL_CHECK(!sampling.logprobs && !sampling.prompt_logprobs, ErrorKind::kInvalidArgument,
+               "logprobs", "got it in a chat, which shows none; need foveal run --json");
 
-  LLM llm(config);
+  LLM llm(config, loading_bar());
   log_info("{}: {}, context {}; /reset forgets, /exit leaves", config.model, llm.method(),
            llm.max_seq_len());
   Conversation conversation(own.system);

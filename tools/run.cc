@@ -5,13 +5,13 @@
 #include "base/check.h"
 #include "base/config_fields.h"
 #include "base/log.h"
-#include "base/progress.h"
 #include "cli_options.h"
 #include "commands.h"
 #include "foveal/llm.h"
 #include "input.h"
 #include "model/safetensors_writer.h"
 #include "output.h"
+#include "progress_bars.h"
 #include "report.h"
 
 namespace foveal::tools {
@@ -127,15 +127,7 @@ void write_text(const std::string& path, const std::string& text) {
 // Streams to standard output unless the result is printed as JSON at the end.
 RequestOutput generate(LLM& llm, const Prompt& prompt, const SamplingParams& sampling,
                        const RequestOptions& request, bool stream) {
-  // Shared: the engine may call back once more while an error leaves this function.
-  llm.on_prefill([bar = std::make_shared<std::optional<Progress>>()](int64_t done, int64_t total) {
-    if (done == total) {
-      bar->reset();
-    } else {
-      if (!*bar) bar->emplace("reading the prompt", total);
-      (*bar)->update(done);
-    }
-  });
+  show_prefill(llm);
   Generation generation = llm.submit(prompt, sampling, request);
   bool printed = false;
   while (const std::optional<std::string> piece = generation.next()) {
@@ -144,7 +136,6 @@ RequestOutput generate(LLM& llm, const Prompt& prompt, const SamplingParams& sam
     printed = true;
   }
   RequestOutput output = generation.result();
-  llm.on_prefill(nullptr);
   if (printed) write_out("\n");
   return output;
 }
@@ -163,13 +154,16 @@ int run_main(std::span<const std::string> args) {
 
   // What can be refused without loading anything is refused first.
   check_outputs(own);
+  FOVEAL_CHECK((!sampling.logprobs && !sampling.prompt_logprobs) || own.json || !own.stats.empty(),
+               ErrorKind::kInvalidArgument, "logprobs",
+               "got it without a place to show them; need --json or --stats FILE as well");
   const std::string filter = own.trace_filter.empty() ? ".*" : own.trace_filter;
   const RequestOptions request{
       .logits = !own.logits.empty(),
       .logits_last = own.logits_last,
       .trace_filter = own.trace.empty() ? std::nullopt : std::optional(filter)};
   Prompt prompt = read_prompt(own);
-  LLM llm(config);
+  LLM llm(config, loading_bar());
   log_info("{}: {} in {:.0f} ms", config.model, llm.method(), llm.load_ms());
   if (own.chat) prompt = {.token_ids = llm.chat_token_ids(user_message(prompt.text))};
   const RequestOutput output = generate(llm, prompt, sampling, request, /*stream=*/!own.json);

@@ -29,6 +29,9 @@ struct SamplingParams {
   bool ignore_eos = false;
   int64_t min_tokens = 0;  ///< before these, neither end tokens nor stops end the text
   std::vector<std::vector<int32_t>> bad_words;  ///< token sequences that must not appear
+  /// Texts that must not appear, as the tokens each is encoded to, with and without a space in
+  /// front. Another spelling in tokens can still get through.
+  std::vector<std::string> bad;
   std::map<int32_t, double> logit_bias;
 };
 

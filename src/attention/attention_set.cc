@@ -5,6 +5,7 @@
 #include "attention/capabilities.h"
 #include "attention/registry.h"
 #include "base/check.h"
+#include "base/config_fields.h"
 
 namespace foveal::attention {
 namespace {
@@ -37,25 +38,18 @@ AttentionSet::Methods make_from_checkpoint(const MethodContext& context) {
   return methods;
 }
 
-bool supports(const AttentionMethod& method, Phase phase) {
-  return phase == Phase::kPrefill ? method.capabilities().prefill : method.capabilities().decode;
-}
-
 AttentionMethod* serve(const AttentionSet::Methods& methods, Phase phase) {
   AttentionMethod* active = nullptr;
-  AttentionMethod* idle = nullptr;
   for (const auto& method : methods) {
-    if (method->active(phase)) {
-      FOVEAL_CHECK(active == nullptr, ErrorKind::kInvalidArgument, kWhere,
-                   "got {} and {} both for {}; need at most one method a phase", active->name(),
-                   method->name(), phase_name(phase));
-      active = method.get();
-    } else if (idle == nullptr && supports(*method, phase)) {
-      idle = method.get();
-    }
+    if (!method->active(phase)) continue;
+    FOVEAL_CHECK(active == nullptr, ErrorKind::kInvalidArgument, kWhere,
+                 "got {} and {} both for {}; need at most one method a phase", active->name(),
+                 method->name(), phase_name(phase));
+    active = method.get();
   }
-  FOVEAL_INVARIANT(active != nullptr || idle != nullptr);
-  return active != nullptr ? active : idle;
+  if (active != nullptr) return active;
+  FOVEAL_INVARIANT(!methods.empty() && methods.back()->name() == kDenseMethod);
+  return methods.back().get();
 }
 
 std::string describe_phase(const AttentionMethod& method, Phase phase, int32_t num_layers) {
@@ -91,6 +85,13 @@ std::string AttentionSet::name() const {
 std::string AttentionSet::describe(int32_t num_layers) const {
   return fmt::format("{}; {}", describe_phase(*prefill_, Phase::kPrefill, num_layers),
                      describe_phase(*decode_, Phase::kDecode, num_layers));
+}
+
+Resolution AttentionSet::resolve(int32_t layer, Phase phase) const {
+  const AttentionMethod& serving = method(phase);
+  // Of a phase that no method is active in, the one that could have been knows why.
+  const bool idle = serving.name() == kDenseMethod && methods_.size() > 1;
+  return (idle ? *methods_.front() : serving).resolve(layer, phase);
 }
 
 std::string AttentionSet::prefix_key(std::optional<int64_t> prompt_len) const {

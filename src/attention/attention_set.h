@@ -18,9 +18,8 @@ class AttentionSet {
  public:
   using Methods = std::vector<std::unique_ptr<AttentionMethod>>;
 
-  /// Each phase is served by the method active in it; where none is, by the first that supports the
-  /// phase (its `resolve` gives the reason). The last of `methods` is dense. Throws
-  /// kInvalidArgument when two are active in one phase. Use make_attention.
+  /// Each phase is served by the method active in it; where none is, by dense, the last of
+  /// `methods`. Throws kInvalidArgument when two are active in one phase. Use make_attention.
   explicit AttentionSet(Methods methods);
 
   AttentionMethod& method(Phase phase) const {
@@ -32,9 +31,8 @@ class AttentionSet {
   /// For logs: "prefill: skip_softmax (threshold_scale_factor 200) in 30 of 32 layers; decode:
   /// dense".
   std::string describe(int32_t num_layers) const;
-  Resolution resolve(int32_t layer, Phase phase) const {
-    return method(phase).resolve(layer, phase);
-  }
+  /// What serves a layer, and why: where nothing is active, as the first configured method says.
+  Resolution resolve(int32_t layer, Phase phase) const;
 
   /// See AttentionMethod::prefix_key: a part of the prefix index's root.
   std::string prefix_key(std::optional<int64_t> prompt_len) const;

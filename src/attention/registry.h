@@ -24,7 +24,4 @@ inline constexpr std::string_view kDenseMethod = "dense";
 /// with the known names for any other word.
 const MethodRow& find_method(std::string_view name);
 
-/// The `algorithm` of a configuration object.
-std::string_view algorithm_name(const SparseAttentionConfig& config);
-
 }  // namespace foveal::attention

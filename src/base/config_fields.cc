@@ -180,6 +180,7 @@ OptionGroup describe(SamplingParams& params) {
       {.name = "bad_words",
        .target = &params.bad_words,
        .help = "token sequences that must not appear: [[5, 7], [9]]"},
+      {.name = "bad", .target = &params.bad, .help = "text that must not appear; may be repeated"},
       {.name = "logit_bias",
        .target = &params.logit_bias,
        .help = "added to logits: {15: -2.5}",

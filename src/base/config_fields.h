@@ -18,14 +18,15 @@ OptionGroup describe(RocketSparseAttentionConfig& config);
 OptionGroup describe(DeepSeekSparseAttentionConfig& config);
 OptionGroup describe(SamplingParams& params);
 
-/// `rocket`, `dsa` or `skip_softmax`: the value of `algorithm`.
+/// The value of `algorithm`: `skip_softmax`, `rocket` or `dsa`.
 std::string_view algorithm_name(const SparseAttentionConfig& config);
 
 /// Throws kInvalidArgument for the first field out of range or rule broken between fields: for
 /// structs filled by code. What came through bind_options has passed already.
 void validate(const LlmConfig& config);
 
-/// The `sparse_attention_config` field: null, one object or a list of them (config_sparse.cc).
+/// The `sparse_attention_config` field: null, one object or a list of them
+/// (config_fields_sparse.cc).
 OptionField describe_sparse_field(std::vector<SparseAttentionConfig>& configs);
 
 }  // namespace foveal

@@ -9,7 +9,31 @@
 namespace foveal {
 namespace {
 
-constexpr std::string_view kAlgorithms = "rocket, dsa, skip_softmax";
+// The one table of algorithm names: an alternative of SparseAttentionConfig without a line here
+// does not compile.
+constexpr std::string_view name_of(const RocketSparseAttentionConfig&) { return "rocket"; }
+constexpr std::string_view name_of(const DeepSeekSparseAttentionConfig&) { return "dsa"; }
+constexpr std::string_view name_of(const SkipSoftmaxAttentionConfig&) { return "skip_softmax"; }
+
+template <class Visit>
+void for_each_alternative(Visit visit) {
+  [&]<size_t... kIdx>(std::index_sequence<kIdx...>) {
+    (visit(std::variant_alternative_t<kIdx, SparseAttentionConfig>{}), ...);
+  }(std::make_index_sequence<std::variant_size_v<SparseAttentionConfig>>{});
+}
+
+const std::string& known_algorithms() {
+  static const std::string kNames = [] {
+    std::string names;
+    for_each_alternative([&](const auto& config) {
+      if (!names.empty()) names += ", ";
+      names += name_of(config);
+    });
+    return names;
+  }();
+  return kNames;
+}
+
 constexpr double kMaxTokens = 2147483647;
 constexpr double kMaxChannels = 65536;
 
@@ -76,17 +100,18 @@ std::vector<OptionField> dsa_fixed_fields() {
 SparseAttentionConfig make_config(const ConfigNode& node, const std::string& path) {
   FOVEAL_CHECK(node.kind == ConfigNode::Kind::kMap, ErrorKind::kInvalidArgument, where(node, path),
                "got {}; need a mapping with an algorithm among {}, or a list of such mappings",
-               shown(node), kAlgorithms);
+               shown(node), known_algorithms());
   const ConfigNode* algorithm = node.find("algorithm");
   FOVEAL_CHECK(algorithm, ErrorKind::kInvalidArgument, where(node, join_path(path, "algorithm")),
-               "got no algorithm; need one of {}", kAlgorithms);
-  if (algorithm->kind == ConfigNode::Kind::kScalar) {
-    if (algorithm->text == "rocket") return RocketSparseAttentionConfig{};
-    if (algorithm->text == "dsa") return DeepSeekSparseAttentionConfig{};
-    if (algorithm->text == "skip_softmax") return SkipSoftmaxAttentionConfig{};
-  }
+               "got no algorithm; need one of {}", known_algorithms());
+  std::optional<SparseAttentionConfig> found;
+  for_each_alternative([&](auto config) {
+    const bool named = algorithm->kind == ConfigNode::Kind::kScalar;
+    if (named && algorithm->text == name_of(config)) found = std::move(config);
+  });
+  if (found) return *std::move(found);
   fail(ErrorKind::kInvalidArgument, where(*algorithm, join_path(path, "algorithm")),
-       "got {}; need one of {}", shown(*algorithm), kAlgorithms);
+       "got {}; need one of {}", shown(*algorithm), known_algorithms());
 }
 
 OptionGroup describe_alternative(SparseAttentionConfig& config) {
@@ -97,6 +122,10 @@ void bind_sparse(std::vector<SparseAttentionConfig>& out, const ConfigNode& node
                  const std::string& path) {
   const bool is_list = node.kind == ConfigNode::Kind::kList;
   const size_t count = is_list ? node.items.size() : 1;
+  FOVEAL_CHECK(count > 0, ErrorKind::kInvalidArgument, where(node, path),
+               "got an empty list; need an algorithm among {} (to switch a checkpoint's own method "
+               "off: {{algorithm: skip_softmax, threshold_scale_factor: 0}})",
+               known_algorithms());
   out.clear();
   for (size_t idx = 0; idx < count; ++idx) {
     const ConfigNode& item = is_list ? node.items[idx] : node;
@@ -140,9 +169,7 @@ std::pair<std::string, std::shared_ptr<OptionGroup>> alternative() {
 }  // namespace
 
 std::string_view algorithm_name(const SparseAttentionConfig& config) {
-  if (std::holds_alternative<RocketSparseAttentionConfig>(config)) return "rocket";
-  if (std::holds_alternative<DeepSeekSparseAttentionConfig>(config)) return "dsa";
-  return "skip_softmax";
+  return std::visit([](const auto& alternative) { return name_of(alternative); }, config);
 }
 
 OptionGroup describe(SkipSoftmaxAttentionConfig& config) {
@@ -245,14 +272,11 @@ OptionField describe_sparse_field(std::vector<SparseAttentionConfig>& configs) {
   };
   custom.validate = [&configs](const std::string& path) { validate_sparse(configs, path); };
   custom.placeholder = "YAML";
-  custom.alternatives = {alternative<SkipSoftmaxAttentionConfig>(),
-                         alternative<RocketSparseAttentionConfig>(),
-                         alternative<DeepSeekSparseAttentionConfig>()};
-  return {.name = "sparse_attention_config",
-          .target = std::move(custom),
-          .help =
-              "sparse attention: {algorithm: NAME, ...} or a list of them; NAME: rocket, dsa, "
-              "skip_softmax"};
+  for_each_alternative(
+      [&](auto config) { custom.alternatives.push_back(alternative<decltype(config)>()); });
+  static const std::string kHelp =
+      "sparse attention: {algorithm: NAME, ...} or a list of them; NAME: " + known_algorithms();
+  return {.name = "sparse_attention_config", .target = std::move(custom), .help = kHelp};
 }
 
 }  // namespace foveal

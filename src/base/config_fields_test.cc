@@ -33,7 +33,7 @@ T only(const LlmConfig& config) {
 
 TEST(ConfigFields, EmptyMeansDefaults) {
   for (const char* text : {"", "# nothing\n", "{}", "sparse_attention_config:\n",
-                           "sparse_attention_config: []\nkv_cache_config: {}\nthreads: null\n"}) {
+                           "sparse_attention_config: null\nkv_cache_config: {}\nthreads: null\n"}) {
     const LlmConfig config = load(text);
     EXPECT_EQ(config.prefill_chunk, 512) << text;
     EXPECT_EQ(config.kv_cache_config.dtype, "auto");
@@ -178,6 +178,10 @@ TEST(ConfigFields, RefusesAtTheTop) {
       {"kv_cache_config: {free_gpu_memory_fraction: 1.5}\n",
        "[c.yaml:1 kv_cache_config.free_gpu_memory_fraction] got 1.5; need a number above 0 and up "
        "to 1"},
+      {"sparse_attention_config: []\n",
+       "[c.yaml:1 sparse_attention_config] got an empty list; need an algorithm among "
+       "skip_softmax, rocket, dsa (to switch a checkpoint's own method off: {algorithm: "
+       "skip_softmax, threshold_scale_factor: 0})"},
       {"kv_cache_config: {max_tokens: -5}\n",
        "[c.yaml:1 kv_cache_config.max_tokens] got -5; need an integer from 1 to 2147483647"},
   };
@@ -188,16 +192,16 @@ TEST(ConfigFields, RefusesSparse) {
   constexpr Bad kCases[] = {
       {"sparse_attention_config: rocket\n",
        "[c.yaml:1 sparse_attention_config] got rocket; need a mapping with an algorithm among "
-       "rocket, dsa, skip_softmax, or a list of such mappings"},
+       "skip_softmax, rocket, dsa, or a list of such mappings"},
       {"sparse_attention_config:\n  topk: 3\n",
-       "[c.yaml:2 sparse_attention_config.algorithm] got no algorithm; need one of rocket, dsa, "
-       "skip_softmax"},
+       "[c.yaml:2 sparse_attention_config.algorithm] got no algorithm; need one of skip_softmax, "
+       "rocket, dsa"},
       {"sparse_attention_config:\n  algorithm: skipsoftmax\n",
-       "[c.yaml:2 sparse_attention_config.algorithm] got skipsoftmax; need one of rocket, dsa, "
-       "skip_softmax"},
+       "[c.yaml:2 sparse_attention_config.algorithm] got skipsoftmax; need one of skip_softmax, "
+       "rocket, dsa"},
       {"sparse_attention_config:\n  algorithm:\n",
-       "[c.yaml:2 sparse_attention_config.algorithm] got null; need one of rocket, dsa, "
-       "skip_softmax"},
+       "[c.yaml:2 sparse_attention_config.algorithm] got null; need one of skip_softmax, "
+       "rocket, dsa"},
       {"sparse_attention_config:\n  algorithm: skip_softmax\n  threshold: 3\n",
        "[c.yaml:3 sparse_attention_config.threshold] got unknown key; need one of algorithm, "
        "threshold_scale_factor, target_sparsity"},
@@ -227,7 +231,7 @@ TEST(ConfigFields, RefusesSparse) {
        "[c.yaml:4 sparse_attention_config.1.topk] got 0; need an integer from 1 to 2147483647"},
       {"sparse_attention_config:\n- null\n",
        "[c.yaml:2 sparse_attention_config.0] got null; need a mapping with an algorithm among "
-       "rocket, dsa, skip_softmax, or a list of such mappings"},
+       "skip_softmax, rocket, dsa, or a list of such mappings"},
   };
   for (const Bad& bad : kCases) EXPECT_EQ(error_of(bad.text), bad.message);
 }

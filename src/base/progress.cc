@@ -62,7 +62,12 @@ Progress::~Progress() {
 
 void Progress::update(int64_t done) {
   const Clock::time_point now = Clock::now();
-  if (!on_ || now - last_ < kMinInterval) return;
+  if (now - last_ >= kMinInterval) show(done);
+}
+
+void Progress::show(int64_t done) {
+  if (!on_) return;
+  const Clock::time_point now = Clock::now();
   last_ = now;
   drawn_ = true;
   const double seconds = std::chrono::duration<double>(now - start_).count();

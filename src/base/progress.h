@@ -22,6 +22,8 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   void update(int64_t done);
+  /// Draws at once: for a stage that says nothing more until it is over.
+  void show(int64_t done);
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -32,6 +32,7 @@ class Batch {
   model::ForwardInput input(std::span<const KvLayerView> kv, bool exact) const;
   std::span<const LogitRow> logit_rows() const { return logit_info_; }
   std::span<const kernels::AttentionSeq> prefill() const { return prefill_; }
+  std::span<const kernels::AttentionSeq> decode() const { return decode_; }
   std::span<const scheduler::RequestId> prefill_ids() const { return prefill_ids_; }
   std::span<const scheduler::RequestId> decode_ids() const { return decode_ids_; }
 

@@ -52,6 +52,9 @@ Generation LLM::submit(const Prompt& prompt, const SamplingParams& sampling,
   request.prompt = prompt.token_ids ? *prompt.token_ids
                                     : engine::prompt_ids(impl_->need_tokenizer(), prompt.text);
   if (!sampling.stop.empty()) impl_->need_tokenizer();
+  if (!sampling.bad.empty()) {
+    request.sampling = engine::with_bad_tokens(sampling, impl_->need_tokenizer());
+  }
   request.end_tokens = engine::end_tokens(impl_->checkpoint->config(), impl_->tokenizer.get());
   if (options.logits) {
     const auto len = static_cast<int64_t>(request.prompt.size());

@@ -30,6 +30,16 @@ std::vector<int32_t> end_tokens(const model::ModelConfig& config,
   return out;
 }
 
+SamplingParams with_bad_tokens(SamplingParams sampling, const tokenizer::Tokenizer& tokenizer) {
+  for (const std::string& text : sampling.bad) {
+    for (const std::string& spelling : {text, " " + text}) {
+      std::vector<int32_t> ids = tokenizer.encode(spelling, /*parse_special=*/false);
+      if (!ids.empty()) sampling.bad_words.push_back(std::move(ids));
+    }
+  }
+  return sampling;
+}
+
 std::vector<int32_t> prompt_ids(const tokenizer::Tokenizer& tokenizer, const std::string& text) {
   std::vector<int32_t> ids = tokenizer.encode(text, /*parse_special=*/false);
   if (tokenizer.adds_bos() && tokenizer.bos()) ids.insert(ids.begin(), *tokenizer.bos());

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "foveal/request.h"
 #include "model/checkpoint.h"
 #include "tokenizer/tokenizer.h"
 
@@ -16,6 +17,9 @@ std::unique_ptr<tokenizer::Tokenizer> load_tokenizer(const std::string& path,
 /// Tokens that end a text: the config's and the tokenizer's (may be null).
 std::vector<int32_t> end_tokens(const model::ModelConfig& config,
                                 const tokenizer::Tokenizer* tokenizer);
+
+/// `sampling` with its `bad` texts as token sequences among its `bad_words`.
+SamplingParams with_bad_tokens(SamplingParams sampling, const tokenizer::Tokenizer& tokenizer);
 
 /// Prompt ids of raw text: the tokenizer's, after the begin token where the model wants one.
 std::vector<int32_t> prompt_ids(const tokenizer::Tokenizer& tokenizer, const std::string& text);

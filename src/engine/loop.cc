@@ -69,11 +69,13 @@ std::shared_ptr<TokenStream> Engine::Loop::submit(EngineRequest request) {
   const auto prompt = static_cast<int64_t>(request.prompt.size());
   FOVEAL_CHECK(prompt > 0, ErrorKind::kInvalidArgument, "prompt",
                "got no tokens; need at least one");
-  FOVEAL_CHECK(prompt < setup_.max_seq_len ||
-                   (prompt == setup_.max_seq_len && request.sampling.max_tokens == 0),
-               ErrorKind::kContextLength, "prompt",
-               "got {} tokens; need fewer than {} (context {}, cache {} tokens)", prompt,
-               setup_.max_seq_len, model_->config().max_positions, setup_.capacity.num_tokens);
+  FOVEAL_CHECK(
+      prompt < setup_.max_seq_len ||
+          (prompt == setup_.max_seq_len && request.sampling.max_tokens == 0),
+      ErrorKind::kContextLength, "prompt",
+      "got {} tokens; need fewer than {} (the least of max_seq_len, the model's context of "
+      "{} and the cache's {} tokens)",
+      prompt, setup_.max_seq_len, model_->config().max_positions, setup_.capacity.num_tokens);
   for (const int32_t token : request.prompt) {
     FOVEAL_CHECK(token >= 0 && token < vocab, ErrorKind::kInvalidArgument, "prompt",
                  "got token id {}; need 0 to {}", token, vocab - 1);

@@ -34,12 +34,15 @@ Running::Running(scheduler::RequestId id, EngineRequest request, int32_t vocab_s
 }
 
 int64_t Running::logits_from() const {
+  if (replaying_) return std::numeric_limits<int64_t>::max();
   if (request_.sampling.prompt_logprobs) return 0;
   return request_.logits_from.value_or(std::numeric_limits<int64_t>::max());
 }
 
 void Running::start(int64_t cached_tokens) {
-  if (!started_) started_ = Clock::now();
+  replaying_ = prompt_done_;
+  if (replaying_) return;
+  started_ = Clock::now();
   summary_.cached_tokens = cached_tokens;
   summary_.timings.prefill_tokens = prompt_len() - cached_tokens;
   summary_.sparsity = {};
@@ -49,14 +52,18 @@ void Running::start(int64_t cached_tokens) {
   }
 }
 
-void Running::count(const attention::AttentionStep& step, attention::Phase phase, size_t seq) {
+void Running::count(const attention::AttentionStep& step, attention::Phase phase, size_t seq,
+                    int64_t end) {
+  const bool repeated = phase == attention::Phase::kPrefill ? prompt_done_ : end <= counted_;
+  if (repeated) return;
+  if (phase == attention::Phase::kDecode) counted_ = end;
   step.add_to(summary_.sparsity, phase, seq);
 }
 
 void Running::prompt_done() {
-  if (summary_.timings.prefill_ms == 0) {
-    summary_.timings.prefill_ms = ms_between(*started_, Clock::now());
-  }
+  if (prompt_done_) return;
+  prompt_done_ = true;
+  summary_.timings.prefill_ms = ms_between(*started_, Clock::now());
 }
 
 void Running::keep_logits(int64_t position, std::span<const float> logits) {

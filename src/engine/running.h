@@ -30,11 +30,13 @@ class Running {
   int64_t logits_from() const;
   bool needs_whole_prompt() const { return logits_from() < prompt_len() || trace_ != nullptr; }
 
-  /// The scheduler (re)started it: what was measured of a preempted run does not count.
+  /// The scheduler (re)started it. A prompt that a preemption cut short is measured anew; one that
+  /// had been read stays as it was measured, for what comes now repeats it.
   void start(int64_t cached_tokens);
   void hold_pages(int64_t pages) { peak_pages_ = std::max(peak_pages_, held_pages_ = pages); }
-  /// Its share of a step was computed.
-  void count(const attention::AttentionStep& step, attention::Phase phase, size_t seq);
+  /// Its share of a step was computed, up to position `end`. What a preempted request repeats is
+  /// not counted again.
+  void count(const attention::AttentionStep& step, attention::Phase phase, size_t seq, int64_t end);
   void prompt_done();
   /// Logits of a prompt position other than for sampling.
   void keep_logits(int64_t position, std::span<const float> logits);
@@ -54,6 +56,9 @@ class Running {
   sampler::Sampler sampler_;
   std::unique_ptr<TraceCollector> trace_;
   RequestSummary summary_;
+  bool prompt_done_ = false;
+  bool replaying_ = false;  ///< it was preempted after its prompt: what was kept is kept
+  int64_t counted_ = 0;     ///< positions whose decode was counted
   int64_t generated_ = 0;
   int64_t held_pages_ = 0;
   int64_t peak_pages_ = 0;

@@ -12,6 +12,11 @@ Error unexpected(const std::exception& error) {
                std::string("[engine] got ") + error.what() + "; need a bug report");
 }
 
+int64_t held_pages(const scheduler::Scheduler& scheduler, scheduler::RequestId id) {
+  const std::span<const kv::PageId> table = scheduler.page_table(id);
+  return std::count_if(table.begin(), table.end(), [](auto page) { return page >= 0; });
+}
+
 }  // namespace
 
 void Engine::Loop::step() {
@@ -60,13 +65,14 @@ void Engine::Loop::compute(const scheduler::StepPlan& plan) {
 }
 
 void Engine::Loop::account(const scheduler::StepPlan& plan) {
-  const auto count = [this](std::span<const RequestId> ids, attention::Phase phase) {
+  const auto count = [this](std::span<const RequestId> ids,
+                            std::span<const kernels::AttentionSeq> seqs, attention::Phase phase) {
     for (size_t seq = 0; seq < ids.size(); ++seq) {
-      running_.at(ids[seq])->count(attention_, phase, seq);
+      running_.at(ids[seq])->count(attention_, phase, seq, seqs[seq].kv_len);
     }
   };
-  count(batch_.prefill_ids(), attention::Phase::kPrefill);
-  count(batch_.decode_ids(), attention::Phase::kDecode);
+  count(batch_.prefill_ids(), batch_.prefill(), attention::Phase::kPrefill);
+  count(batch_.decode_ids(), batch_.decode(), attention::Phase::kDecode);
   PrefillCallback callback;
   {
     const std::lock_guard lock(mutex_);
@@ -74,9 +80,7 @@ void Engine::Loop::account(const scheduler::StepPlan& plan) {
   }
   for (const scheduler::SeqWork& work : plan.work) {
     Running& running = *running_.at(work.id);
-    const std::span<const kv::PageId> table = scheduler_.page_table(work.id);
-    running.hold_pages(
-        std::count_if(table.begin(), table.end(), [](auto page) { return page >= 0; }));
+    running.hold_pages(held_pages(scheduler_, work.id));
     if (work.prompt_done) running.prompt_done();
     if (callback && work.phase == scheduler::Phase::kPrefill) {
       callback(work.start + work.count, running.prompt_len());
@@ -89,7 +93,10 @@ void Engine::Loop::free_after_prefill(const scheduler::StepPlan& plan) {
   for (size_t idx = 0; idx < batch_.prefill().size(); ++idx) {
     if (!plan.work[idx].prompt_done) continue;
     const std::vector<int32_t> pages = setup_.attention->after_prefill(batch_.prefill()[idx]);
-    if (!pages.empty()) scheduler_.release_pages(plan.work[idx].id, pages);
+    if (pages.empty()) continue;
+    const RequestId id = plan.work[idx].id;
+    scheduler_.release_pages(id, pages);
+    running_.at(id)->hold_pages(held_pages(scheduler_, id));
   }
 }
 

@@ -24,9 +24,9 @@ using PageHasher = PageHash (*)(const PageHash& parent, std::span<const int32_t>
 PageHash hash_page(const PageHash& parent, std::span<const int32_t> tokens);
 
 /// Finds pages that already hold the K and V of a prompt's beginning. Keys are chained 128-bit
-/// hashes of whole pages of token ids under a root (model, prefill method and its settings, tenant
-/// salt); the token ids are kept and compared too, so a collision can cost a miss but never a wrong
-/// page.
+/// hashes of whole pages of token ids under a root (model, number formats, prefill method and its
+/// settings); the token ids are kept and compared too, so a collision can cost a miss but never a
+/// wrong page.
 ///
 /// The index itself holds one reference to each of its pages. Pages nobody else holds can be
 /// evicted, least recently used first, leaves before the pages they extend. The same calls evict

@@ -11,8 +11,6 @@
 namespace foveal::model {
 namespace {
 
-constexpr std::array<std::string_view, 9> kKnown{
-    "llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma3", "smollm3", "phi3", "granite"};
 // Multi-head latent attention, with or without DeepSeek Sparse Attention.
 constexpr std::array<std::string_view, 4> kLatent{"deepseek_v3", "deepseek_v32", "glm_moe_dsa",
                                                   "deepseek2"};
@@ -74,8 +72,6 @@ void check_tokens(const ModelConfig& config, const std::string& source) {
 }
 
 }  // namespace
-
-std::string known_architectures() { return fmt::format("{}", fmt::join(kKnown, ", ")); }
 
 void refuse_architecture(std::string_view architecture, const std::string& source) {
   if (std::find(kLatent.begin(), kLatent.end(), architecture) != kLatent.end()) {

@@ -24,6 +24,19 @@ constexpr std::array<FamilyDefaults, 9> kFamilies{{
     {"granite", false, 0, 0, 2048, 1e4, 1e-6},
 }};
 
+}  // namespace
+
+std::string known_architectures() {
+  std::string names;
+  for (const FamilyDefaults& family : kFamilies) {
+    if (!names.empty()) names += ", ";
+    names += family.architecture;
+  }
+  return names;
+}
+
+namespace {
+
 const FamilyDefaults& family_of(const JsonFields& fields) {
   const auto type = fields.text("model_type");
   FOVEAL_CHECK(type, ErrorKind::kCorruptFile, fields.source(), "got no model_type; need it");

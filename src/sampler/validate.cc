@@ -59,6 +59,9 @@ void validate(const SamplingParams& params, int32_t vocab_size) {
     need(!word.empty(), "bad_words", "an empty sequence", "sequences of at least one token");
     for (const int32_t token : word) need_token(token, vocab_size, "bad_words");
   }
+  for (const std::string& text : params.bad) {
+    need(!text.empty(), "bad", "an empty string", "strings of at least one byte");
+  }
   for (const auto& [token, bias] : params.logit_bias) {
     need_token(token, vocab_size, "logit_bias");
     need(std::abs(bias) <= 100, "logit_bias", bias, "-100 to 100");

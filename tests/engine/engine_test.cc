@@ -69,12 +69,11 @@ TEST(Engine, ManyRequestsAnswerAsEachAlone) {
 
 TEST(Engine, PreemptionChangesNothing) {
   LlmConfig config = small_config();
-  std::vector<std::vector<int32_t>> calm;
+  std::vector<RequestOutput> calm;
   {
     LLM llm(config);
     for (uint32_t seed = 0; seed < 6; ++seed) {
-      calm.push_back(
-          llm.generate({.token_ids = random_prompt(seed, 60)}, tokens(90)).outputs[0].token_ids);
+      calm.push_back(llm.generate({.token_ids = random_prompt(seed, 60)}, tokens(90)));
     }
   }
   config.kv_cache_config.max_tokens = 256;  // six requests of 150 tokens cannot all stay
@@ -85,7 +84,15 @@ TEST(Engine, PreemptionChangesNothing) {
     running.push_back(llm.submit({.token_ids = random_prompt(seed, 60)}, tokens(90)));
   }
   for (size_t idx = 0; idx < running.size(); ++idx) {
-    EXPECT_EQ(running[idx].result().outputs[0].token_ids, calm[idx]) << idx;
+    const RequestOutput out = running[idx].result();
+    EXPECT_EQ(out.outputs[0].token_ids, calm[idx].outputs[0].token_ids) << idx;
+    // What was measured is one computation, not one and its repetition.
+    EXPECT_EQ(out.cached_tokens, 0) << idx;
+    EXPECT_EQ(out.timings.prefill_tokens, 60) << idx;
+    const LayerSparsity got = out.sparsity.total();
+    const LayerSparsity want = calm[idx].sparsity.total();
+    EXPECT_EQ(got.prefill.pairs, want.prefill.pairs) << idx;
+    EXPECT_EQ(got.decode.pairs, want.decode.pairs) << idx;
   }
 }
 

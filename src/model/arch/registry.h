@@ -19,7 +19,9 @@ struct DecoderTraits {
   float norm_offset = 0;        ///< norms multiply by (offset + w)
 };
 
-/// One architecture: a file in this folder, a line in registry.cc.
+/// One architecture: a file in this folder, its declaration below, a line in registry.cc. What its
+/// config.json leaves out is a line of kFamilies in config_json.cc; its GGUF name one in
+/// gguf_config.cc.
 struct Architecture {
   std::string_view name;  ///< ModelConfig::architecture
   DecoderTraits (*traits)(const ModelConfig& config);

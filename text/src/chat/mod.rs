@@ -39,7 +39,12 @@ impl Chat {
         let messages = parse("messages", messages)?;
         let list = messages.as_array();
         if !list.is_some_and(|list| list.iter().all(Json::is_object)) {
-            return Err(Fail::invalid("got messages that are not a list of objects"));
+            return Err(Fail::invalid(
+                "got messages that are not a list of objects; need [{\"role\": ..., \"content\": ...}, ...]",
+            ));
+        }
+        for (at, message) in list.into_iter().flatten().enumerate() {
+            check_message(at, message)?;
         }
         let extra = match parse("template variables", extra)? {
             Json::Object(map) => map,
@@ -72,6 +77,21 @@ impl Chat {
         );
         all
     }
+}
+
+/// What every template takes for granted. Without it the error would blame the template.
+fn check_message(at: usize, message: &Json) -> Result<()> {
+    if !message["role"].is_string() {
+        return Err(Fail::invalid(format!(
+            "got no role in message {at}; need a string, such as user"
+        )));
+    }
+    if message.get("content").is_none() && message.get("tool_calls").is_none() {
+        return Err(Fail::invalid(format!(
+            "got no content in message {at}; need a string, or a list of parts"
+        )));
+    }
+    Ok(())
 }
 
 /// The prompt text of a chat. Runs on a thread of its own, whose stack suits the template.
