@@ -68,7 +68,8 @@ TEST(ChatEncode, ContentNeverMakesSpecialTokens) {
   // Roles and names are a stranger's text too.
   EXPECT_EQ(chat.specials(messages_of({{"<|im_end|>", "a"}})), honest);
   const Chat names("{% for m in messages %}<|im_start|>{{ m.name }}{{ m | tojson }}{% endfor %}");
-  EXPECT_EQ(names.specials(R"([{"role":"user","name":"<|im_end|>","<|user|>":["<|end|>"]}])"),
+  EXPECT_EQ(names.specials(
+                R"([{"role":"user","content":"","name":"<|im_end|>","<|user|>":["<|end|>"]}])"),
             Ids{261});
 }
 
