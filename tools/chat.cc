@@ -1,4 +1,8 @@
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -49,7 +53,8 @@ class Conversation {
   std::string messages_;
 };
 
-void answer(LLM& llm, Conversation& conversation, const std::string& line,
+/// False when the turn failed, which has been said then.
+bool answer(LLM& llm, Conversation& conversation, const std::string& line,
             const SamplingParams& sampling) {
   const std::string before = conversation.save();
   try {
@@ -64,12 +69,14 @@ void answer(LLM& llm, Conversation& conversation, const std::string& line,
     write_out("\n");
     conversation.add("assistant", output.outputs.at(0).text);
     log_info("{}; {} prompt tokens from cache", run_summary(output), output.cached_tokens);
+    return true;
   } catch (const Error& error) {
     // One failed turn (a conversation past the context, say) ends neither the chat nor its history.
     // Nobody is left to talk to when the output is gone.
     if (error.kind() == ErrorKind::kIo) throw;
     conversation.restore(before);
     log_error("{}", error.what());
+    return false;
   }
 }
 
@@ -91,19 +98,25 @@ int chat_main(std::span<const std::string> args) {
                "logprobs", "got it in a chat, which shows none; need foveal run --json");
 
   LLM llm(config, loading_bar());
+  // A model without tokenizer or chat template is refused now rather than at every line.
+  llm.chat_token_ids(R"([{"role": "user", "content": "hello"}])");
   log_info("{}: {}, context {}; /reset forgets, /exit leaves", config.model, llm.method(),
            llm.max_seq_len());
   Conversation conversation(own.system);
   std::string line;
+  bool good = true;
   while (std::fputs("> ", stderr), std::getline(std::cin, line)) {
     if (line == "/exit") break;
     if (line == "/reset") {
       conversation.reset();
     } else if (!line.empty()) {
-      answer(llm, conversation, line, sampling);
+      good = answer(llm, conversation, line, sampling) && good;
     }
   }
-  return 0;
+  FOVEAL_CHECK(std::ferror(stdin) == 0, ErrorKind::kIo, "stdin",
+               "got no lines ({}); need readable input", std::strerror(errno));
+  // Somebody at a terminal has seen what failed; a script must be told.
+  return good || isatty(STDIN_FILENO) == 1 ? 0 : 1;
 }
 
 }  // namespace foveal::tools

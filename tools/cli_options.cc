@@ -73,6 +73,11 @@ ConfigNode yaml_value(const std::string& text, const Origin& origin) {
 }
 
 ConfigNode flag_value(const OptionField& field, const std::string& flag, const Values& values) {
+  for (const std::string& text : values) {
+    // Most often a shell variable that is not set: passing over it would hide that.
+    FOVEAL_CHECK(!text.empty(), ErrorKind::kInvalidArgument, flag, "got an empty value; need {}",
+                 need_text(field));
+  }
   Origin origin = flag_origin(flag);
   if (takes_yaml(field))
     origin.names_field = std::holds_alternative<std::vector<int32_t>*>(field.target);
@@ -96,8 +101,10 @@ ConfigNode flag_value(const OptionField& field, const std::string& flag, const V
 
 void apply_set(ConfigNode& root, const std::string& text) {
   const size_t equals = text.find('=');
-  FOVEAL_CHECK(equals != std::string::npos && equals > 0, ErrorKind::kInvalidArgument, "--set",
-               "got '{}'; need path=value, such as kv_cache_config.max_tokens=4096",
+  FOVEAL_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < text.size(),
+               ErrorKind::kInvalidArgument, "--set",
+               "got '{}'; need path=value, such as kv_cache_config.max_tokens=4096 (null: the "
+               "default)",
                printable(text));
   Origin origin = flag_origin("--set");
   origin.names_field = false;
@@ -116,7 +123,7 @@ OptionGroup describe_files(Common& common) {
                  {.name = "set",
                   .target = &common.set,
                   .help = "path=value for any field of the file, such as "
-                          "sparse_attention_config.algorithm=rocket; may be repeated; wins over "
+                          "kv_cache_config.max_tokens=4096; may be repeated; wins over "
                           "flags, which win over the file"}}};
 }
 
@@ -244,6 +251,7 @@ struct Command::Impl {
       FOVEAL_CHECK(root.kind == ConfigNode::Kind::kMap || root.kind == ConfigNode::Kind::kNull,
                    ErrorKind::kInvalidArgument, where(root, ""), "got {}; need a mapping of fields",
                    shown(root));
+      bind_options(section.group, root);  // the file must be right by itself, whatever overrides it
     }
     for (const Flag& flag : flags) {
       if (flag.section != &section || flag.option->empty()) continue;

@@ -114,7 +114,9 @@ TEST_F(CliFile, ErrorsNameTheFilesLine) {
   const std::string path = write("threads: 2\nprefill_chunk: many\n");
   EXPECT_EQ(error_of([&] { parse_ok({"--config", path}); }),
             "[extra.yaml:2 prefill_chunk] got many; need an integer from 1 to 1048576");
-  EXPECT_EQ(parse_ok({"--config", path, "--prefill-chunk=7"}).config.prefill_chunk, 7);
+  // A file must be right by itself, whatever overrides it.
+  EXPECT_EQ(error_of([&] { parse_ok({"--config", path, "--prefill-chunk=7"}); }),
+            "[extra.yaml:2 prefill_chunk] got many; need an integer from 1 to 1048576");
   EXPECT_EQ(error_of([&] { parse_ok({"--config", path, "--config", path}); }),
             "[--config] got 2 files; need one");
   const std::string list = write("- 1\n");
@@ -126,7 +128,7 @@ TEST(Cli, SetReachesEverything) {
   const Parsed got =
       parse_ok({"--set", "sparse_attention_config.topk=32", "--set",
                 "sparse_attention_config.algorithm=rocket", "--set", "kv_cache_config.dtype=bf16",
-                "--set", "max_seq_len=", "--set", "model=from set"});
+                "--set", "max_seq_len=null", "--set", "model=from set"});
   EXPECT_EQ(std::get<RocketSparseAttentionConfig>(got.config.sparse_attention_config.at(0)).topk,
             32);
   EXPECT_EQ(got.config.kv_cache_config.dtype, "bf16");
@@ -148,8 +150,6 @@ TEST(Cli, ValuesAreTakenLiterally) {
                             "--foo_bar",
                             "--stop",
                             "[a,b]",
-                            "--stop",
-                            "",
                             "--stop=x=y",
                             "--stop-token-ids",
                             "5",
@@ -172,7 +172,7 @@ TEST(Cli, ValuesAreTakenLiterally) {
   EXPECT_TRUE(got.own.json);
   EXPECT_FALSE(got.own.stream);
   EXPECT_EQ(got.own.last, 3);
-  EXPECT_EQ(got.sampling.stop, (std::vector<std::string>{"[a,b]", "", "x=y"}));
+  EXPECT_EQ(got.sampling.stop, (std::vector<std::string>{"[a,b]", "x=y"}));
   EXPECT_EQ(got.sampling.stop_token_ids, (std::vector<int32_t>{5, 6, 7}));
   EXPECT_EQ(got.sampling.seed, UINT64_MAX);
   EXPECT_EQ(got.sampling.logit_bias.at(15), -2.5);
@@ -192,7 +192,7 @@ TEST(Cli, OneLineErrors) {
       {{"model.gguf"}, "[cli] got 'model.gguf'; need flags only (see foveal run --help)"},
       {{"--threads", "2", "--threads", "3"}, "[--threads] got 2 values; need one"},
       {{"--threads", "x"}, "[--threads] got x; need an integer from 0 to 1024"},
-      {{"--threads", ""}, "[--threads] got ''; need an integer from 0 to 1024"},
+      {{"--threads", ""}, "[--threads] got an empty value; need an integer from 0 to 1024"},
       {{"--temperature", "-1"}, "[--temperature] got -1; need a number >= 0"},
       {{"--temperature", "nan"}, "[--temperature] got nan; need a number >= 0"},
       {{"--top-p", "0"}, "[--top-p] got 0; need a number above 0 and up to 1"},
@@ -200,7 +200,8 @@ TEST(Cli, OneLineErrors) {
       {{"--json=maybe"}, "[--json] got maybe; need true or false"},
       {{"--log-level", "loud"}, "[--log-level] got 'loud'; need one of error, warn, info, debug"},
       {{"--set", "threads"},
-       "[--set] got 'threads'; need path=value, such as kv_cache_config.max_tokens=4096"},
+       "[--set] got 'threads'; need path=value, such as kv_cache_config.max_tokens=4096 "
+       "(null: the default)"},
       {{"--set", "a..b=1"}, "[--set] got path 'a..b'; need names joined by dots"},
       {{"--set", "kv_cache_config.max_token=1"},
        "[--set kv_cache_config.max_token] got unknown key; need one of dtype, enable_block_reuse, "

@@ -54,6 +54,30 @@ void check_writable(std::string_view flag, const std::string& path) {
                "got '{}' ({}); need a writable path", path, code.message());
 }
 
+void check_not_input(std::string_view flag, const std::string& path, const std::string& input) {
+  namespace fs = std::filesystem;
+  std::error_code code;
+  if (path.empty() || input.empty() || !fs::is_regular_file(path, code)) return;
+  const auto check = [&](const fs::path& file) {
+    FOVEAL_CHECK(!fs::equivalent(path, file, code), ErrorKind::kInvalidArgument, flag,
+                 "got '{}', which is also read as '{}'; need another file", path, file.string());
+  };
+  if (!fs::is_directory(input, code)) return check(input);
+  for (fs::directory_iterator entry(input, code), end; !code && entry != end;
+       entry.increment(code)) {
+    check(entry->path());
+  }
+}
+
+bool same_output(const std::string& one, const std::string& other) {
+  namespace fs = std::filesystem;
+  std::error_code code;
+  if (one.empty() || other.empty()) return false;
+  if (fs::is_regular_file(one, code)) return fs::equivalent(one, other, code);
+  if (fs::exists(one, code)) return false;  // a device or a pipe takes several
+  return fs::weakly_canonical(one, code) == fs::weakly_canonical(other, code);
+}
+
 void guard_process() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;

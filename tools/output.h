@@ -12,6 +12,13 @@ void write_out(std::string_view text);
 /// in the error. Nothing is created. An empty path is fine: nothing will be written.
 void check_writable(std::string_view flag, const std::string& path);
 
+/// Refuses to overwrite what is read: `path` exists and is `input` or a file in that folder, by
+/// whatever name.
+void check_not_input(std::string_view flag, const std::string& path, const std::string& input);
+
+/// True when both exist and are one regular file, or when both spell the same new path.
+bool same_output(const std::string& one, const std::string& other);
+
 /// Makes 0, 1 and 2 stand for the standard streams even where the caller closed them: otherwise the
 /// next file opened would take their place and receive what is printed. Ignores SIGPIPE and SIGXFSZ
 /// (a write then fails, and is reported) and turns SIGBUS, the end of a mapped file that shrank,

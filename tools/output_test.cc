@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 
 #include "foveal/error.h"
 
@@ -24,6 +25,29 @@ TEST(CheckWritable, RefusesWhatCannot) {
                                   testing::TempDir() + "/" + std::string(5000, 'x')}) {
     EXPECT_THROW(check_writable("logits", path), Error) << path;
   }
+}
+
+TEST(CheckNotInput, KnowsAFileByAnyName) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(testing::TempDir()) / "output_test_inputs";
+  fs::create_directories(folder);
+  const fs::path model = folder / "model.gguf";
+  const fs::path link = folder / "link";
+  std::ofstream(model) << "weights";
+  fs::remove(link);
+  fs::create_symlink(model, link);
+  const std::string detour = (folder / "." / "model.gguf").string();
+  for (const std::string& path : {model.string(), link.string(), detour}) {
+    EXPECT_THROW(check_not_input("logits", path, model.string()), Error) << path;
+    EXPECT_THROW(check_not_input("logits", path, folder.string()), Error) << path;
+    EXPECT_TRUE(same_output(path, model.string())) << path;
+  }
+  EXPECT_NO_THROW(check_not_input("logits", (folder / "new").string(), folder.string()));
+  EXPECT_NO_THROW(check_not_input("logits", "/dev/null", model.string()));
+  EXPECT_TRUE(same_output((folder / "new").string(), (folder / "." / "new").string()));
+  EXPECT_FALSE(same_output((folder / "new").string(), (folder / "newer").string()));
+  EXPECT_FALSE(same_output("/dev/null", "/dev/null"));
+  fs::remove_all(folder);
 }
 
 TEST(WriteOut, ReportsAFullOutput) {

@@ -1,3 +1,5 @@
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -88,16 +90,20 @@ std::string user_message(const std::string& text) {
   return "[{\"role\": \"user\", \"content\": " + json_string(text) + "}]";
 }
 
-void check_outputs(const RunOptions& options) {
-  check_writable("stats", options.stats);
-  check_writable("logits", options.logits);
-  check_writable("trace", options.trace);
-  for (const auto& [one, other] :
-       {std::pair(options.stats, options.logits), std::pair(options.stats, options.trace),
-        std::pair(options.logits, options.trace)}) {
-    FOVEAL_CHECK(one.empty() || one != other || one.starts_with("/dev/"),
-                 ErrorKind::kInvalidArgument, "run",
-                 "got '{}' for two outputs; need a file for each", one);
+void check_outputs(const RunOptions& options, const LlmConfig& config) {
+  const std::pair<const char*, const std::string&> outputs[] = {
+      {"stats", options.stats}, {"logits", options.logits}, {"trace", options.trace}};
+  const std::string ids = options.token_ids.starts_with('@') ? options.token_ids.substr(1) : "";
+  for (const auto& [flag, path] : outputs) {
+    check_writable(flag, path);
+    for (const std::string& input : {config.model, config.tokenizer, options.file, ids}) {
+      check_not_input(flag, path, input);
+    }
+    for (const auto& [other_flag, other] : outputs) {
+      FOVEAL_CHECK(&path == &other || !same_output(path, other), ErrorKind::kInvalidArgument, flag,
+                   "got '{}', which --{} writes to as well; need a file for each", path,
+                   other_flag);
+    }
   }
   FOVEAL_CHECK(!options.logits_last || !options.logits.empty(), ErrorKind::kInvalidArgument,
                "logits-last", "got {} without --logits; need both", *options.logits_last);
@@ -120,8 +126,8 @@ void write_text(const std::string& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary);
   file << text;
   file.close();
-  FOVEAL_CHECK(!file.fail(), ErrorKind::kIo, "stats", "got no write to '{}'; need a writable path",
-               path);
+  FOVEAL_CHECK(!file.fail(), ErrorKind::kIo, "stats",
+               "got no write to '{}' ({}); need a writable path", path, std::strerror(errno));
 }
 
 // Streams to standard output unless the result is printed as JSON at the end.
@@ -153,7 +159,7 @@ int run_main(std::span<const std::string> args) {
   if (!command.parse(args)) return 0;
 
   // What can be refused without loading anything is refused first.
-  check_outputs(own);
+  check_outputs(own, config);
   FOVEAL_CHECK((!sampling.logprobs && !sampling.prompt_logprobs) || own.json || !own.stats.empty(),
                ErrorKind::kInvalidArgument, "logprobs",
                "got it without a place to show them; need --json or --stats FILE as well");

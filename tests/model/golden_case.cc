@@ -32,6 +32,9 @@ GoldenCase load_case(const std::map<std::string, const model::SafetensorsTensor*
   out.logits = values<float>(logits);
   out.logits_rows = logits.view.shape.at(0);
   out.greedy = values<int32_t>(*tensors.at("greedy." + name));
+  if (const auto found = tensors.find("greedy_logits." + name); found != tensors.end()) {
+    out.greedy_logits = values<float>(*found->second);
+  }
   return out;
 }
 

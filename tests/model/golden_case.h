@@ -12,6 +12,7 @@ struct GoldenCase {
   std::vector<float> logits;  ///< [logits_rows, vocab]: of the last logits_rows prompt positions
   int64_t logits_rows = 0;
   std::vector<int32_t> greedy;
+  std::vector<float> greedy_logits;  ///< [greedy, vocab] that chose these tokens; may be empty
 };
 
 struct GoldenFamily {

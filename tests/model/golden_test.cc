@@ -36,16 +36,17 @@ RequestOutput run(LLM& llm, const GoldenCase& golden) {
                       {.logits = true, .logits_last = golden.logits_rows});
 }
 
+double log_total(const float* row, int64_t vocab) {
+  const double top = *std::max_element(row, row + vocab);
+  double sum = 0;
+  for (int64_t i = 0; i < vocab; ++i) sum += std::exp(row[i] - top);
+  return top + std::log(sum);
+}
+
 /// KL(golden || ours), summed over the vocabulary, of one row.
 double kl(const float* golden, const float* ours, int64_t vocab) {
-  const auto log_total = [vocab](const float* row) {
-    const double top = *std::max_element(row, row + vocab);
-    double sum = 0;
-    for (int64_t i = 0; i < vocab; ++i) sum += std::exp(row[i] - top);
-    return top + std::log(sum);
-  };
-  const double golden_total = log_total(golden);
-  const double ours_total = log_total(ours);
+  const double golden_total = log_total(golden, vocab);
+  const double ours_total = log_total(ours, vocab);
   double out = 0;
   for (int64_t i = 0; i < vocab; ++i) {
     const double log_p = golden[i] - golden_total;
@@ -74,6 +75,49 @@ TEST_P(Golden, Float32AgreesInEveryChunking) {
       EXPECT_LE(worst, family_.tolerance) << "chunk " << chunk;
       EXPECT_EQ(out.outputs[0].token_ids, golden.greedy) << "chunk " << chunk;
     }
+  }
+}
+
+// Decode's own kernels, by the log-probability of each chosen token and the runner-up's: both move
+// by at most twice what a logit may.
+TEST_P(Golden, Float32DecodeAgrees) {
+  LLM llm(base_config(family_, /*exact=*/true, 64));
+  for (const GoldenCase& golden : family_.cases) {
+    if (golden.greedy_logits.empty()) continue;
+    SamplingParams sampling = greedy(static_cast<int64_t>(golden.greedy.size()));
+    sampling.logprobs = 2;
+    const RequestOutput out = llm.generate({.token_ids = golden.prompt}, sampling);
+    ASSERT_EQ(out.outputs[0].token_ids, golden.greedy);
+    for (size_t step = 0; step < golden.greedy.size(); ++step) {
+      const float* row = golden.greedy_logits.data() + step * static_cast<size_t>(family_.vocab);
+      const double total = log_total(row, family_.vocab);
+      for (const TokenLogprob& top : out.outputs[0].top_logprobs[step]) {
+        EXPECT_NEAR(top.logprob, row[top.token] - total, 2 * family_.tolerance) << "step " << step;
+      }
+    }
+  }
+}
+
+// float32 rows are the same whatever shares their step: then one comparison with the golden run
+// holds for every batch.
+TEST_P(Golden, Float32IsTheSameInCompany) {
+  std::vector<RequestOutput> alone;
+  for (const GoldenCase& golden : family_.cases) {
+    LLM llm(base_config(family_, /*exact=*/true, 1000));
+    alone.push_back(run(llm, golden));
+  }
+  LLM llm(base_config(family_, /*exact=*/true, 7));
+  std::vector<Generation> running;
+  for (int copy = 0; copy < 2; ++copy) {
+    for (const GoldenCase& golden : family_.cases) {
+      running.push_back(llm.submit({.token_ids = golden.prompt}, greedy(24),
+                                   {.logits = true, .logits_last = golden.logits_rows}));
+    }
+  }
+  for (size_t idx = 0; idx < running.size(); ++idx) {
+    const RequestOutput out = running[idx].result();
+    EXPECT_EQ(out.outputs[0].token_ids, alone[idx % 2].outputs[0].token_ids);
+    EXPECT_EQ(out.logits->data, alone[idx % 2].logits->data);
   }
 }
 

@@ -7,6 +7,8 @@ namespace {
 
 class Dense final : public AttentionMethod {
  public:
+  explicit Dense(bool checkpoint_asks) : checkpoint_asks_(checkpoint_asks) {}
+
   std::string_view name() const override { return "dense"; }
 
   const Capabilities& capabilities() const override {
@@ -18,19 +20,26 @@ class Dense final : public AttentionMethod {
   bool active(Phase /*phase*/) const override { return false; }
 
   Resolution resolve(int32_t /*layer*/, Phase /*phase*/) const override {
-    return {.method = "dense", .setting = "", .why = "no sparse method is configured"};
+    return {.method = "dense",
+            .setting = "",
+            .why = checkpoint_asks_ ? "the checkpoint's sparse_attention_config names no setting "
+                                      "that this build applies by itself"
+                                    : "no sparse method is configured"};
   }
 
   void attend(int32_t /*layer*/, Phase phase, const AttendArgs& args, Stream& stream) override {
     attend_paged(phase, args, /*skip_factor=*/0, stream);
   }
+
+ private:
+  bool checkpoint_asks_;
 };
 
 }  // namespace
 
 std::unique_ptr<AttentionMethod> make_dense(const SparseAttentionConfig* /*config*/,
-                                            const MethodContext& /*context*/) {
-  return std::make_unique<Dense>();
+                                            const MethodContext& context) {
+  return std::make_unique<Dense>(!context.checkpoint_sparse_json.empty());
 }
 
 std::vector<MethodExample> dense_examples() {

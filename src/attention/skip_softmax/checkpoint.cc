@@ -96,7 +96,7 @@ std::optional<double> read_target(const json::value& value) {
   if (value.is_null()) return std::nullopt;
   const double target = read_number(value, "target_sparsity");
   FOVEAL_CHECK(target >= 0 && target <= 1, ErrorKind::kCorruptFile, kWhere,
-               "got {}; target_sparsity must be in [0, 1]", target);
+               "got {}; need a share: target_sparsity must be in [0, 1]", target);
   return target;
 }
 
@@ -163,6 +163,15 @@ std::optional<PhaseValue> checkpoint_target(const CheckpointSettings& settings) 
     (key == "prefill" ? value.prefill : value.decode) = read_target(entry.value());
   }
   return value;
+}
+
+void refuse_plain_factor(const CheckpointSettings& settings) {
+  const json::value* thresholds = settings.group.if_contains("threshold_scale_factor");
+  if (thresholds == nullptr || thresholds->is_null()) return;
+  FOVEAL_CHECK(thresholds->is_object(), ErrorKind::kCorruptFile, kWhere,
+               "got {} as threshold_scale_factor; need an object with a formula and coefficients "
+               "(a plain factor belongs in the configuration)",
+               kind_name(*thresholds));
 }
 
 double factor_from_target(const CheckpointSettings& settings, Phase phase, double target_sparsity) {

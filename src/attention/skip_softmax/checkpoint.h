@@ -29,6 +29,10 @@ CheckpointSettings read_checkpoint(std::string_view json);
 /// object of such numbers for `prefill` and `decode`.
 std::optional<PhaseValue> checkpoint_target(const CheckpointSettings& settings);
 
+/// Refuses a group whose threshold_scale_factor is a plain number: nothing would come of it, and
+/// whoever wrote it meant something.
+void refuse_plain_factor(const CheckpointSettings& settings);
+
 /// The threshold scale factor that the group's formula gives for a target. The coefficients are
 /// those of the phase, else `coefficients`, else those beside the formula; a formula shared by the
 /// phases goes before a phase's own. Throws kInvalidArgument when there is no usable formula, and

@@ -25,7 +25,9 @@ Formula Formula::parse(std::string_view text) {
 void Formula::check_names(const Coefficients& coefficients) const {
   FOVEAL_CHECK(std::find(names_.begin(), names_.end(), kTarget) != names_.end(),
                ErrorKind::kCorruptFile, kFormulaWhere,
-               "got '{}' over {}; must reference 'target_sparsity'", text_, names_);
+               "got '{}', which names {}; need a formula of the target: it must reference "
+               "'target_sparsity'",
+               text_, names_);
   std::vector<std::string_view> missing;
   std::vector<std::string_view> required;
   for (const std::string& name : names_) {
@@ -34,7 +36,9 @@ void Formula::check_names(const Coefficients& coefficients) const {
     if (!coefficients.contains(name)) missing.push_back(name);
   }
   FOVEAL_CHECK(missing.empty(), ErrorKind::kCorruptFile, kFormulaWhere,
-               "'{}' requires coefficients {}; missing: {}", text_, required, missing);
+               "got coefficients without {}; need all that the formula names: '{}' requires "
+               "coefficients {}; missing: {}",
+               missing, text_, required, missing);
 }
 
 double Formula::evaluate(const Coefficients& coefficients, double target_sparsity) const {

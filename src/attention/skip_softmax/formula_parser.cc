@@ -47,6 +47,13 @@ bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 bool is_name(char c) { return is_name_start(c) || is_digit(c); }
 
+/// The whole of a UTF-8 character, so that the error is text.
+std::string_view first_character(std::string_view text) {
+  size_t len = 1;
+  while (len < text.size() && (static_cast<unsigned char>(text[len]) & 0xc0U) == 0x80U) ++len;
+  return text.substr(0, len);
+}
+
 size_t skip_digits(std::string_view text, size_t at) {
   while (at < text.size() && is_digit(text[at])) ++at;
   return at;
@@ -69,7 +76,8 @@ size_t number_end(std::string_view text, size_t at) {
 
 void FormulaParser::parse() {
   FOVEAL_CHECK(text_.size() <= Formula::kMaxLength, ErrorKind::kCorruptFile, kFormulaWhere,
-               "invalid formula: got {} bytes; need at most {}", text_.size(), Formula::kMaxLength);
+               "got an invalid formula of {} bytes; need at most {}", text_.size(),
+               Formula::kMaxLength);
   advance();
   parse_expression(/*min_power=*/0);
   if (token_.kind != TokenKind::kEnd) reject("an operator or the end");
@@ -195,8 +203,8 @@ FormulaParser::Token FormulaParser::scan() const {
     if (rest.starts_with(symbol)) return {TokenKind::kSymbol, rest.substr(0, symbol.size())};
   }
   fail(ErrorKind::kCorruptFile, kFormulaWhere,
-       "invalid formula '{}': got '{}' at {}; need names, numbers, operators", text_, rest[0],
-       position_);
+       "got an invalid formula '{}' ('{}' at {}); need names, numbers, operators", text_,
+       first_character(rest), position_);
 }
 
 void FormulaParser::expect(std::string_view symbol) {
@@ -206,7 +214,7 @@ void FormulaParser::expect(std::string_view symbol) {
 
 void FormulaParser::reject(std::string_view need) const {
   fail(ErrorKind::kCorruptFile, kFormulaWhere,
-       "invalid formula '{}': got '{}' before position {}; need {}", text_,
+       "got an invalid formula '{}' ('{}' before position {}); need {}", text_,
        token_.kind == TokenKind::kEnd ? "the end" : token_.text, position_, need);
 }
 

@@ -42,7 +42,8 @@ PhaseFactor from_target(const PhaseValue& targets, std::string_view whose,
     return {0, fmt::format("{} target_sparsity names no {}", whose, phase_name(phase))};
   }
   FOVEAL_CHECK(*target >= 0 && *target <= 1, ErrorKind::kInvalidArgument, kWhere,
-               "got {} for {}; target_sparsity must be in [0, 1]", *target, phase_name(phase));
+               "got {} for {}; need a share: target_sparsity must be in [0, 1]", *target,
+               phase_name(phase));
   const double factor = factor_from_target(checkpoint, phase, *target);
   check_factor(factor, fmt::format("the checkpoint's formula at target_sparsity {}", *target),
                phase);
@@ -74,13 +75,16 @@ struct Target {
 std::optional<Target> find_target(const SkipSoftmaxAttentionConfig* config,
                                   const CheckpointSettings& checkpoint) {
   if (config != nullptr && config->target_sparsity) {
-    FOVEAL_CHECK(checkpoint.found, ErrorKind::kInvalidArgument, kWhere,
-                 "target_sparsity requires formula and coefficients in the checkpoint's "
-                 "sparse_attention_config, which was not found; need threshold_scale_factor "
-                 "instead, or a calibrated checkpoint");
+    FOVEAL_CHECK(
+        checkpoint.found, ErrorKind::kInvalidArgument, kWhere,
+        "got target_sparsity for a checkpoint without calibration: target_sparsity requires "
+        "formula and coefficients in the checkpoint's sparse_attention_config, which was "
+        "not found or was not dict type; need threshold_scale_factor instead, or a "
+        "calibrated checkpoint");
     return Target{*config->target_sparsity, "the configuration's"};
   }
   if (auto target = checkpoint_target(checkpoint)) return Target{*target, "the checkpoint's"};
+  refuse_plain_factor(checkpoint);
   return std::nullopt;
 }
 

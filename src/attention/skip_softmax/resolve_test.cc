@@ -238,5 +238,14 @@ TEST(Resolve, NullPhaseOfATargetIsOff) {
   EXPECT_EQ(settings.decode.factor, 0);
 }
 
+TEST(Resolve, RefusesAPlainFactorInACheckpoint) {
+  constexpr std::string_view kPlain =
+      R"({"algorithm": "skip_softmax", "threshold_scale_factor": 5})";
+  EXPECT_THROW(resolve_settings(nullptr, kPlain, kLayers), Error);
+  // The configuration's own factor needs nothing of it.
+  const SkipSoftmaxAttentionConfig own = direct(7, 7);
+  EXPECT_EQ(resolve_settings(&own, kPlain, kLayers)->prefill.factor, 7);
+}
+
 }  // namespace
 }  // namespace foveal::attention::skip_softmax
