@@ -57,9 +57,9 @@ OptionGroup describe(RunOptions& options) {
            .range = {.min = 1}},
           {.name = "trace",
            .target = &options.trace,
-           .help =
-               "write intermediate tensors (hidden.N, q.N, k.N, v.N, attention.N) to a safetensors "
-               "file"},
+           .help = "write intermediate tensors (hidden.N, q.N, k.N, v.N, attention.N and what the "
+                   "method "
+                   "selected, such as skip_softmax.prefill.N) to a safetensors file"},
           {.name = "trace_filter",
            .target = &options.trace_filter,
            .help = "regular expression that their names must contain; absent: all"}}};
@@ -177,7 +177,7 @@ int run_main(std::span<const std::string> args) {
   if (!own.trace.empty()) {
     FOVEAL_CHECK(!output.trace.empty(), ErrorKind::kInvalidArgument, "trace-filter",
                  "got '{}', which no tensor's name contains; need one of hidden.N, q.N, k.N, v.N, "
-                 "attention.N",
+                 "attention.N, or the method's own",
                  filter);
     write_tensors(own.trace, output.trace);
   }

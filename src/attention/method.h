@@ -10,6 +10,7 @@
 
 #include "base/dtype.h"
 #include "base/kv_view.h"
+#include "base/trace.h"
 #include "device/stream.h"
 #include "kernels/paged_attention.h"
 #include "kv/lanes.h"
@@ -73,6 +74,9 @@ struct AttendArgs {
   int32_t window = 0;
   bool exact = false;
   kernels::AttentionCounters* counters = nullptr;  ///< [seqs.size()] or null
+  /// For what the method selected, as tensors `<method>.<phase>.<layer>...`; null: nothing is
+  /// traced. A traced request runs alone.
+  TraceSink* trace = nullptr;
 };
 
 /// One way to compute attention. A method owns its policy; pages, batches and layers are the

@@ -6,7 +6,8 @@
 namespace foveal::attention {
 
 /// The paged loops over all keys; with `skip_factor` > 0 under the Skip Softmax tile policy.
-inline void attend_paged(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream) {
+inline void attend_paged(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream,
+                         const kernels::TileMap& tile_map = {}) {
   const kernels::PagedAttentionParams params{.q = args.q,
                                              .out = args.out,
                                              .q_stride = args.q_stride,
@@ -18,7 +19,8 @@ inline void attend_paged(Phase phase, const AttendArgs& args, float skip_factor,
                                              .window = args.window,
                                              .skip_factor = skip_factor,
                                              .counters = args.counters,
-                                             .exact = args.exact};
+                                             .exact = args.exact,
+                                             .tile_map = tile_map};
   if (phase == Phase::kPrefill) {
     kernels::paged_prefill(params, stream);
   } else {

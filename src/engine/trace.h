@@ -12,7 +12,7 @@ namespace foveal::engine {
 
 /// Keeps the intermediate tensors of one request whose names match a regex (searched, not
 /// anchored).
-class TraceCollector : public model::TraceSink {
+class TraceCollector : public TraceSink {
  public:
   /// Throws kInvalidArgument for a malformed regex.
   explicit TraceCollector(const std::string& filter);

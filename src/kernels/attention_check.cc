@@ -56,6 +56,13 @@ void check_attention(const PagedAttentionParams& params, AttentionPhase phase) {
                params.window);
   FOVEAL_CHECK(std::isfinite(params.skip_factor) && params.skip_factor >= 0, kBad, where,
                "got skip_factor {}; need a finite number >= 0", params.skip_factor);
+  const TileMap& map = params.tile_map;
+  FOVEAL_CHECK(map.tiles == nullptr || (params.counters != nullptr && params.seqs.size() == 1 &&
+                                        map.stride * kKeyTile >= params.seqs.front().kv_len),
+               kBad, where,
+               "got a tile map of {} tiles for {} sequences; need counters, one "
+               "sequence and a column for each of its key tiles",
+               map.stride, params.seqs.size());
   for (const AttentionSeq& seq : params.seqs) {
     check_seq(seq, where);
     if (phase == AttentionPhase::kDecode) {

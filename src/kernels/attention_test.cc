@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <optional>
 #include <random>
 
@@ -101,6 +102,57 @@ TEST_F(AttentionTest, MatchesReferenceWhenTilesAreSkipped) {
                           .tile_spread = spread,
                           .seqs = {{48, 208}, {100, 100}, {32, 160}}},
                          seed++, stream);
+      }
+    }
+  }
+}
+
+// Tile by tile, where no vote of the unit is within float32's reach of the threshold.
+TEST_F(AttentionTest, TileMapIsTheReferencesVotes) {
+  for (const AttentionPhase phase : kPhases) {
+    for (const cpu::Isa isa : testing::isa_levels()) {
+      SCOPED_TRACE(::testing::Message() << cpu::isa_name(isa) << " seed " << seed);
+      cpu::set_active_isa(isa);
+      AttentionCase data(for_phase({.num_kv_heads = 2,
+                                    .group = 3,
+                                    .head_dim = 32,
+                                    .page_size = 32,
+                                    .skip_factor = 40,
+                                    .spread = 2,
+                                    .tile_spread = 3,
+                                    .exact = true,
+                                    .seqs = {{87, 599}}},
+                                   phase),
+                         seed++, stream);
+      const bool decode = phase == AttentionPhase::kDecode;
+      const int32_t heads = decode ? data.shape.num_kv_heads : data.params().num_heads;
+      const int64_t cols = 20;  // one more than 599 keys have
+      const int32_t first = decode ? 0 : (599 - 87) / kQueryTile;
+      std::vector<uint8_t> map(static_cast<size_t>((decode ? 1 : 6) * heads * cols));
+      PagedAttentionParams params = data.params();
+      params.tile_map = {.tiles = map.data(), .stride = cols};
+      (decode ? paged_decode : paged_prefill)(params, stream);
+
+      const reference::AttentionResult want = reference::attention(params, phase, false);
+      const auto unit_of = [&](const reference::TileVote& vote) {
+        return (decode ? 0 : vote.query_tile - first) * heads + vote.head;
+      };
+      std::vector<bool> unsure(map.size() / cols);
+      for (const reference::TileVote& vote : want.votes) {
+        if (vote.margin < 1e-3) unsure[static_cast<size_t>(unit_of(vote))] = true;
+      }
+      std::vector<uint8_t> expected(map.size());
+      int64_t dropped = 0;
+      for (const reference::TileVote& vote : want.votes) {
+        expected[static_cast<size_t>(unit_of(vote) * cols + vote.key_tile)] = vote.dropped ? 2 : 1;
+        dropped += vote.dropped ? 1 : 0;
+      }
+      EXPECT_GT(dropped, 0);
+      EXPECT_LT(std::count(unsure.begin(), unsure.end(), true), std::ssize(unsure) / 2 + 1);
+      for (size_t at = 0; at < map.size(); ++at) {
+        if (!unsure[at / cols]) {
+          EXPECT_EQ(int{map[at]}, int{expected[at]}) << at;
+        }
       }
     }
   }

@@ -40,6 +40,13 @@ struct AttentionCounters {
   }
 };
 
+/// What became of each tile of one sequence's call: 0 no row sees it, 1 used, 2 dropped.
+struct TileMap {
+  uint8_t* tiles = nullptr;  ///< prefill: [query tiles of the call, num_heads, stride]; decode:
+                             ///< [num_kv_heads, stride]; zeroed by the caller
+  int64_t stride = 0;        ///< at least ceil(kv_len / kKeyTile)
+};
+
 /// softmax(scale * q K^T + mask) V over paged K and V, for a ragged batch of one phase. Causal: a
 /// row at position p sees keys [max(0, p - window + 1), p], or [0, p] when window is 0.
 ///
@@ -62,6 +69,7 @@ struct PagedAttentionParams {
   float skip_factor = 0;                  ///< 0: dense
   AttentionCounters* counters = nullptr;  ///< [seqs.size()], added to; null: not counted
   bool exact = false;                     ///< float32 throughout (q and probabilities not rounded)
+  TileMap tile_map;                       ///< for traces; needs counters and one sequence
 };
 
 /// Many rows a sequence: tiled flash attention. With skip_factor > 0 every sequence's first row

@@ -106,6 +106,9 @@ class DecodeCall {
             .exact = params_.exact,
             .count = params_.counters != nullptr,
             .skip = skip_rule(params_, seq),
+            .tile_map = params_.tile_map.tiles == nullptr
+                            ? nullptr
+                            : params_.tile_map.tiles + head * params_.tile_map.stride,
             .next_k = first_keys(task + threads_),
             .max = max_ + row,
             .sum = sum_ + row,

@@ -51,6 +51,7 @@ std::vector<PrefillTask> prefill_tasks(const PagedAttentionParams& params) {
 cpu::PrefillItem prefill_item(const PagedAttentionParams& params, const PrefillTask& task) {
   const AttentionSeq& seq = params.seqs[task.seq];
   const int64_t channel = static_cast<int64_t>(task.head) * params.kv.head_dim;
+  const TileMap& map = params.tile_map;
   return {.kv = kv_head(params.kv, seq, task.kv_head),
           .q = params.q + seq.q_begin * params.q_stride + channel,
           .out = params.out + seq.q_begin * params.out_stride + channel,
@@ -65,7 +66,10 @@ cpu::PrefillItem prefill_item(const PagedAttentionParams& params, const PrefillT
           .scale_log2 = scale_log2(params),
           .exact = params.exact,
           .count = params.counters != nullptr,
-          .skip = skip_rule(params, seq)};
+          .skip = skip_rule(params, seq),
+          .tile_map = map.tiles == nullptr ? nullptr : map.tiles + task.head * map.stride,
+          .map_tile_stride = params.num_heads * map.stride,
+          .map_head_stride = map.stride};
 }
 
 }  // namespace

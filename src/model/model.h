@@ -8,20 +8,11 @@
 #include "attention/method.h"
 #include "attention/step.h"
 #include "base/kv_view.h"
+#include "base/trace.h"
 #include "model/checkpoint.h"
 #include "model/layers/step_rows.h"
 
 namespace foveal::model {
-
-/// Receives named intermediate tensors, in the order they are computed, when a request is traced.
-class TraceSink {
- public:
-  virtual ~TraceSink() = default;
-  virtual bool wants(std::string_view name) const = 0;
-  /// [rows, cols] with row stride `stride` elements; rows of later calls continue those of earlier.
-  virtual void add(std::string_view name, const float* data, int64_t rows, int64_t cols,
-                   int64_t stride) = 0;
-};
 
 /// One step's rows as device arrays: prompt rows first, then one row for each decoding request.
 struct ForwardInput {

@@ -4,15 +4,42 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "attention/paged.h"
 #include "attention/skip_softmax/resolve.h"
+#include "base/check.h"
+#include "base/math.h"
 
 namespace foveal::attention {
 namespace {
 
 using skip_softmax::Settings;
+
+/// Decode has a tensor a token, for each is a tile longer now and then.
+std::string trace_name(int32_t layer, Phase phase, const AttendArgs& args) {
+  if (phase == Phase::kPrefill) return fmt::format("skip_softmax.prefill.{}", layer);
+  return fmt::format("skip_softmax.decode.{}.{}", layer, args.seqs.front().kv_len - 1);
+}
+
+/// Adds the tile map: 0 nobody sees it, 1 used, 2 skipped. Rows are (query tile, query head) in
+/// prefill and KV heads in decode; columns are key tiles of the whole prompt or of the length so
+/// far.
+void attend_traced(const std::string& name, Phase phase, const AttendArgs& args, float skip_factor,
+                   Stream& stream) {
+  FOVEAL_INVARIANT(args.seqs.size() == 1);
+  const kernels::AttentionSeq& seq = args.seqs.front();
+  const int64_t cols = ceil_div(seq.threshold_len, kernels::kKeyTile);
+  const int64_t rows = phase == Phase::kDecode
+                           ? args.kv.num_kv_heads
+                           : ceil_div(seq.q_len, kernels::kQueryTile) * args.num_heads;
+  std::vector<uint8_t> tiles(static_cast<size_t>(rows * cols));
+  attend_paged(phase, args, skip_factor, stream, {.tiles = tiles.data(), .stride = cols});
+  const std::vector<float> values(tiles.begin(), tiles.end());
+  args.trace->add(name, values.data(), rows, cols, cols);
+}
 
 class SkipSoftmax final : public AttentionMethod {
  public:
@@ -64,7 +91,13 @@ class SkipSoftmax final : public AttentionMethod {
   void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) override {
     const double factor = settings_.factor(layer, phase);
     constexpr double kMax = std::numeric_limits<float>::max();
-    attend_paged(phase, args, static_cast<float>(std::min(factor, kMax)), stream);
+    const auto skip_factor = static_cast<float>(std::min(factor, kMax));
+    const std::string name = args.trace == nullptr ? "" : trace_name(layer, phase, args);
+    if (args.trace != nullptr && factor > 0 && args.trace->wants(name)) {
+      attend_traced(name, phase, args, skip_factor, stream);
+    } else {
+      attend_paged(phase, args, skip_factor, stream);
+    }
   }
 
  private:

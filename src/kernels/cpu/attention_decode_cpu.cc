@@ -240,6 +240,7 @@ struct Run {
         const int begin = tile * kKeyTile > item.key_begin ? tile * kKeyTile : item.key_begin;
         const int end = (tile + 1) * kKeyTile < item.key_end ? (tile + 1) * kKeyTile : item.key_end;
         ++counts.tiles;
+        if (item.tile_map != nullptr) item.tile_map[tile] = keep ? 1 : 2;
         if (!keep) {
           ++counts.tiles_skipped;
           counts.pairs_dropped += static_cast<uint64_t>(end - begin) * item.num_heads;

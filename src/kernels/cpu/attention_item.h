@@ -51,6 +51,10 @@ struct PrefillItem {
   bool exact = false;
   bool count = false;
   SkipRule skip;
+  uint8_t* tile_map =
+      nullptr;  ///< [query tiles][heads][key tiles] at the item's first head, or null
+  int64_t map_tile_stride = 0;
+  int64_t map_head_stride = 0;
 };
 
 /// One split of one sequence's newest row, for all query heads of a KV head.
@@ -64,6 +68,7 @@ struct DecodeItem {
   bool exact = false;
   bool count = false;
   SkipRule skip;
+  uint8_t* tile_map = nullptr;        ///< [key tiles] of this KV head, or null
   const std::byte* next_k = nullptr;  ///< what this thread may read next: a hint to prefetch
   float* max = nullptr;               ///< [num_heads] running maximum, log2 domain
   float* sum = nullptr;               ///< [num_heads]

@@ -64,20 +64,6 @@ FOVEAL_SIMD void mask_tile(float* s, int key0, int row0, int window, F32 (&top)[
   }
 }
 
-/// Unmasked pairs of one tile and the item's rows of a unit.
-int64_t visible_pairs(const PrefillItem& item, int key0, int row0) {
-  int64_t pairs = 0;
-  const int begin = row0 > item.row_begin ? row0 : item.row_begin;
-  const int end = row0 + kUnit < item.row_end ? row0 + kUnit : item.row_end;
-  for (int row = begin; row < end; ++row) {
-    const int first =
-        item.window > 0 && row - item.window + 1 > key0 ? row - item.window + 1 : key0;
-    const int last = row < key0 + kKeyTile - 1 ? row : key0 + kKeyTile - 1;
-    if (last >= first) pairs += last - first + 1;
-  }
-  return pairs;
-}
-
 /// True when every row that sees a key of the tile would lose less than the threshold.
 FOVEAL_SIMD bool vote_drop(const F32 (&top)[kUnitVecs], const float* running, int rows,
                            float threshold) {
@@ -155,19 +141,10 @@ static void score_block(const PrefillItem& item, const Block& block, Group& grou
           key0 + kKeyTile - 1 > row0 || (item.window > 0 && key0 <= row0 + kUnit - 1 - item.window);
       if (masked) mask_tile(s + idx * kScoreStride, key0, row0, item.window, unit_top);
       float* running = group.max[unit];
-      if constexpr (kSkip) {
-        if (item.count) ++counts.tiles;
-        if (tile > group.first_tile[unit] &&
-            vote_drop(unit_top, running, item.row_end - row0, item.skip.threshold)) {
-          if (item.count) {
-            ++counts.tiles_skipped;
-            counts.pairs_dropped += visible_pairs(item, key0, row0);
-          }
-          continue;
-        }
-      } else if (item.count) {
-        ++counts.tiles;
-      }
+      const bool drop = kSkip && tile > group.first_tile[unit] &&
+                        vote_drop(unit_top, running, item.row_end - row0, item.skip.threshold);
+      if (item.count) count_tile(item, group.head, tile, row0, drop, counts);
+      if (drop) continue;
       kept[unit] |= 1U << local;
       for (int vec = 0; vec < kUnitVecs; ++vec) {
         float* cell = running + vec * kLanes;

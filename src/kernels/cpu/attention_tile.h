@@ -21,6 +21,33 @@ inline constexpr int kAccs = kLanes == 16 ? 16 : 8;
 inline constexpr int kChunk = 16;  ///< keys that surely share a page
 inline constexpr int kTileChunks = kKeyTile / kChunk;
 
+/// Unmasked pairs of one tile and the item's rows of a unit.
+FOVEAL_SIMD int64_t visible_pairs(const PrefillItem& item, int key0, int row0) {
+  int64_t pairs = 0;
+  const int begin = row0 > item.row_begin ? row0 : item.row_begin;
+  const int end = row0 + kUnit < item.row_end ? row0 + kUnit : item.row_end;
+  for (int row = begin; row < end; ++row) {
+    const int first =
+        item.window > 0 && row - item.window + 1 > key0 ? row - item.window + 1 : key0;
+    const int last = row < key0 + kKeyTile - 1 ? row : key0 + kKeyTile - 1;
+    if (last >= first) pairs += last - first + 1;
+  }
+  return pairs;
+}
+
+/// A considered tile of the unit whose first row is at row0.
+FOVEAL_SIMD void count_tile(const PrefillItem& item, int head, int tile, int row0, bool drop,
+                            TileCounts& counts) {
+  ++counts.tiles;
+  if (drop) {
+    ++counts.tiles_skipped;
+    counts.pairs_dropped += visible_pairs(item, tile * kKeyTile, row0);
+  }
+  if (item.tile_map == nullptr) return;
+  const int64_t unit = row0 / kUnit - item.first_row / kUnit;
+  item.tile_map[unit * item.map_tile_stride + head * item.map_head_stride + tile] = drop ? 2 : 1;
+}
+
 /// bf16 products, float32 sums.
 struct Bf16Engine {
   static constexpr int kPair = 2;

@@ -131,7 +131,8 @@ void AttentionBlock::attend(const ForwardInput& input, const LayerScratch& scrat
                              .kv = input.kv[static_cast<size_t>(layer_)],
                              .softmax_scale = softmax_scale_,
                              .window = window_,
-                             .exact = input.rows.exact};
+                             .exact = input.rows.exact,
+                             .trace = input.trace};
   if (!input.prefill.empty()) {
     args.seqs = input.prefill;
     attention.attend(layer_, attention::Phase::kPrefill, args, stream);
