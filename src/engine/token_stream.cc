@@ -13,6 +13,39 @@ std::optional<TokenEvent> TokenStream::next() {
   return event;
 }
 
+std::optional<TokenEvent> TokenStream::poll() {
+  const std::lock_guard lock(mutex_);
+  if (events_.empty()) return std::nullopt;
+  TokenEvent event = std::move(events_.front());
+  events_.pop_front();
+  return event;
+}
+
+bool TokenStream::drained() {
+  const std::lock_guard lock(mutex_);
+  return events_.empty() && summary_.has_value();
+}
+
+void TokenStream::on_ready(std::function<void()> callback) {
+  bool now = false;
+  {
+    const std::lock_guard lock(mutex_);
+    ready_ = callback;
+    now = !events_.empty() || summary_.has_value();
+  }
+  if (now && callback) callback();
+}
+
+void TokenStream::notify() {
+  changed_.notify_all();
+  std::function<void()> callback;
+  {
+    const std::lock_guard lock(mutex_);
+    callback = ready_;
+  }
+  if (callback) callback();
+}
+
 RequestSummary TokenStream::summary() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return summary_.has_value(); });
@@ -24,7 +57,7 @@ void TokenStream::push(TokenEvent event) {
     const std::lock_guard lock(mutex_);
     events_.push_back(std::move(event));
   }
-  changed_.notify_all();
+  notify();
 }
 
 void TokenStream::finish(RequestSummary summary) {
@@ -32,7 +65,7 @@ void TokenStream::finish(RequestSummary summary) {
     const std::lock_guard lock(mutex_);
     summary_ = std::move(summary);
   }
-  changed_.notify_all();
+  notify();
 }
 
 }  // namespace foveal::engine

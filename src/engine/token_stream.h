@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -17,6 +18,13 @@ class TokenStream {
  public:
   /// Waits for the next token; nothing when the request has ended.
   std::optional<TokenEvent> next();
+  /// The next token if there is one already.
+  std::optional<TokenEvent> poll();
+  /// True when the request has ended and every token was taken.
+  bool drained();
+  /// Called on the engine thread (once at once, on this one, when there is something already)
+  /// whenever there is more to take. Must be quick and must not throw.
+  void on_ready(std::function<void()> callback);
   /// Waits for the end. Once: logits and traces are too large to copy.
   RequestSummary summary();
   /// Asks the engine to stop; it does so before its next step.
@@ -28,10 +36,13 @@ class TokenStream {
   void finish(RequestSummary summary);
 
  private:
+  void notify();
+
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<TokenEvent> events_;
   std::optional<RequestSummary> summary_;
+  std::function<void()> ready_;
   std::atomic<bool> cancelled_{false};
 };
 

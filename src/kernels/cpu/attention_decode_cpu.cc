@@ -328,7 +328,7 @@ struct Run {
     for (int64_t at = 0; at < item.num_heads * acc_stride; at += kLanes) {
       store(item.acc + at, zero());
     }
-    const std::byte* v[kSplitChunks + kRunChunks];
+    const std::byte* v[kSplitChunks + kRunChunks] = {};
     int offset[kSplitChunks];
     int num_chunks = 0;
     for (int tile = first_tile; tile <= last_tile; ++tile) {

@@ -29,8 +29,8 @@ struct Group {
 
 /// A block of keys, ready for broadcasts: one pointer a chunk, strides in cells.
 struct Block {
-  const float* k[kBlockChunks];
-  const float* v[kBlockChunks];
+  const float* k[kBlockChunks] = {};
+  const float* v[kBlockChunks] = {};
   int64_t k_stride = 0;
   int first_tile = 0;
 };
