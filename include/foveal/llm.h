@@ -52,20 +52,39 @@ struct CompletionOutput {
   std::vector<TokenLogprob> logprobs;  ///< one a token, when asked for
   std::vector<std::vector<TokenLogprob>> top_logprobs;
   FinishReason finish_reason = FinishReason::kNone;
+  std::optional<std::string> stop_text;  ///< the stop string that ended it
+};
+
+/// What has been added to one completion since the last one. Texts put together are its `text`.
+struct OutputDelta {
+  int32_t index = 0;  ///< of the completion, in [0, n)
+  std::string text;   ///< may be empty: a token inside a character, or text held back for a stop
+  std::vector<int32_t> token_ids;
+  std::vector<TokenLogprob> logprobs;  ///< one a token, when asked for
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
+  FinishReason finish_reason = FinishReason::kNone;  ///< set in a completion's last delta
 };
 
 struct RequestOutput {
   std::vector<int32_t> prompt_token_ids;
-  std::vector<CompletionOutput> outputs;  ///< one for now
+  std::vector<CompletionOutput> outputs;  ///< SamplingParams::n of them
   std::vector<std::optional<TokenLogprob>>
       prompt_logprobs;  ///< [prompt], first empty; when asked for
   std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;  ///< [prompt], first empty; likewise
   int64_t cached_tokens = 0;  ///< prompt tokens taken from the prefix cache
   Timings timings;
-  SparsityReport sparsity;
-  RequestMemory memory;
+  SparsityReport sparsity;             ///< of all completions together
+  RequestMemory memory;                ///< likewise
   std::optional<TracedTensor> logits;  ///< RequestOptions::logits
   std::vector<TracedTensor> trace;     ///< RequestOptions::trace_filter
+};
+
+/// One request's sparse attention, within the method the engine was started with.
+struct SparseOverride {
+  bool off = false;  ///< dense attention, whatever the engine's settings
+  /// Other Skip Softmax factors; a phase that is absent keeps the engine's. Only for phases in
+  /// which the engine runs skip_softmax.
+  std::optional<PhaseValue> threshold_scale_factor;
 };
 
 /// What a request wants besides text.
@@ -73,6 +92,9 @@ struct RequestOptions {
   bool logits = false;                      ///< float32 logits of prompt positions
   std::optional<int64_t> logits_last;       ///< only of the last so many
   std::optional<std::string> trace_filter;  ///< regex of names of intermediate tensors to keep
+  std::optional<SparseOverride> sparse_attention;
+  /// Requests share cached prompt pages only with requests of the same salt.
+  std::string cache_salt;
 };
 
 /// A prompt as text (raw, the model's begin token added if its tokenizer does) or as token ids.
@@ -83,13 +105,22 @@ struct Prompt {
 
 class GenerationState;
 
-/// A submitted request. Any thread; one consumer.
+/// A submitted request. Any thread; one consumer, who uses either `next` or the deltas.
 class Generation {
  public:
   explicit Generation(std::shared_ptr<GenerationState> state) : state_(std::move(state)) {}
 
-  /// Waits for more text. Nothing at the end. A piece may be empty (a token inside a character).
+  /// Waits for more text of the first completion. Nothing at the end. A piece may be empty.
   std::optional<std::string> next();
+  /// Waits for the next delta of any completion. Nothing at the end.
+  std::optional<OutputDelta> next_delta();
+  /// The next delta if there is one already.
+  std::optional<OutputDelta> poll();
+  /// True when every completion has ended and its last delta was taken.
+  bool ended() const;
+  /// Called from the engine's thread whenever `poll` may have more (and once at once if it already
+  /// has). Must be quick and must not throw.
+  void on_ready(std::function<void()> callback);
   /// Ends the request soon; `result` then says kCancelled.
   void cancel();
   /// Waits for the end. Throws the request's own Error if it failed.
@@ -97,6 +128,41 @@ class Generation {
 
  private:
   std::shared_ptr<GenerationState> state_;
+};
+
+/// Counts since the engine started, and what it holds now. See LLM::stats.
+struct EngineStats {
+  int64_t running = 0;
+  int64_t waiting = 0;
+  int64_t kv_pages_total = 0;
+  int64_t kv_pages_used = 0;    ///< held by requests
+  int64_t kv_pages_cached = 0;  ///< held by the prefix index alone: free when needed
+  int64_t page_size = 0;        ///< tokens
+  uint64_t steps = 0;
+  uint64_t preemptions = 0;
+  uint64_t prompt_tokens = 0;  ///< of started requests
+  uint64_t cached_tokens = 0;  ///< of these, found in the prefix index
+  uint64_t generated_tokens = 0;
+  SparsityReport sparsity;  ///< all requests' work so far
+};
+
+/// What was loaded, and how it runs.
+struct ModelInfo {
+  std::string name;  ///< of the file or folder
+  std::string architecture;
+  std::string device;
+  std::string isa;        ///< of a CPU
+  std::string method;     ///< dense, skip_softmax, ...
+  std::string attention;  ///< one line: which method serves which phase
+  std::string kv_dtype;
+  int64_t threads = 0;
+  int64_t vocab_size = 0;
+  int64_t max_seq_len = 0;  ///< longest request, prompt and output together
+  int64_t kv_tokens = 0;    ///< capacity
+  int64_t kv_bytes = 0;
+  int64_t kv_bytes_per_token = 0;
+  int64_t weights_bytes = 0;
+  double load_ms = 0;
 };
 
 /// A model, loaded and ready. Thread-safe: requests of many threads share each step.
@@ -117,8 +183,23 @@ class LLM {
                          const RequestOptions& options = {});
 
   /// Ids of a chat prompt, rendered with the model's template. `messages_json`: a JSON list of
-  /// {"role", "content"}.
-  std::vector<int32_t> chat_token_ids(const std::string& messages_json) const;
+  /// {"role", "content"}; `extra_json`: more template variables (`tools`, ...) as an object.
+  std::vector<int32_t> chat_token_ids(const std::string& messages_json,
+                                      const std::string& extra_json = "{}",
+                                      bool add_generation_prompt = true) const;
+  bool has_tokenizer() const;
+  /// Empty when the model has none.
+  std::string chat_template() const;
+  /// Ids of text, without begin token; special tokens spelled out in it are text unless asked for.
+  std::vector<int32_t> encode(const std::string& text, bool parse_special = false) const;
+  /// Ids of a raw prompt, with the begin token where the model wants one: what `submit` uses.
+  std::vector<int32_t> prompt_token_ids(const std::string& text) const;
+  std::string decode(const std::vector<int32_t>& ids, bool skip_special = true) const;
+  /// The bytes one id stands for (may be part of a character); empty for ids without text.
+  std::string token_bytes(int32_t id) const;
+
+  ModelInfo info() const;
+  EngineStats stats() const;
 
   /// Called by the engine thread after each step that had prompt rows: tokens done and total of the
   /// request. For progress bars; must be quick.

@@ -8,10 +8,19 @@
 
 namespace foveal {
 
+/// What a completion must look like; its end is enforced too.
+struct GuidedDecoding {
+  enum class Kind { kJsonObject, kJsonSchema, kRegex, kChoice, kGrammar };
+  Kind kind = Kind::kJsonObject;
+  std::string text;                  ///< the JSON schema, regular expression or Lark grammar
+  std::vector<std::string> choices;  ///< of kChoice
+};
+
 /// How tokens are chosen from logits, and when to stop. Greedy unless temperature is above 0:
 /// top_k, top_p and min_p narrow down what temperature draws from. Ranges: sampler::validate.
 struct SamplingParams {
   int64_t max_tokens = 32;
+  int64_t n = 1;             ///< completions of one prompt; the i-th draws with seed + i
   double temperature = 0.0;  ///< 0: greedy
   int64_t top_k = 0;         ///< 0: off
   double top_p = 1.0;        ///< in (0, 1]; 1: off
@@ -33,6 +42,7 @@ struct SamplingParams {
   /// front. Another spelling in tokens can still get through.
   std::vector<std::string> bad;
   std::map<int32_t, double> logit_bias;
+  std::optional<GuidedDecoding> guided;
 };
 
 struct TokenLogprob {
@@ -46,6 +56,10 @@ enum class FinishReason { kNone, kStop, kLength, kCancelled, kError };
 struct PhaseSparsity {
   uint64_t pairs = 0;       ///< query-key pairs that dense attention uses
   uint64_t pairs_used = 0;  ///< pairs whose V was used
+  void add(const PhaseSparsity& other) {
+    pairs += other.pairs;
+    pairs_used += other.pairs_used;
+  }
   /// 1 - used / dense; 0 when nothing was attended.
   double skipped() const {
     return pairs == 0 ? 0.0 : 1.0 - static_cast<double>(pairs_used) / static_cast<double>(pairs);
@@ -61,13 +75,18 @@ struct LayerSparsity {
 struct SparsityReport {
   std::string method = "dense";
   std::vector<LayerSparsity> layers;
+  void add(const SparsityReport& other) {
+    if (layers.size() < other.layers.size()) layers.resize(other.layers.size());
+    for (size_t idx = 0; idx < other.layers.size(); ++idx) {
+      layers[idx].prefill.add(other.layers[idx].prefill);
+      layers[idx].decode.add(other.layers[idx].decode);
+    }
+  }
   LayerSparsity total() const {
     LayerSparsity sum;
     for (const LayerSparsity& layer : layers) {
-      sum.prefill.pairs += layer.prefill.pairs;
-      sum.prefill.pairs_used += layer.prefill.pairs_used;
-      sum.decode.pairs += layer.decode.pairs;
-      sum.decode.pairs_used += layer.decode.pairs_used;
+      sum.prefill.add(layer.prefill);
+      sum.decode.add(layer.decode);
     }
     return sum;
   }

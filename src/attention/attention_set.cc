@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
 #include "attention/capabilities.h"
 #include "attention/registry.h"
 #include "base/check.h"
@@ -11,6 +13,8 @@ namespace foveal::attention {
 namespace {
 
 constexpr std::string_view kWhere = "sparse_attention_config";
+/// Kernels take factors in float32; smaller ones would turn into 0, and so into "off".
+constexpr double kMinFactor = 1e-30;
 
 AttentionSet::Methods make_configured(std::span<const SparseAttentionConfig> configs,
                                       const MethodContext& context) {
@@ -94,8 +98,37 @@ Resolution AttentionSet::resolve(int32_t layer, Phase phase) const {
   return (idle ? *methods_.front() : serving).resolve(layer, phase);
 }
 
-std::string AttentionSet::prefix_key(std::optional<int64_t> prompt_len) const {
-  return prefill_->prefix_key(prompt_len);
+std::string AttentionSet::prefix_key(std::optional<int64_t> prompt_len,
+                                     const PhaseValue& own) const {
+  return prefill_->prefix_key(prompt_len, own);
+}
+
+PhaseValue AttentionSet::request_factors(const SparseOverride& wanted) const {
+  constexpr std::string_view kField = "sparse_attention";
+  PhaseValue own = wanted.threshold_scale_factor.value_or(PhaseValue{});
+  FOVEAL_CHECK(!wanted.off || !wanted.threshold_scale_factor, ErrorKind::kInvalidArgument, kField,
+               "got off and threshold_scale_factor; need one of them");
+  for (const Phase phase : kPhases) {
+    std::optional<double>& factor = phase == Phase::kPrefill ? own.prefill : own.decode;
+    const AttentionMethod& serving = method(phase);
+    const bool dense = serving.name() == kDenseMethod;
+    if (wanted.off) {
+      FOVEAL_CHECK(dense || serving.takes_factors(), ErrorKind::kInvalidArgument, kField,
+                   "got off for {}, which runs {}; need its settings", phase_name(phase),
+                   serving.name());
+      factor = 0;
+    }
+    if (!factor) continue;
+    FOVEAL_CHECK(std::isfinite(*factor) && (*factor == 0 || *factor >= kMinFactor),
+                 ErrorKind::kInvalidArgument, kField,
+                 "got threshold_scale_factor {} for {}; need 0 or a number of at least {}", *factor,
+                 phase_name(phase), kMinFactor);
+    FOVEAL_CHECK(*factor == 0 || serving.takes_factors(), ErrorKind::kInvalidArgument, kField,
+                 "got a threshold_scale_factor for {}, which runs {}; need a phase that the engine "
+                 "runs skip_softmax in",
+                 phase_name(phase), serving.name());
+  }
+  return own;
 }
 
 bool AttentionSet::shares_prefix_pages() const {

@@ -9,6 +9,7 @@
 
 #include "attention/method.h"
 #include "foveal/config.h"
+#include "foveal/llm.h"
 
 namespace foveal::attention {
 
@@ -35,7 +36,10 @@ class AttentionSet {
   Resolution resolve(int32_t layer, Phase phase) const;
 
   /// See AttentionMethod::prefix_key: a part of the prefix index's root.
-  std::string prefix_key(std::optional<int64_t> prompt_len) const;
+  std::string prefix_key(std::optional<int64_t> prompt_len, const PhaseValue& own = {}) const;
+  /// A request's own factors: {0, 0} for `off`. Throws kInvalidArgument where they are out of
+  /// range, or for a phase in which nothing runs that takes factors.
+  PhaseValue request_factors(const SparseOverride& wanted) const;
   bool shares_prefix_pages() const;
   /// Prefill chunks but the last must end at multiples of this position.
   int32_t prefill_chunk_multiple() const { return prefill_->capabilities().prefill_chunk_multiple; }

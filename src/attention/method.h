@@ -12,6 +12,7 @@
 #include "base/kv_view.h"
 #include "base/trace.h"
 #include "device/stream.h"
+#include "foveal/config.h"
 #include "kernels/paged_attention.h"
 #include "kv/lanes.h"
 
@@ -97,10 +98,18 @@ class AttentionMethod {
   /// How this method resolves for one layer and phase.
   virtual Resolution resolve(int32_t layer, Phase phase) const = 0;
 
+  /// Whether a request may bring a factor of its own (AttentionSeq::own_skip_factor) for what this
+  /// method does.
+  virtual bool takes_factors() const { return false; }
+
   /// Folded into the root of the prefix index: whatever makes prefill of a prompt of this length
   /// write other K and V than dense prefill does. Empty: it writes the same. Without a length:
   /// for callers that accept pages of prompts of another length (see skip_softmax/README.md).
-  virtual std::string prefix_key(std::optional<int64_t> /*prompt_len*/) const { return {}; }
+  /// `own`: the request's own factors, where it has any.
+  virtual std::string prefix_key(std::optional<int64_t> /*prompt_len*/,
+                                 const PhaseValue& /*own*/) const {
+    return {};
+  }
 
   /// Host work once a step, before the first layer. Fixes every size.
   virtual void plan(Phase /*phase*/, std::span<const kernels::AttentionSeq> /*seqs*/) {}

@@ -272,8 +272,9 @@ OptionField describe_sparse_field(std::vector<SparseAttentionConfig>& configs) {
   };
   custom.validate = [&configs](const std::string& path) { validate_sparse(configs, path); };
   custom.placeholder = "YAML";
-  for_each_alternative(
-      [&](auto config) { custom.alternatives.push_back(alternative<decltype(config)>()); });
+  for_each_alternative([&](const auto& config) {
+    custom.alternatives.push_back(alternative<std::decay_t<decltype(config)>>());
+  });
   static const std::string kHelp =
       "sparse attention: {algorithm: NAME, ...} or a list of them; NAME: " + known_algorithms();
   return {.name = "sparse_attention_config", .target = std::move(custom), .help = kHelp};

@@ -1,6 +1,18 @@
 #include "engine/batch.h"
 
+#include <algorithm>
+#include <limits>
+
 namespace foveal::engine {
+namespace {
+
+float own_factor(const PhaseValue& factors, bool prefill) {
+  constexpr double kMax = std::numeric_limits<float>::max();
+  const std::optional<double>& factor = prefill ? factors.prefill : factors.decode;
+  return factor ? static_cast<float>(std::min(*factor, kMax)) : -1.0F;
+}
+
+}  // namespace
 
 void Batch::clear() {
   prefill_rows_ = 0;
@@ -15,7 +27,7 @@ void Batch::clear() {
 }
 
 void Batch::add(const scheduler::SeqWork& work, const scheduler::Scheduler& scheduler,
-                int64_t logits_from) {
+                const Wishes& wishes) {
   const bool prefill = work.phase == scheduler::Phase::kPrefill;
   const auto first_row = static_cast<int32_t>(tokens_.size());
   const int32_t kv_len = work.start + work.count;
@@ -23,7 +35,8 @@ void Batch::add(const scheduler::SeqWork& work, const scheduler::Scheduler& sche
                                   .q_len = work.count,
                                   .kv_len = kv_len,
                                   .threshold_len = prefill ? scheduler.prompt_len(work.id) : kv_len,
-                                  .pages = scheduler.page_table(work.id).data()};
+                                  .pages = scheduler.page_table(work.id).data(),
+                                  .own_skip_factor = own_factor(wishes.factors, prefill)};
   (prefill ? prefill_ : decode_).push_back(seq);
   (prefill ? prefill_ids_ : decode_ids_).push_back(work.id);
   if (prefill) prefill_rows_ += work.count;
@@ -32,7 +45,7 @@ void Batch::add(const scheduler::SeqWork& work, const scheduler::Scheduler& sche
     tokens_.push_back(scheduler.token(work.id, position));
     positions_.push_back(position);
     const bool sample = work.sample && idx + 1 == work.count;
-    const bool kept = prefill && position >= logits_from;
+    const bool kept = prefill && position >= wishes.logits_from;
     if (!sample && !kept) continue;
     logit_rows_.push_back(first_row + idx);
     logit_info_.push_back({.id = work.id, .position = position, .sample = sample});

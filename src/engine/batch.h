@@ -19,13 +19,18 @@ struct LogitRow {
 /// A step plan as the arrays a model reads. Reused from step to step.
 class Batch {
  public:
-  /// `logits_from(id)`: first position whose logits a request wants kept; rows before it yield
-  /// logits only where a token is sampled.
-  template <class LogitsFrom>
+  /// What a request wants of its rows.
+  struct Wishes {
+    int64_t logits_from = 0;  ///< first position whose logits are kept; rows before it yield logits
+                              ///< only where a token is sampled
+    PhaseValue factors;       ///< its own; see AttentionSeq::own_skip_factor
+  };
+  /// `wishes(id)`: a request's Wishes.
+  template <class WishesOf>
   void build(const scheduler::StepPlan& plan, const scheduler::Scheduler& scheduler,
-             const LogitsFrom& logits_from) {
+             const WishesOf& wishes) {
     clear();
-    for (const scheduler::SeqWork& work : plan.work) add(work, scheduler, logits_from(work.id));
+    for (const scheduler::SeqWork& work : plan.work) add(work, scheduler, wishes(work.id));
   }
 
   /// Views into this batch; valid until the next build.
@@ -39,7 +44,7 @@ class Batch {
  private:
   void clear();
   void add(const scheduler::SeqWork& work, const scheduler::Scheduler& scheduler,
-           int64_t logits_from);
+           const Wishes& wishes);
 
   int64_t prefill_rows_ = 0;
   std::vector<int32_t> tokens_;

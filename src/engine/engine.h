@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/token_stream.h"
 #include "foveal/config.h"
@@ -16,7 +17,8 @@ struct EngineInfo {
   std::string device;
   std::string isa;
   int32_t threads = 0;
-  std::string method;  ///< "dense", "skip_softmax", ...
+  std::string method;     ///< "dense", "skip_softmax", ...
+  std::string attention;  ///< one line: which method serves which phase
   std::string kv_dtype;
   int64_t max_seq_len = 0;  ///< longest request, prompt and output together
   int64_t kv_tokens = 0;    ///< capacity of the cache
@@ -39,9 +41,12 @@ class Engine {
 
   /// Throws kInvalidArgument for parameters out of range and kContextLength for a prompt that can
   /// never fit; a request that fails later ends its stream with the error.
-  std::shared_ptr<TokenStream> submit(EngineRequest request);
+  /// One stream for each of sampling.n completions; those after the first wait for its prompt and
+  /// find it in the prefix index.
+  std::vector<std::shared_ptr<TokenStream>> submit(EngineRequest request);
 
   const EngineInfo& info() const;
+  EngineStats stats() const;
   void on_prefill(PrefillCallback callback);
 
  private:

@@ -1,87 +1,112 @@
 #include "engine/generation.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace foveal {
+void GenerationState::Signal::raise() {
+  std::function<void()> call;
+  {
+    const std::lock_guard lock(mutex);
+    ++count;
+    call = callback;
+  }
+  changed.notify_all();
+  if (call) call();
+}
 
 GenerationState::GenerationState(std::vector<int32_t> prompt, const SamplingParams& sampling,
-                                 std::shared_ptr<engine::TokenStream> stream,
+                                 std::vector<std::shared_ptr<engine::TokenStream>> streams,
                                  const tokenizer::Tokenizer* tokenizer)
-    : prompt_(std::move(prompt)),
-      stream_(std::move(stream)),
-      wants_logprobs_(sampling.logprobs.has_value()),
-      min_tokens_(sampling.min_tokens),
-      stops_(sampling.stop, sampling.include_stop_str_in_output) {
-  if (tokenizer == nullptr) return;
-  decoder_.emplace(*tokenizer);
-  vocab_size_ = tokenizer->vocab_size();
+    : prompt_(std::move(prompt)), signal_(std::make_shared<Signal>()) {
+  completions_.reserve(streams.size());
+  for (auto& stream : streams) {
+    stream->on_ready([signal = signal_] { signal->raise(); });
+    const auto index = static_cast<int32_t>(completions_.size());
+    completions_.emplace_back(index, sampling, std::move(stream), tokenizer);
+  }
+}
+
+GenerationState::~GenerationState() {
+  for (CompletionStream& completion : completions_) completion.stream().on_ready(nullptr);
+}
+
+std::optional<OutputDelta> GenerationState::poll() {
+  for (size_t step = 0; step < completions_.size(); ++step) {
+    turn_ = (turn_ + 1) % completions_.size();
+    if (auto delta = completions_[turn_].poll()) return delta;
+  }
+  return std::nullopt;
+}
+
+bool GenerationState::ended() const {
+  return std::all_of(completions_.begin(), completions_.end(),
+                     [](const CompletionStream& completion) { return completion.ended(); });
+}
+
+std::optional<OutputDelta> GenerationState::next_delta() {
+  while (true) {
+    uint64_t seen = 0;
+    {
+      const std::lock_guard lock(signal_->mutex);
+      seen = signal_->count;
+    }
+    if (auto delta = poll()) return delta;
+    if (ended()) return std::nullopt;
+    std::unique_lock lock(signal_->mutex);
+    signal_->changed.wait(lock, [&] { return signal_->count != seen; });
+  }
 }
 
 std::optional<std::string> GenerationState::next() {
-  if (ended_) return std::nullopt;
-  std::optional<engine::TokenEvent> event;
-  if (!stopped_) event = stream_->next();
-  if (!event) {
-    ended_ = true;
-    std::string rest = stopped_ ? std::string() : finish_text();
-    if (rest.empty()) return std::nullopt;
-    output_.text += rest;
-    return rest;
+  while (auto delta = next_delta()) {
+    if (delta->index == 0) return std::move(delta->text);
   }
-  output_.token_ids.push_back(event->token);
-  if (wants_logprobs_) {
-    output_.logprobs.push_back(
-        {.token = event->token, .logprob = event->logprob, .rank = event->rank});
-    output_.top_logprobs.push_back(std::move(event->top));
-  }
-  // Embedding tables are padded past the vocabulary; such an id has no text.
-  if (!decoder_ || event->token >= vocab_size_) return std::string();
-  std::string text = decoder_->push(event->token);
-  tokenizer::StopMatcher::Result piece;
-  if (static_cast<int64_t>(output_.token_ids.size()) >= min_tokens_) {
-    piece = stops_.push(text);
-  } else {
-    piece.text = std::move(text);  // too early to stop
-  }
-  if (piece.stopped) {
-    stopped_ = true;
-    stream_->cancel();  // the engine may be a step ahead; what it adds is dropped
-  }
-  output_.text += piece.text;
-  return piece.text;
+  return std::nullopt;
 }
 
-std::string GenerationState::finish_text() {
-  if (!decoder_) return {};
-  tokenizer::StopMatcher::Result piece = stops_.push(decoder_->flush());
-  if (piece.stopped) {
-    stopped_ = true;
-    return piece.text;
+void GenerationState::on_ready(std::function<void()> callback) {
+  {
+    const std::lock_guard lock(signal_->mutex);
+    signal_->callback = std::move(callback);
   }
-  return piece.text + stops_.flush();
+  signal_->raise();
+}
+
+void GenerationState::cancel() {
+  for (CompletionStream& completion : completions_) completion.stream().cancel();
 }
 
 RequestOutput GenerationState::result() {
-  while (next()) {
+  while (next_delta()) {
   }
-  engine::RequestSummary summary = stream_->summary();
-  if (summary.error && !stopped_) throw *summary.error;
   RequestOutput out;
-  output_.finish_reason = stopped_ ? FinishReason::kStop : summary.reason;
   out.prompt_token_ids = prompt_;
-  out.outputs.push_back(output_);
-  out.prompt_logprobs = std::move(summary.prompt_logprobs);
-  out.prompt_top_logprobs = std::move(summary.prompt_top_logprobs);
-  out.cached_tokens = summary.cached_tokens;
-  out.timings = summary.timings;
-  out.sparsity = std::move(summary.sparsity);
-  out.memory = summary.memory;
-  out.logits = std::move(summary.logits);
-  out.trace = std::move(summary.trace);
+  for (CompletionStream& completion : completions_) {
+    engine::RequestSummary& summary = completion.summary();
+    if (completion.failed()) throw *summary.error;
+    out.outputs.push_back(completion.output());
+    out.sparsity.method = summary.sparsity.method;
+    out.sparsity.add(summary.sparsity);
+    out.memory.kv_bytes += summary.memory.kv_bytes;
+    out.memory.kv_peak_bytes += summary.memory.kv_peak_bytes;
+  }
+  // The prompt is the first completion's; the others found it in the prefix index.
+  engine::RequestSummary& first = completions_.front().summary();
+  out.prompt_logprobs = std::move(first.prompt_logprobs);
+  out.prompt_top_logprobs = std::move(first.prompt_top_logprobs);
+  out.cached_tokens = first.cached_tokens;
+  out.timings = first.timings;
+  out.logits = std::move(first.logits);
+  out.trace = std::move(first.trace);
   return out;
 }
 
 std::optional<std::string> Generation::next() { return state_->next(); }
+std::optional<OutputDelta> Generation::next_delta() { return state_->next_delta(); }
+std::optional<OutputDelta> Generation::poll() { return state_->poll(); }
+bool Generation::ended() const { return state_->ended(); }
+void Generation::on_ready(std::function<void()> callback) { state_->on_ready(std::move(callback)); }
 void Generation::cancel() { state_->cancel(); }
 RequestOutput Generation::result() { return state_->result(); }
 

@@ -1,42 +1,48 @@
 #pragma once
 
+#include <condition_variable>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "engine/token_stream.h"
-#include "foveal/llm.h"
-#include "tokenizer/tokenizer.h"
+#include "engine/completion_stream.h"
 
 namespace foveal {
 
-/// The consumer's half of a request: turns the engine's tokens into text and looks for stop
-/// strings.
+/// The consumer's half of a request: its completions, and a wait for whichever has more.
 class GenerationState {
  public:
-  /// `tokenizer` null: no text. Borrowed; the LLM outlives its generations.
+  /// One stream a completion, in order. `tokenizer` null: no text.
   GenerationState(std::vector<int32_t> prompt, const SamplingParams& sampling,
-                  std::shared_ptr<engine::TokenStream> stream,
+                  std::vector<std::shared_ptr<engine::TokenStream>> streams,
                   const tokenizer::Tokenizer* tokenizer);
+  ~GenerationState();
 
   std::optional<std::string> next();
-  void cancel() { stream_->cancel(); }
+  std::optional<OutputDelta> next_delta();
+  std::optional<OutputDelta> poll();
+  bool ended() const;
+  void on_ready(std::function<void()> callback);
+  void cancel();
   RequestOutput result();
 
  private:
-  std::string finish_text();
+  /// What the engine's thread calls; shared, for a step may be calling while the consumer leaves.
+  struct Signal {
+    std::mutex mutex;
+    std::condition_variable changed;
+    uint64_t count = 0;
+    std::function<void()> callback;
+    void raise();
+  };
 
   std::vector<int32_t> prompt_;
-  std::shared_ptr<engine::TokenStream> stream_;
-  bool wants_logprobs_;
-  int64_t min_tokens_;
-  std::optional<tokenizer::StreamDecoder> decoder_;
-  tokenizer::StopMatcher stops_;
-  CompletionOutput output_;
-  int32_t vocab_size_ = 0;
-  bool stopped_ = false;  ///< a stop string was found
-  bool ended_ = false;
+  std::vector<CompletionStream> completions_;
+  std::shared_ptr<Signal> signal_;
+  size_t turn_ = 0;  ///< completions take turns, so that none starves
 };
 
 }  // namespace foveal

@@ -1,6 +1,7 @@
 #include "foveal/llm.h"
 
 #include <chrono>
+#include <filesystem>
 
 #include "base/check.h"
 #include "base/config_fields.h"
@@ -14,6 +15,7 @@ struct LLM::Impl {
   std::unique_ptr<model::Checkpoint> checkpoint;
   std::unique_ptr<tokenizer::Tokenizer> tokenizer;
   std::unique_ptr<engine::Engine> engine;  ///< after what it borrows
+  std::string name;
   double load_ms = 0;
 
   const tokenizer::Tokenizer& need_tokenizer() const {
@@ -38,6 +40,9 @@ LLM::LLM(const LlmConfig& config, const Progress& progress) : impl_(std::make_un
   impl_->tokenizer = engine::load_tokenizer(config.tokenizer, *impl_->checkpoint);
   report("preparing engine", 0.7);
   impl_->engine = std::make_unique<engine::Engine>(config, *impl_->checkpoint);
+  std::filesystem::path path = std::filesystem::path(config.model).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  impl_->name = path.extension() == ".gguf" ? path.stem().string() : path.filename().string();
   impl_->load_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   report("ready", 1);
@@ -48,10 +53,14 @@ LLM::LLM(LLM&&) noexcept = default;
 
 Generation LLM::submit(const Prompt& prompt, const SamplingParams& sampling,
                        const RequestOptions& options) {
-  engine::EngineRequest request{.sampling = sampling, .trace_filter = options.trace_filter};
-  request.prompt = prompt.token_ids ? *prompt.token_ids
-                                    : engine::prompt_ids(impl_->need_tokenizer(), prompt.text);
+  engine::EngineRequest request{.sampling = sampling,
+                                .trace_filter = options.trace_filter,
+                                .sparse_attention = options.sparse_attention,
+                                .cache_salt = options.cache_salt};
+  request.prompt = prompt.token_ids ? *prompt.token_ids : prompt_token_ids(prompt.text);
   if (!sampling.stop.empty()) impl_->need_tokenizer();
+  FOVEAL_CHECK(!sampling.guided, ErrorKind::kUnsupported, "guided",
+               "got a guided request; need one without (not available in this build yet)");
   if (!sampling.bad.empty()) {
     request.sampling = engine::with_bad_tokens(sampling, impl_->need_tokenizer());
   }
@@ -63,8 +72,8 @@ Generation LLM::submit(const Prompt& prompt, const SamplingParams& sampling,
     request.logits_from = std::max<int64_t>(0, len - options.logits_last.value_or(len));
   }
   std::vector<int32_t> ids = request.prompt;
-  auto stream = impl_->engine->submit(std::move(request));
-  return Generation(std::make_shared<GenerationState>(std::move(ids), sampling, std::move(stream),
+  auto streams = impl_->engine->submit(std::move(request));
+  return Generation(std::make_shared<GenerationState>(std::move(ids), sampling, std::move(streams),
                                                       impl_->tokenizer.get()));
 }
 
@@ -73,9 +82,58 @@ RequestOutput LLM::generate(const Prompt& prompt, const SamplingParams& sampling
   return submit(prompt, sampling, options).result();
 }
 
-std::vector<int32_t> LLM::chat_token_ids(const std::string& messages_json) const {
-  return tokenizer::encode_chat(impl_->need_tokenizer(), messages_json, {});
+std::vector<int32_t> LLM::chat_token_ids(const std::string& messages_json,
+                                         const std::string& extra_json,
+                                         bool add_generation_prompt) const {
+  return tokenizer::encode_chat(
+      impl_->need_tokenizer(), messages_json,
+      {.add_generation_prompt = add_generation_prompt, .extra_json = extra_json});
 }
+
+bool LLM::has_tokenizer() const { return impl_->tokenizer != nullptr; }
+
+std::string LLM::chat_template() const {
+  return impl_->tokenizer ? impl_->tokenizer->chat_template() : std::string();
+}
+
+std::vector<int32_t> LLM::encode(const std::string& text, bool parse_special) const {
+  return impl_->need_tokenizer().encode(text, parse_special);
+}
+
+std::vector<int32_t> LLM::prompt_token_ids(const std::string& text) const {
+  return engine::prompt_ids(impl_->need_tokenizer(), text);
+}
+
+std::string LLM::decode(const std::vector<int32_t>& ids, bool skip_special) const {
+  return impl_->need_tokenizer().decode(ids, skip_special);
+}
+
+std::string LLM::token_bytes(int32_t id) const {
+  const tokenizer::Tokenizer& tokenizer = impl_->need_tokenizer();
+  return id >= 0 && id < tokenizer.vocab_size() ? tokenizer.token_bytes(id) : std::string();
+}
+
+ModelInfo LLM::info() const {
+  const engine::EngineInfo& engine = impl_->engine->info();
+  const model::ModelConfig& model = impl_->checkpoint->config();
+  return {.name = impl_->name,
+          .architecture = model.architecture,
+          .device = engine.device,
+          .isa = engine.isa,
+          .method = engine.method,
+          .attention = engine.attention,
+          .kv_dtype = engine.kv_dtype,
+          .threads = engine.threads,
+          .vocab_size = model.vocab_size,
+          .max_seq_len = engine.max_seq_len,
+          .kv_tokens = engine.kv_tokens,
+          .kv_bytes = engine.kv_bytes,
+          .kv_bytes_per_token = engine.kv_bytes_per_token,
+          .weights_bytes = engine.weights_bytes,
+          .load_ms = impl_->load_ms};
+}
+
+EngineStats LLM::stats() const { return impl_->engine->stats(); }
 
 void LLM::on_prefill(std::function<void(int64_t, int64_t)> callback) {
   impl_->engine->on_prefill(std::move(callback));

@@ -1,5 +1,6 @@
 #include "engine/loop.h"
 
+#include <fmt/format.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -44,6 +45,7 @@ Engine::Loop::Loop(const LlmConfig& config, const model::Checkpoint& checkpoint)
     views_.push_back(storage_.layer_view(layer));
   }
   info_ = engine_info(setup_, checkpoint, pool_.num_threads());
+  note_stats();
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "foveal-engine");
     run();
@@ -64,7 +66,7 @@ void Engine::Loop::on_prefill(PrefillCallback callback) {
   prefill_callback_ = std::move(callback);
 }
 
-std::shared_ptr<TokenStream> Engine::Loop::submit(EngineRequest request) {
+void Engine::Loop::check(const EngineRequest& request) const {
   const int32_t vocab = model_->config().vocab_size;
   const auto prompt = static_cast<int64_t>(request.prompt.size());
   FOVEAL_CHECK(prompt > 0, ErrorKind::kInvalidArgument, "prompt",
@@ -81,20 +83,52 @@ std::shared_ptr<TokenStream> Engine::Loop::submit(EngineRequest request) {
                  "got token id {}; need 0 to {}", token, vocab - 1);
   }
   sampler::validate(request.sampling, vocab);
+  FOVEAL_CHECK(request.sampling.n == 1 || !request.trace_filter, ErrorKind::kInvalidArgument, "n",
+               "got {} with a trace; need 1", request.sampling.n);
   check_kept_logits(request, vocab);
+}
+
+std::vector<std::shared_ptr<TokenStream>> Engine::Loop::submit(EngineRequest request) {
+  check(request);
+  const auto prompt = static_cast<int64_t>(request.prompt.size());
   request.sampling.max_tokens =
       std::min<int64_t>(request.sampling.max_tokens, setup_.max_seq_len - prompt);
-  auto stream = std::make_shared<TokenStream>();
+  const PhaseValue factors = request.sparse_attention
+                                 ? setup_.attention->request_factors(*request.sparse_attention)
+                                 : PhaseValue{};
+  const int64_t count = request.sampling.n;
+  const std::optional<uint64_t> seed = request.sampling.seed;
+  const int32_t vocab = model_->config().vocab_size;
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  std::vector<std::unique_ptr<Running>> group;
+  for (int64_t idx = 0; idx < count; ++idx) {
+    streams.push_back(std::make_shared<TokenStream>());
+    EngineRequest own = idx + 1 < count ? request : std::move(request);
+    if (seed) own.sampling.seed = *seed + static_cast<uint64_t>(idx);
+    if (idx > 0) {  // what is asked of the prompt is asked of it once
+      own.logits_from.reset();
+      own.sampling.prompt_logprobs.reset();
+    }
+    group.push_back(std::make_unique<Running>(0, std::move(own), vocab, streams.back()));
+    group.back()->set_factors(factors);
+  }
   const std::lock_guard lock(mutex_);
   FOVEAL_CHECK(!stopping_, ErrorKind::kCancelled, "engine", "got a request; need a running engine");
-  inbox_.push_back(std::make_unique<Running>(next_id_++, std::move(request), vocab, stream));
+  const RequestId leader = next_id_;
+  for (std::unique_ptr<Running>& running : group) {
+    running->set_id(next_id_++);
+    if (running->id() != leader) running->follow(leader);
+    inbox_.push_back(std::move(running));
+  }
   wake_.notify_all();
-  return stream;
+  return streams;
 }
 
 bool Engine::Loop::wait_for_work() {
   std::unique_lock lock(mutex_);
-  wake_.wait(lock, [this] { return stopping_ || !inbox_.empty() || !running_.empty(); });
+  wake_.wait(lock, [this] {
+    return stopping_ || !inbox_.empty() || !running_.empty() || !followers_.empty();
+  });
   return !stopping_;
 }
 
@@ -108,14 +142,33 @@ void Engine::Loop::take_inbox() {
       next = std::move(inbox_.front());
       inbox_.pop_front();
     }
-    admit(std::move(next));
+    const auto leader = running_.find(next->leader());
+    if (leader != running_.end() && !leader->second->prompt_computed()) {
+      followers_[next->leader()].push_back(std::move(next));
+    } else {
+      admit(std::move(next));
+    }
+  }
+}
+
+void Engine::Loop::take_followers() {
+  for (auto group = followers_.begin(); group != followers_.end();) {
+    const auto leader = running_.find(group->first);
+    if (leader != running_.end() && !leader->second->prompt_computed()) {
+      ++group;
+      continue;
+    }
+    std::vector<std::unique_ptr<Running>> ready = std::move(group->second);
+    group = followers_.erase(group);
+    for (std::unique_ptr<Running>& running : ready) admit(std::move(running));
   }
 }
 
 void Engine::Loop::admit(std::unique_ptr<Running> running) {
   const bool whole = running->needs_whole_prompt();
   const std::string root =
-      setup_.prefix_settings + '|' + setup_.attention->prefix_key(running->prompt_len());
+      fmt::format("{}|{}|{}", setup_.prefix_settings, running->request().cache_salt,
+                  setup_.attention->prefix_key(running->prompt_len(), running->factors()));
   scheduler::NewRequest request{
       .id = running->id(),
       .prompt = running->request().prompt,
@@ -147,6 +200,13 @@ void Engine::Loop::drop_cancelled() {
     if (running->stream().cancelled()) cancelled.push_back(id);
   }
   for (const RequestId id : cancelled) end(id, FinishReason::kCancelled);
+  for (auto& [leader, group] : followers_) {
+    std::erase_if(group, [this](std::unique_ptr<Running>& running) {
+      if (!running->stream().cancelled()) return false;
+      running->finish(FinishReason::kCancelled, 0, setup_.attention->name());
+      return true;
+    });
+  }
 }
 
 void Engine::Loop::run() {
@@ -154,8 +214,10 @@ void Engine::Loop::run() {
   try {
     while (wait_for_work()) {
       take_inbox();
+      take_followers();
       drop_cancelled();
       if (!running_.empty()) step();
+      note_stats();
     }
   } catch (const std::exception& error) {
     // Nothing may leave a thread. Consumers learn why, and later requests are refused.
@@ -166,6 +228,10 @@ void Engine::Loop::run() {
   const std::string method = setup_.attention->name();
   for (auto& [id, running] : running_) running->finish(reason, 0, method, broken);
   running_.clear();
+  for (auto& [id, group] : followers_) {
+    for (auto& running : group) running->finish(reason, 0, method, broken);
+  }
+  followers_.clear();
   const std::lock_guard lock(mutex_);
   stopping_ = true;
   for (auto& waiting : inbox_) waiting->finish(reason, 0, method, broken);
@@ -182,17 +248,46 @@ void Engine::Loop::end(RequestId id, FinishReason reason, const std::optional<Er
     scheduler_.cancel(id);
   }
   if (traced_ == id) traced_ = 0;
-  found->second->finish(reason, storage_.bytes_per_page(), setup_.attention->name(), error);
+  const std::unique_ptr<Running> running = std::move(found->second);
   running_.erase(found);
+  running->add_work(counted_.sparsity);
+  // Whoever waits for the last one's end finds it in the counts.
+  if (running_.empty()) note_stats();
+  running->finish(reason, storage_.bytes_per_page(), setup_.attention->name(), error);
+}
+
+// Pages that only the index holds are counted by walking it: not at every step.
+void Engine::Loop::note_stats() {
+  constexpr auto kInterval = std::chrono::milliseconds(100);
+  const Clock::time_point now = Clock::now();
+  if (!running_.empty() && now - stats_time_ < kInterval) return;
+  stats_time_ = now;
+  counted_.running = scheduler_.num_running();
+  counted_.waiting = scheduler_.num_waiting();
+  for (const auto& [leader, group] : followers_) counted_.waiting += std::ssize(group);
+  counted_.kv_pages_total = allocator_.num_pages();
+  counted_.kv_pages_cached = prefix_ ? prefix_->num_evictable() : 0;
+  counted_.kv_pages_used =
+      counted_.kv_pages_total - allocator_.num_free() - counted_.kv_pages_cached;
+  counted_.page_size = setup_.geometry.page_size;
+  counted_.sparsity.method = setup_.attention->name();
+  const std::lock_guard lock(mutex_);
+  stats_ = counted_;
+}
+
+EngineStats Engine::Loop::stats() const {
+  const std::lock_guard lock(mutex_);
+  return stats_;
 }
 
 Engine::Engine(const LlmConfig& config, const model::Checkpoint& checkpoint)
     : loop_(std::make_unique<Loop>(config, checkpoint)) {}
 Engine::~Engine() = default;
 
-std::shared_ptr<TokenStream> Engine::submit(EngineRequest request) {
+std::vector<std::shared_ptr<TokenStream>> Engine::submit(EngineRequest request) {
   return loop_->submit(std::move(request));
 }
+EngineStats Engine::stats() const { return loop_->stats(); }
 const EngineInfo& Engine::info() const { return loop_->info(); }
 void Engine::on_prefill(PrefillCallback callback) { loop_->on_prefill(std::move(callback)); }
 

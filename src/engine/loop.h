@@ -22,16 +22,19 @@ class Engine::Loop {
   Loop(const LlmConfig& config, const model::Checkpoint& checkpoint);
   ~Loop();
 
-  std::shared_ptr<TokenStream> submit(EngineRequest request);
+  std::vector<std::shared_ptr<TokenStream>> submit(EngineRequest request);
   const EngineInfo& info() const { return info_; }
+  EngineStats stats() const;
   void on_prefill(PrefillCallback callback);
 
  private:
   using RequestId = scheduler::RequestId;
 
+  void check(const EngineRequest& request) const;
   void run();
   bool wait_for_work();
   void take_inbox();
+  void take_followers();
   void admit(std::unique_ptr<Running> running);
   void drop_cancelled();
 
@@ -44,6 +47,7 @@ class Engine::Loop {
   void end_if_only_prompt(RequestId id);
   void free_after_prefill(const scheduler::StepPlan& plan);
   void fail_all(const scheduler::StepPlan& plan, const Error& error);
+  void note_stats();
 
   LlmConfig config_;
   ThreadPool pool_;
@@ -59,10 +63,15 @@ class Engine::Loop {
   std::vector<bool> page_used_;  ///< a page's first use needs no zeroing
   Batch batch_;
   std::map<RequestId, std::unique_ptr<Running>> running_;
+  /// By their leader: completions of one prompt that wait until it has been read once.
+  std::map<RequestId, std::vector<std::unique_ptr<Running>>> followers_;
+  EngineStats counted_;  ///< the engine thread's own, published now and then
+  Clock::time_point stats_time_;
   RequestId traced_ = 0;  ///< a traced request runs alone; 0: none
   EngineInfo info_;
 
-  std::mutex mutex_;  ///< guards what follows
+  mutable std::mutex mutex_;  ///< guards what follows
+  EngineStats stats_;
   std::condition_variable wake_;
   std::deque<std::unique_ptr<Running>> inbox_;
   RequestId next_id_ = 1;

@@ -17,6 +17,8 @@ struct EngineRequest {
   std::vector<int32_t> end_tokens;          ///< that end the text unless sampling.ignore_eos
   std::optional<int64_t> logits_from;       ///< first prompt position whose logits are kept
   std::optional<std::string> trace_filter;  ///< regex
+  std::optional<SparseOverride> sparse_attention;
+  std::string cache_salt;
 };
 
 /// One generated token.

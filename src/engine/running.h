@@ -22,6 +22,14 @@ class Running {
           std::shared_ptr<TokenStream> stream);
 
   scheduler::RequestId id() const { return id_; }
+  void set_id(scheduler::RequestId id) { id_ = id; }
+  /// The request whose prompt this one waits for; 0: none.
+  scheduler::RequestId leader() const { return leader_; }
+  void follow(scheduler::RequestId leader) { leader_ = leader; }
+  /// Its own factors, settled by AttentionSet::request_factors.
+  const PhaseValue& factors() const { return factors_; }
+  void set_factors(const PhaseValue& factors) { factors_ = factors; }
+  bool prompt_computed() const { return prompt_done_; }
   const EngineRequest& request() const { return request_; }
   TokenStream& stream() { return *stream_; }
   TraceCollector* trace() { return trace_.get(); }
@@ -38,6 +46,8 @@ class Running {
   /// not counted again.
   void count(const attention::AttentionStep& step, attention::Phase phase, size_t seq, int64_t end);
   void prompt_done();
+  /// Adds what it counted to a total.
+  void add_work(SparsityReport& total) const { total.add(summary_.sparsity); }
   /// Logits of a prompt position other than for sampling.
   void keep_logits(int64_t position, std::span<const float> logits);
   /// Chooses and publishes the next token; says why the request ends, if it does.
@@ -51,6 +61,8 @@ class Running {
   FinishReason ends_with(int32_t token) const;
 
   scheduler::RequestId id_;
+  scheduler::RequestId leader_ = 0;
+  PhaseValue factors_;
   EngineRequest request_;
   std::shared_ptr<TokenStream> stream_;
   sampler::Sampler sampler_;

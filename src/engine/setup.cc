@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <random>
 
 #include "base/check.h"
 #include "base/math.h"
@@ -33,6 +34,20 @@ int64_t context_length(const LlmConfig& config, const model::ModelConfig& model)
                "got {}; need 1 to {}, the model's context", *config.max_seq_len,
                model.max_positions);
   return *config.max_seq_len;
+}
+
+/// So that nobody outside can compute which prompts would collide in the prefix index.
+uint64_t process_secret() {
+  static const uint64_t kSecret = [] {
+    try {
+      std::random_device device;
+      return (static_cast<uint64_t>(device()) << 32U) | device();
+    } catch (const std::exception& error) {
+      fail(ErrorKind::kIo, "engine", "got no random numbers ({}); need a source of them",
+           error.what());
+    }
+  }();
+  return kSecret;
 }
 
 int32_t as_int32(int64_t value) {
@@ -97,8 +112,8 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   setup.capacity = plan_pool(config, setup, checkpoint);
   setup.max_seq_len = std::min(setup.max_seq_len, setup.capacity.num_tokens);
   setup.scheduler = scheduler_config(config, setup.attention->prefill_chunk_multiple());
-  setup.prefix_settings =
-      fmt::format("{}|{}|{}", config.model, config.compute_dtype, dtype_name(setup.geometry.dtype));
+  setup.prefix_settings = fmt::format("{:x}|{}|{}|{}", process_secret(), config.model,
+                                      config.compute_dtype, dtype_name(setup.geometry.dtype));
   return setup;
 }
 
@@ -107,6 +122,7 @@ EngineInfo engine_info(const Setup& setup, const model::Checkpoint& checkpoint, 
           .isa = std::string(kernels::cpu::isa_name(kernels::cpu::active_isa())),
           .threads = num_threads,
           .method = setup.attention->name(),
+          .attention = setup.attention->describe(setup.shape.num_layers),
           .kv_dtype = std::string(dtype_name(setup.geometry.dtype)),
           .max_seq_len = setup.max_seq_len,
           .kv_tokens = setup.capacity.num_tokens,

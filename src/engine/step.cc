@@ -22,6 +22,8 @@ int64_t held_pages(const scheduler::Scheduler& scheduler, scheduler::RequestId i
 void Engine::Loop::step() {
   const scheduler::StepPlan plan = scheduler_.next_step();
   if (plan.empty()) return;
+  counted_.steps += 1;
+  counted_.preemptions += plan.preempted.size();
   try {
     prepare(plan);
     compute(plan);
@@ -37,7 +39,13 @@ void Engine::Loop::step() {
 
 void Engine::Loop::prepare(const scheduler::StepPlan& plan) {
   for (const RequestId id : plan.admitted) {
-    running_.at(id)->start(scheduler_.reused_tokens(id));
+    Running& running = *running_.at(id);
+    const int32_t reused = scheduler_.reused_tokens(id);
+    if (!running.prompt_computed()) {
+      counted_.prompt_tokens += static_cast<uint64_t>(running.prompt_len());
+      counted_.cached_tokens += static_cast<uint64_t>(reused);
+    }
+    running.start(reused);
   }
   std::vector<kv::PageId> stale;
   for (const kv::PageId page : plan.new_pages) {
@@ -51,7 +59,10 @@ void Engine::Loop::prepare(const scheduler::StepPlan& plan) {
       storage_.zero_pages(first, first + 1, stale);
     });
   }
-  batch_.build(plan, scheduler_, [this](RequestId id) { return running_.at(id)->logits_from(); });
+  batch_.build(plan, scheduler_, [this](RequestId id) {
+    const Running& running = *running_.at(id);
+    return Batch::Wishes{.logits_from = running.logits_from(), .factors = running.factors()};
+  });
 }
 
 void Engine::Loop::compute(const scheduler::StepPlan& plan) {
@@ -114,6 +125,7 @@ void Engine::Loop::publish(const scheduler::StepPlan& plan, float* logits) {
       }
       if (!row.sample) continue;
       int32_t token = 0;
+      counted_.generated_tokens += 1;
       const FinishReason reason = running.sample(values, &token);
       scheduler_.append_token(row.id, token);
       if (reason != FinishReason::kNone) end(row.id, reason);

@@ -58,10 +58,9 @@ cpu::KvHead kv_head(const KvLayerView& kv, const AttentionSeq& seq, int32_t head
 }
 
 cpu::SkipRule skip_rule(const PagedAttentionParams& params, const AttentionSeq& seq) {
-  if (params.skip_factor <= 0 || params.skip_factor >= static_cast<float>(seq.threshold_len)) {
-    return {};
-  }
-  const double ratio = static_cast<double>(params.skip_factor) / seq.threshold_len;
+  const float factor = seq.skip_factor(params.skip_factor);
+  if (factor <= 0 || factor >= static_cast<float>(seq.threshold_len)) return {};
+  const double ratio = static_cast<double>(factor) / seq.threshold_len;
   return {.on = true, .threshold = static_cast<float>(std::log2(ratio))};
 }
 

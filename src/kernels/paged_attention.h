@@ -23,6 +23,12 @@ struct AttentionSeq {
   int32_t threshold_len = 0;       ///< the length in Skip Softmax's threshold (prefill: the whole
                                    ///< prompt, whatever the chunk; decode: kv_len)
   const int32_t* pages = nullptr;  ///< page ids [ceil(kv_len / page_size)]
+  /// Replaces skip_factor for this sequence where the call's is above 0; negative: the call's.
+  float own_skip_factor = -1;
+
+  float skip_factor(float of_call) const {
+    return of_call > 0 && own_skip_factor >= 0 ? own_skip_factor : of_call;
+  }
 };
 
 /// Work of one sequence in one layer, over all heads. A pair is one unmasked (query, key).

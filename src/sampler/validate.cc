@@ -28,6 +28,7 @@ void need_logprobs(const std::optional<int64_t>& count, const char* field) {
 
 void validate_scalars(const SamplingParams& params) {
   need(params.max_tokens >= 0, "max_tokens", params.max_tokens, "0 or more");
+  need(params.n >= 1 && params.n <= 128, "n", params.n, "1 to 128");
   need(params.temperature >= 0 && params.temperature < kInf, "temperature", params.temperature,
        "a finite number of at least 0");
   need(params.top_k >= 0, "top_k", params.top_k, "0 (off) or more");

@@ -51,7 +51,8 @@ StopMatcher::Result StopMatcher::push(std::string_view piece) {
   Result result;
   const Hit hit = first_hit(held_, stops_);
   if (hit.end != std::string::npos) {
-    result = {held_.substr(0, include_stop_ ? hit.end : hit.begin), true};
+    result = {held_.substr(0, include_stop_ ? hit.end : hit.begin), true,
+              held_.substr(hit.begin, hit.end - hit.begin)};
     held_.clear();
     stopped_ = true;
     return result;

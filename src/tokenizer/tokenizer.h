@@ -83,8 +83,9 @@ class StopMatcher {
  public:
   StopMatcher(std::vector<std::string> stops, bool include_stop);
   struct Result {
-    std::string text;      ///< safe to show
-    bool stopped = false;  ///< a stop string was completed
+    std::string text;       ///< safe to show
+    bool stopped = false;   ///< a stop string was completed
+    std::string stop = {};  ///< which one
   };
   Result push(std::string_view piece);
   /// What was held back when the text ended otherwise.

@@ -2,6 +2,8 @@
 // preemption.
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include <cmath>
 #include <numeric>
 
@@ -265,6 +267,128 @@ TEST(Engine, TraceHasEveryLayersRows) {
   EXPECT_EQ(out.trace[1].data.size(), 72U * static_cast<size_t>(out.trace[1].cols));
   EXPECT_EQ(kind_of([&] { llm.submit({.token_ids = {{1}}}, tokens(1), {.trace_filter = "("}); }),
             ErrorKind::kInvalidArgument);
+}
+
+TEST(Engine, CompletionsOfOnePromptShareItsPages) {
+  const std::vector<int32_t> prompt = random_prompt(5, 200);
+  SamplingParams sampling = tokens(24);
+  sampling.temperature = 1;
+  sampling.seed = 11;
+  std::vector<std::vector<int32_t>> alone;
+  for (uint64_t idx = 0; idx < 4; ++idx) {
+    LLM llm(small_config());
+    SamplingParams own = sampling;
+    own.seed = 11 + idx;
+    alone.push_back(llm.generate({.token_ids = prompt}, own).outputs[0].token_ids);
+  }
+  EXPECT_NE(alone[0], alone[1]);
+  LLM llm(small_config());
+  sampling.n = 4;
+  sampling.prompt_logprobs = 0;
+  const RequestOutput out = llm.generate({.token_ids = prompt}, sampling);
+  ASSERT_EQ(out.outputs.size(), 4U);
+  for (size_t idx = 0; idx < 4; ++idx) EXPECT_EQ(out.outputs[idx].token_ids, alone[idx]) << idx;
+  EXPECT_EQ(out.prompt_logprobs.size(), prompt.size());
+  const EngineStats stats = llm.stats();
+  EXPECT_EQ(stats.prompt_tokens, 4 * prompt.size());
+  // The first wants its whole prompt's logits, so it neither publishes nor finds pages.
+  sampling.prompt_logprobs.reset();
+  llm.generate({.token_ids = random_prompt(6, 200)}, sampling);
+  EXPECT_EQ(llm.stats().cached_tokens, stats.cached_tokens + 3 * 192);
+  EXPECT_EQ(llm.stats().generated_tokens, 2U * 4 * 24);
+}
+
+TEST(Engine, DeltasAddUpToTheOutput) {
+  LLM llm(small_config());
+  SamplingParams sampling = tokens(20);
+  sampling.n = 3;
+  sampling.logprobs = 1;
+  sampling.temperature = 1;
+  sampling.seed = 3;
+  Generation generation = llm.submit({.token_ids = random_prompt(1, 40)}, sampling);
+  std::atomic<int> calls{0};
+  generation.on_ready([&] { calls.fetch_add(1); });
+  std::vector<std::vector<int32_t>> ids(3);
+  int finished = 0;
+  while (const std::optional<OutputDelta> delta = generation.next_delta()) {
+    auto& own = ids.at(static_cast<size_t>(delta->index));
+    own.insert(own.end(), delta->token_ids.begin(), delta->token_ids.end());
+    EXPECT_EQ(delta->logprobs.size(), delta->token_ids.size());
+    finished += delta->finish_reason == FinishReason::kLength ? 1 : 0;
+  }
+  EXPECT_TRUE(generation.ended());
+  EXPECT_EQ(finished, 3);
+  EXPECT_GE(calls.load(), 4);
+  const RequestOutput out = generation.result();
+  for (size_t idx = 0; idx < 3; ++idx) EXPECT_EQ(out.outputs[idx].token_ids, ids[idx]);
+}
+
+TEST(Engine, CancellingEndsEveryCompletion) {
+  LLM llm(small_config());
+  SamplingParams sampling = tokens(400);
+  sampling.n = 3;
+  Generation generation = llm.submit({.token_ids = random_prompt(1, 300)}, sampling);
+  generation.cancel();
+  const RequestOutput out = generation.result();
+  for (const CompletionOutput& output : out.outputs) {
+    EXPECT_EQ(output.finish_reason, FinishReason::kCancelled);
+  }
+  EXPECT_EQ(llm.generate({.token_ids = random_prompt(2, 10)}, tokens(2)).outputs.size(), 1U);
+  EXPECT_EQ(llm.stats().running, 0);
+}
+
+TEST(Engine, SaltsKeepPrefixesApart) {
+  LLM llm(small_config());
+  const std::vector<int32_t> prompt = random_prompt(3, 100);
+  const auto cached = [&](const std::string& salt) {
+    RequestOptions options;
+    options.cache_salt = salt;
+    return llm.generate({.token_ids = prompt}, tokens(1), options).cached_tokens;
+  };
+  EXPECT_EQ(cached("a"), 0);
+  EXPECT_EQ(cached("b"), 0);
+  EXPECT_EQ(cached("a"), 96);
+}
+
+TEST(Engine, RequestsBringTheirOwnFactors) {
+  LlmConfig config = small_config();
+  SkipSoftmaxAttentionConfig skip;
+  skip.threshold_scale_factor = PhaseValue{.prefill = 200.0};
+  LLM dense(config);
+  config.sparse_attention_config = {skip};
+  LLM sparse(config);
+  const std::vector<int32_t> prompt = random_prompt(9, 900);
+  const auto run = [&](LLM& llm, const std::optional<SparseOverride>& own) {
+    RequestOptions options{.logits = true, .logits_last = 4};
+    options.sparse_attention = own;
+    return llm.generate({.token_ids = prompt}, tokens(4), options);
+  };
+  const RequestOutput plain = run(dense, {});
+  const RequestOutput engine = run(sparse, {});
+  const RequestOutput off = run(sparse, SparseOverride{.off = true});
+  const RequestOutput more =
+      run(sparse, SparseOverride{.threshold_scale_factor = PhaseValue{.prefill = 800.0}});
+  EXPECT_EQ(off.logits->data, plain.logits->data);
+  EXPECT_EQ(off.sparsity.total().prefill.skipped(), 0);
+  EXPECT_GT(engine.sparsity.total().prefill.skipped(), 0);
+  EXPECT_GT(more.sparsity.total().prefill.skipped(), engine.sparsity.total().prefill.skipped());
+  // Beside each other in a step, each keeps its own.
+  const SamplingParams sampling = tokens(4);
+  RequestOptions own;
+  own.sparse_attention = SparseOverride{.off = true};
+  Generation first = sparse.submit({.token_ids = prompt}, sampling, own);
+  Generation second = sparse.submit({.token_ids = prompt}, sampling);
+  EXPECT_EQ(first.result().outputs[0].token_ids, plain.outputs[0].token_ids);
+  EXPECT_EQ(second.result().outputs[0].token_ids, engine.outputs[0].token_ids);
+  // What cannot be had is refused.
+  const auto refused = [&](LLM& llm, const SparseOverride& wanted) {
+    EXPECT_THROW(run(llm, wanted), Error);
+  };
+  refused(sparse, {.threshold_scale_factor = PhaseValue{.decode = 10.0}});
+  refused(sparse, {.threshold_scale_factor = PhaseValue{.prefill = -1.0}});
+  refused(sparse, {.off = true, .threshold_scale_factor = PhaseValue{.prefill = 1.0}});
+  refused(dense, {.threshold_scale_factor = PhaseValue{.prefill = 10.0}});
+  EXPECT_NO_THROW(run(dense, SparseOverride{.off = true}));
 }
 
 }  // namespace

@@ -75,10 +75,13 @@ class SkipSoftmax final : public AttentionMethod {
             phase_factor.why};
   }
 
-  std::string prefix_key(std::optional<int64_t> prompt_len) const override {
+  bool takes_factors() const override { return true; }
+
+  std::string prefix_key(std::optional<int64_t> prompt_len, const PhaseValue& own) const override {
     std::string layers;
     for (int32_t layer = 0; layer < num_layers_; ++layer) {
-      const double factor = settings_.factor(layer, Phase::kPrefill);
+      double factor = settings_.factor(layer, Phase::kPrefill);
+      if (factor > 0) factor = own.prefill.value_or(factor);
       // At a threshold of 1 and above the layer runs dense.
       const bool off = factor == 0 || (prompt_len && factor >= static_cast<double>(*prompt_len));
       if (!off) layers += fmt::format(",{}:{}", layer, factor);

@@ -28,19 +28,21 @@ TEST(SkipSoftmax, IsInactiveWhereEveryLayerIsIgnored) {
   const auto method = make(200, 100, R"({"ignore": ["*"]})");
   EXPECT_FALSE(method->active(Phase::kPrefill));
   EXPECT_FALSE(method->active(Phase::kDecode));
-  EXPECT_TRUE(method->prefix_key(std::nullopt).empty());
+  EXPECT_TRUE(method->prefix_key(std::nullopt, {}).empty());
 }
 
 TEST(SkipSoftmax, SharesPagesOnlyAmongEqualResults) {
   const auto method = make(200, 100);
-  EXPECT_NE(method->prefix_key(1000), method->prefix_key(1001)) << "other thresholds";
-  EXPECT_EQ(method->prefix_key(1000), make(200, 7)->prefix_key(1000)) << "decode writes no prompt";
-  EXPECT_NE(method->prefix_key(1000), make(201, 100)->prefix_key(1000));
-  EXPECT_NE(method->prefix_key(1000), make(200, 100, R"({"ignore": ["*.2.*"]})")->prefix_key(1000));
-  EXPECT_TRUE(method->prefix_key(200).empty()) << "threshold 1: dense, shared with dense";
-  EXPECT_FALSE(method->prefix_key(201).empty());
-  EXPECT_FALSE(method->prefix_key(std::nullopt).empty());
-  EXPECT_NE(method->prefix_key(std::nullopt), method->prefix_key(1000));
+  EXPECT_NE(method->prefix_key(1000, {}), method->prefix_key(1001, {})) << "other thresholds";
+  EXPECT_EQ(method->prefix_key(1000, {}), make(200, 7)->prefix_key(1000, {}))
+      << "decode writes no prompt";
+  EXPECT_NE(method->prefix_key(1000, {}), make(201, 100)->prefix_key(1000, {}));
+  EXPECT_NE(method->prefix_key(1000, {}),
+            make(200, 100, R"({"ignore": ["*.2.*"]})")->prefix_key(1000, {}));
+  EXPECT_TRUE(method->prefix_key(200, {}).empty()) << "threshold 1: dense, shared with dense";
+  EXPECT_FALSE(method->prefix_key(201, {}).empty());
+  EXPECT_FALSE(method->prefix_key(std::nullopt, {}).empty());
+  EXPECT_NE(method->prefix_key(std::nullopt, {}), method->prefix_key(1000, {}));
 }
 
 TEST(SkipSoftmax, AsksForWholeQueryTiles) {

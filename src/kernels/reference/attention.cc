@@ -89,9 +89,10 @@ class Attention {
   /// Votes on the tiles of keys [begin, end) for rows that agree together; drops by masking.
   void vote(size_t idx, TileVote vote, std::vector<Row>& rows, int32_t begin, int32_t end) {
     const AttentionSeq& seq = p_.seqs[idx];
-    const bool on = p_.skip_factor > 0 && p_.skip_factor < static_cast<float>(seq.threshold_len);
-    const double threshold =
-        on ? std::log2(static_cast<double>(p_.skip_factor) / seq.threshold_len) : 0;
+    float factor = p_.skip_factor;
+    if (factor > 0 && seq.own_skip_factor >= 0) factor = seq.own_skip_factor;
+    const bool on = factor > 0 && factor < static_cast<float>(seq.threshold_len);
+    const double threshold = on ? std::log2(static_cast<double>(factor) / seq.threshold_len) : 0;
     AttentionCounters& counters = result_.counters[idx];
     for (Row& row : rows) row.running = -kInf;
     for (int32_t tile = begin / kKeyTile; tile * kKeyTile < end; ++tile) {
