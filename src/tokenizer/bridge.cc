@@ -1,5 +1,10 @@
 #include "tokenizer/bridge.h"
 
+#include <cstdint>
+#include <utility>
+
+#include "base/memory.h"
+
 namespace foveal::tokenizer {
 
 void rethrow(const rust::Error& error, std::string_view where) {
@@ -10,7 +15,7 @@ void rethrow(const rust::Error& error, std::string_view where) {
   switch (text.empty() ? 'X' : text.front()) {
     case 'I':
       kind = ErrorKind::kInvalidArgument;
-      need = "it well formed";
+      need = "valid input";
       break;
     case 'C':
       kind = ErrorKind::kCorruptFile;
@@ -20,6 +25,10 @@ void rethrow(const rust::Error& error, std::string_view where) {
       kind = ErrorKind::kUnsupported;
       need = "one that is supported";
       break;
+    case 'M':
+      kind = ErrorKind::kOutOfMemory;
+      need = "more memory";
+      break;
     default:
       break;
   }
@@ -28,6 +37,16 @@ void rethrow(const rust::Error& error, std::string_view where) {
   throw_error(kind, where,
               fmt::format("{}{}{}{}", got ? "" : "got ", message, needs ? "" : "; need ",
                           needs ? "" : need));
+}
+
+void check_memory(uint64_t bytes, uint64_t times, std::string_view where, std::string_view what) {
+  constexpr uint64_t kSmall = 1 << 20;  // asking the system takes longer than such a text
+  const uint64_t needed = bytes > UINT64_MAX / times ? UINT64_MAX : bytes * times;
+  if (needed <= kSmall) return;
+  const int64_t available = available_memory_bytes();
+  FOVEAL_CHECK(std::cmp_less_equal(needed, available), ErrorKind::kOutOfMemory, where,
+               "got {} of {} bytes and {} bytes of free memory; need {} bytes", what, bytes,
+               available, needed);
 }
 
 }  // namespace foveal::tokenizer

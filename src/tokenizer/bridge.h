@@ -23,6 +23,10 @@ inline std::optional<int32_t> optional_id(int32_t id) {
 /// Throws the `foveal::Error` that a bridge error stands for.
 [[noreturn]] void rethrow(const rust::Error& error, std::string_view where);
 
+/// Throws kOutOfMemory where work on `what` of `bytes` bytes could need more than is left, at
+/// `times` bytes for each: Rust ends the process when an allocation fails.
+void check_memory(uint64_t bytes, uint64_t times, std::string_view where, std::string_view what);
+
 /// Calls into the crate; its errors become `foveal::Error`.
 template <class Call>
 auto bridged(std::string_view where, Call&& call) {

@@ -50,6 +50,9 @@ TEST(ChatLimits, HostileTemplatesEndWithAnError) {
       "{{ '{:>999999999}'.format(1) }}",
       "{{ 'a\nb' | indent(10**12) }}",
       "{{ 10**10**10 }}",
+      "{{ 1/0 }}",
+      "{{ 1 // (messages | length - 1) }}",
+      "{{ 1.5 % 0.0 }}",
       "{{ messages.nothing.more }}",
       "{% for %}",
       "{{ x\x01 }}",
@@ -63,14 +66,34 @@ TEST(ChatLimits, HostileTemplatesEndWithAnError) {
     EXPECT_TRUE(error.starts_with("[chat_template] ")) << chat_template.substr(0, 80) << error;
     EXPECT_EQ(error.find('\n'), std::string::npos) << error;
   }
-  EXPECT_EQ(error_of("{{ raise_exception('no') }}"), "[chat_template] got no; need it well formed");
-  EXPECT_EQ(error_of("a\n{{ x.y.z }}"),
-            "[chat_template] got undefined value at line 2 of the template; need it well formed");
 }
 
-TEST(ChatLimits, DeepNestingDoesNotOverflowTheStack) {
-  const int deep = 40000;
-  const std::string templates[] = {
+TEST(ChatLimits, ErrorsSayWhatWouldHelp) {
+  const std::pair<std::string, std::string> cases[] = {
+      {"{{ raise_exception('no') }}", "got 'no' from the template; need messages that it accepts"},
+      {"{{ raise_exception('') }}", "got '' from the template; need messages that it accepts"},
+      {"a\n{{ x.y.z }}",
+       "got undefined value at line 2 of the template; need a template and messages that suit each "
+       "other"},
+      {"{% for i in range(100000) %}{{ 'x' * 1000 }}{% endfor %}",
+       "got a template that writes more than 16 MB at line 1 of the template; need at most that"},
+      {"{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+       "got a template of too many steps; need at most 20000000"},
+      {"{{ 1 / 0 }}",
+       "got a division by zero at line 1 of the template; need a template and messages that suit "
+       "each other"},
+  };
+  for (const auto& [chat_template, error] : cases) {
+    EXPECT_EQ(error_of(chat_template), "[chat_template] " + error);
+  }
+  EXPECT_EQ(error_of("{{ 7 / 2 }}{{ 7 // 2 }}{{ 7 % 2 }}{{ 0 / 1 }}"), "rendered 8 bytes");
+  EXPECT_EQ(error_of("{% if false %}{{ 1 / 0 }}{% endif %}"), "rendered 0 bytes");
+  EXPECT_TRUE(error_of("{% for %}").ends_with("; need valid Jinja"));
+}
+
+/// Templates that nest as deep as one can, each in another way.
+std::vector<std::string> nested(int deep) {
+  return {
       "{{ x" + repeated(".y", deep) + " }}",
       "{{ 1" + repeated("+1", deep) + " }}",
       "{{ 1" + repeated("|e", deep) + " }}",
@@ -81,11 +104,16 @@ TEST(ChatLimits, DeepNestingDoesNotOverflowTheStack) {
       "{{ 1" + repeated("~1", deep) + " }}",
       "{{ 1" + repeated("[0]", deep) + " }}",
       "{{ 1" + repeated(" if 1", deep) + " }}",
-      repeated("{% if 1 %}", 20000),
-      "{% if 1 %}" + repeated("{%elif 1%}", 20000) + "{% endif %}",
+      repeated("{% if 1 %}", deep),
+      "{% if 1 %}" + repeated("{%elif 1%}", deep) + "{% endif %}",
   };
-  for (const std::string& chat_template : templates) {
-    EXPECT_FALSE(error_of(chat_template).empty()) << chat_template.substr(0, 20);
+}
+
+TEST(ChatLimits, DeepNestingDoesNotOverflowTheStack) {
+  for (const int deep : {100, 4000, 40000, 60000, 131000}) {
+    for (const std::string& chat_template : nested(deep)) {
+      EXPECT_FALSE(error_of(chat_template).empty()) << deep << chat_template.substr(0, 20);
+    }
   }
 }
 

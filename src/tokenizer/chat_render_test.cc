@@ -40,8 +40,8 @@ TEST(ChatRender, SaysWhatJinja2Says) {
         ADD_FAILURE() << "no error";
       } catch (const Error& error) {
         EXPECT_EQ(error.kind(), ErrorKind::kInvalidArgument);
-        EXPECT_EQ(error.what(), "[chat_template] got " + std::string(message->as_string()) +
-                                    "; need it well formed");
+        EXPECT_EQ(error.what(), "[chat_template] got '" + std::string(message->as_string()) +
+                                    "' from the template; need messages that it accepts");
       }
       continue;
     }

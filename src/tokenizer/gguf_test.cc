@@ -124,6 +124,17 @@ TEST(GgufVocab, RefusesWhatItCannotRead) {
   EXPECT_EQ(kind_of(TestVocab{.vocab = {.model = "gpt2"}, .strings = {}}), ErrorKind::kCorruptFile);
 }
 
+TEST(GgufVocab, RefusesLongControlTokensAtOnce) {
+  TestVocab test = byte_level_vocab();
+  test.add(std::string(50000, 'a'), 3);
+  test.vocab.scores.clear();
+  EXPECT_EQ(kind_of(test), ErrorKind::kCorruptFile);
+  test = byte_level_vocab();
+  const int32_t id = test.add(std::string(1024, 'a'), 3);
+  test.vocab.scores.clear();
+  EXPECT_EQ(test.load()->encode(std::string(1025, 'a'), true), (Ids{id, 'a'}));
+}
+
 TEST(GgufVocab, RefusesBadTextAndIds) {
   const auto tokenizer = byte_level_vocab().load();
   for (const std::string text : {"a\xff", "\xc3", "\xed\xa0\x80", "\xf4\x90\x80\x80"}) {

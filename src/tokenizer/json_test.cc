@@ -1,39 +1,15 @@
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <chrono>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 
 #include "foveal/error.h"
+#include "tokenizer/test_folder.h"
 #include "tokenizer/tokenizer.h"
 
 namespace foveal::tokenizer {
 namespace {
 
-namespace fs = std::filesystem;
 using Ids = std::vector<int32_t>;
-
-std::string data_path(const std::string& name) {
-  return std::string(FOVEAL_SOURCE_DIR) + "/src/tokenizer/testdata/" + name;
-}
-
-/// A folder that is gone after the test.
-class Folder {
- public:
-  Folder() : path_(fs::temp_directory_path() / ("foveal_tokenizer_" + std::to_string(::getpid()))) {
-    fs::create_directories(path_);
-  }
-  ~Folder() { fs::remove_all(path_); }
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream(path_ / name) << text;
-  }
-  std::string path() const { return path_.string(); }
-
- private:
-  fs::path path_;
-};
 
 // Expected ids and texts come from the Python package `tokenizers` 0.23.
 TEST(TokenizerJson, ByteLevelAsTheLibrary) {
@@ -58,11 +34,6 @@ TEST(TokenizerJson, SentencePieceAsTheLibrary) {
   EXPECT_EQ(tokenizer->encode(text, true), ids);
   EXPECT_EQ(tokenizer->decode(ids, true), "a ab z \u00e9  b  a");
   EXPECT_EQ(tokenizer->decode(ids, false), "a ab<s> z \u00e9</s>  b  a");
-}
-
-std::string slurp(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 TEST(TokenizerJson, FolderBringsConfigAndTemplate) {

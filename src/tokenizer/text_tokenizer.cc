@@ -25,9 +25,11 @@ TextTokenizer::TextTokenizer(rust::Box<text::TextTokenizer> inner) : inner_(std:
   end_.assign(about.end.begin(), about.end.end());
   chat_template_ = std::string(about.chat_template);
   description_ = std::string(about.description);
+  encode_cost_ = about.encode_cost;
 }
 
 std::vector<int32_t> TextTokenizer::encode(std::string_view text, bool parse_special) const {
+  check_memory(text.size(), encode_cost_, "tokenizer", "a text");
   const rust::Vec<int32_t> ids =
       bridged("tokenizer", [&] { return text::encode(*inner_, bytes_of(text), parse_special); });
   return {ids.begin(), ids.end()};

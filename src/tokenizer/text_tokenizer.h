@@ -31,6 +31,8 @@ class TextTokenizer final : public Tokenizer {
   std::string describe() const override { return description_; }
 
   const text::TextTokenizer& inner() const { return *inner_; }
+  /// The most bytes of memory that encoding takes for each byte of a text.
+  uint64_t encode_cost() const { return encode_cost_; }
 
  private:
   struct Span {
@@ -50,6 +52,7 @@ class TextTokenizer final : public Tokenizer {
   std::vector<int32_t> end_;
   std::string chat_template_;
   std::string description_;
+  uint64_t encode_cost_ = 0;
 };
 
 }  // namespace foveal::tokenizer

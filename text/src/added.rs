@@ -1,8 +1,10 @@
-use aho_corasick::{AhoCorasick, Input, MatchKind, StartKind};
+use aho_corasick::{AhoCorasick, Input};
 use tokenizers::normalizer::Range;
 use tokenizers::{NormalizedString, NormalizerWrapper, PreTokenizedString, Token};
 
+use crate::automaton::leftmost_longest;
 use crate::error::{Fail, Result};
+use crate::regex;
 use crate::tokenizer::END_NAMES;
 
 /// A token that is found in the text before the model sees it.
@@ -54,11 +56,7 @@ impl Matcher {
         if patterns.is_empty() {
             return Ok(None);
         }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .start_kind(StartKind::Unanchored)
-            .build(patterns.iter().map(|(text, _)| text))
-            .map_err(|e| Fail::corrupt(format!("got added tokens that cannot be indexed: {e}")))?;
+        let automaton = leftmost_longest(patterns.iter().map(|(text, _)| text.as_str()))?;
         Ok(Some(Matcher {
             automaton,
             tokens: patterns.into_iter().map(|(_, t)| t).collect(),
@@ -118,12 +116,12 @@ impl AddedTokens {
         use tokenizers::Normalizer;
         let stage = usize::from(matches!(parse, Parse::Plain));
         let mut pieces = PreTokenizedString::from(text);
-        pieces.split(|_, piece| Ok(self.split(piece, self.raw[stage].as_ref(), parse)))?;
+        pieces.split(|_, piece| self.split(piece, self.raw[stage].as_ref(), parse))?;
         pieces.split(|_, mut piece| {
             if let Some(normalizer) = normalizer {
                 normalizer.normalize(&mut piece)?;
             }
-            Ok(self.split(piece, self.normalized[stage].as_ref(), parse))
+            self.split(piece, self.normalized[stage].as_ref(), parse)
         })?;
         Ok(pieces)
     }
@@ -133,9 +131,9 @@ impl AddedTokens {
         piece: NormalizedString,
         matcher: Option<&Matcher>,
         parse: Parse,
-    ) -> Vec<Piece> {
+    ) -> tokenizers::Result<Vec<Piece>> {
         let Some(matcher) = matcher else {
-            return vec![(piece, None)];
+            return Ok(vec![(piece, None)]);
         };
         let slice = |start: usize, end: usize| {
             piece
@@ -144,7 +142,7 @@ impl AddedTokens {
         };
         let mut out = Vec::new();
         let mut done = 0;
-        for (index, start, end) in self.find(&piece, matcher, parse) {
+        for (index, start, end) in self.find(&piece, matcher, parse)? {
             if done < start {
                 out.push((slice(done, start), None));
             }
@@ -155,7 +153,7 @@ impl AddedTokens {
         if done < piece.get().len() {
             out.push((slice(done, piece.get().len()), None));
         }
-        out
+        Ok(out)
     }
 
     fn find(
@@ -163,7 +161,7 @@ impl AddedTokens {
         piece: &NormalizedString,
         matcher: &Matcher,
         parse: Parse,
-    ) -> Vec<(usize, usize, usize)> {
+    ) -> tokenizers::Result<Vec<(usize, usize, usize)>> {
         let text = piece.get();
         let (mut from, mut done) = (0, 0);
         let mut found = Vec::new();
@@ -171,6 +169,7 @@ impl AddedTokens {
             .automaton
             .find(Input::new(text).span(from..text.len()))
         {
+            regex::check_time()?;
             let index = matcher.tokens[hit.pattern().as_usize()];
             let token = &self.tokens[index];
             let (mut start, mut end) = (hit.start(), hit.end());
@@ -192,7 +191,7 @@ impl AddedTokens {
             found.push((index, start, end));
             (from, done) = (end, end);
         }
-        found
+        Ok(found)
     }
 }
 

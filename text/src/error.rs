@@ -9,6 +9,7 @@ pub enum Kind {
     Invalid,
     Corrupt,
     Unsupported,
+    Memory,
     Internal,
 }
 
@@ -44,6 +45,7 @@ impl fmt::Display for Fail {
             Kind::Invalid => 'I',
             Kind::Corrupt => 'C',
             Kind::Unsupported => 'U',
+            Kind::Memory => 'M',
             Kind::Internal => 'X',
         };
         write!(f, "{letter}{}", self.message)
@@ -60,15 +62,21 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
     }
 }
 
-/// Runs one bridge function. Dependencies panic on some hostile files; that must end as an error of
-/// the given kind, and without a line on stderr.
-pub fn guard<T>(on_panic: Kind, f: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs one bridge function. Dependencies panic on some hostile files; that must end as the error
+/// that `on_panic` makes of the panic's text, and without a line on stderr.
+pub fn guard<T>(on_panic: fn(String) -> Fail, f: impl FnOnce() -> Result<T>) -> Result<T> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| std::panic::set_hook(Box::new(|_| {})));
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result,
-        Err(payload) => Err(Fail::new(on_panic, panic_text(payload))),
+        Err(payload) => Err(on_panic(panic_text(payload))),
     }
+}
+
+/// The start of a token or name from a file, for a message: it may be megabytes long.
+pub fn short(text: &str) -> &str {
+    let end = text.char_indices().nth(64).map_or(text.len(), |(at, _)| at);
+    &text[..end]
 }
 
 /// The bytes as text, or an error that says where they stop being UTF-8.

@@ -1,19 +1,21 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::Value;
 use tokenizers::{Model, ModelWrapper, NormalizerWrapper};
 
 use crate::added::{looks_control, Added};
 use crate::bytes::Spelling;
-use crate::error::{Fail, Result};
-use crate::growth;
+use crate::config::{self, Config};
+use crate::error::{short, Fail, Result};
 use crate::pre;
 use crate::regex::set_limits;
+use crate::scan;
 use crate::tokenizer::{check_ids, end_tokens, Entry, Identity, Parts, TextTokenizer};
 
 #[derive(Deserialize)]
-struct File {
+struct Json<'a> {
     #[serde(default)]
     added_tokens: Vec<AddedJson>,
     #[serde(default)]
@@ -24,11 +26,14 @@ struct File {
     post_processor: Value,
     #[serde(default)]
     decoder: Value,
-    model: ModelWrapper,
+    #[serde(borrow)]
+    model: &'a RawValue,
 }
 
 #[derive(Deserialize)]
 struct AddedJson {
+    #[serde(default)]
+    id: Option<u32>,
     content: String,
     #[serde(default)]
     single_word: bool,
@@ -46,37 +51,38 @@ struct AddedJson {
 /// chat_template.jinja, both empty where there is none.
 pub fn load(json: &str, config: &str, template: &str) -> Result<TextTokenizer> {
     set_limits();
-    let mut file: File = serde_json::from_str(json)
-        .map_err(|e| Fail::corrupt(format!("got a bad tokenizer.json: {e}")))?;
-    let config: Value = if config.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(config)
-            .map_err(|e| Fail::corrupt(format!("got a bad tokenizer_config.json: {e}")))?
+    let bad = |e| {
+        Fail::corrupt(format!(
+            "got a bad tokenizer.json: {e}; need an intact file"
+        ))
     };
-    if let ModelWrapper::BPE(model) = &mut file.model {
+    let file: Json = serde_json::from_str(json).map_err(bad)?;
+    scan::check(file.model.get())?;
+    let mut model: ModelWrapper = serde_json::from_str(file.model.get()).map_err(bad)?;
+    let config = config::parse(config)?;
+    if let ModelWrapper::BPE(model) = &mut model {
         model.dropout = None; // a training aid: it would make encoding random
     }
-    growth::check(file.normalizer.as_ref())?;
-    let added = number(&file)?;
+    let added = number(&file.added_tokens, &model)?;
     let (spelling, strip_space) = spelling(&file.decoder)?;
-    let entries = entries(&file.model, &added, &spelling)?;
-    let unk = unk_of(&file.model);
+    let entries = entries(&model, &added, &spelling)?;
+    let unk = unk_of(&model);
     let count = entries.len();
-    let kind = match &file.model {
+    let kind = match &model {
         ModelWrapper::BPE(_) => "BPE",
         ModelWrapper::Unigram(_) => "Unigram",
         ModelWrapper::WordLevel(_) => "WordLevel",
         ModelWrapper::WordPiece(_) => "WordPiece",
     };
-    let mut identity = identity(&file, &config, &added);
+    let first = first_special(&file.post_processor);
+    let mut identity = identity(first, &model, config, &added)?;
     if !template.is_empty() {
         identity.chat_template = template.to_string();
     }
     identity.description = format!("{kind}, {count} tokens, from tokenizer.json");
     TextTokenizer::new(Parts {
         pre: pre::parse(&file.pre_tokenizer)?,
-        model: file.model,
+        model,
         normalizer: file.normalizer,
         added,
         entries,
@@ -87,20 +93,27 @@ pub fn load(json: &str, config: &str, template: &str) -> Result<TextTokenizer> {
 }
 
 /// Added tokens with the ids the `tokenizers` crate gives them: the model's where it has the
-/// spelling, else the next free one.
-fn number(file: &File) -> Result<Vec<Added>> {
-    let mut next = u32::try_from(file.model.get_vocab_size())
+/// spelling, else the next free one. The file's own must agree: what was trained with another id
+/// would be read as some other token.
+fn number(tokens: &[AddedJson], model: &ModelWrapper) -> Result<Vec<Added>> {
+    let mut next = u32::try_from(model.get_vocab_size())
         .map_err(|_| Fail::corrupt("got a vocabulary of more than 2^32 tokens"))?;
     let mut seen = HashSet::new();
     let mut list = Vec::new();
-    for token in &file.added_tokens {
+    for token in tokens {
         if token.content.is_empty() || !seen.insert(token.content.as_str()) {
             continue;
         }
-        let id = file.model.token_to_id(&token.content).unwrap_or_else(|| {
+        let id = model.token_to_id(&token.content).unwrap_or_else(|| {
             next += 1;
             next - 1
         });
+        if let Some(wrong) = token.id.filter(|&said| said != id) {
+            return Err(Fail::corrupt(format!(
+                "got id {wrong} for added token '{}'; need {id}, the vocabulary's or the next free one",
+                short(&token.content)
+            )));
+        }
         list.push(Added {
             id,
             content: token.content.clone(),
@@ -194,32 +207,38 @@ fn spelling(decoder: &Value) -> Result<(Spelling, bool)> {
     ))
 }
 
-/// A token in tokenizer_config.json is a string or an object with `content`.
-fn named<'a>(config: &'a Value, name: &str) -> Option<&'a str> {
-    let value = config.get(name)?;
-    value.as_str().or_else(|| value.get("content")?.as_str())
-}
-
-fn identity(file: &File, config: &Value, added: &[Added]) -> Identity {
+fn identity(
+    first: Option<&str>,
+    model: &ModelWrapper,
+    config: Config,
+    added: &[Added],
+) -> Result<Identity> {
     let id_of = |text: &str| {
         let found = added
             .iter()
             .find(|token| token.content == text)
             .map(|token| token.id);
-        found.or_else(|| file.model.token_to_id(text))
+        found.or_else(|| model.token_to_id(text))
     };
-    let first = first_special(&file.post_processor).and_then(id_of);
-    let bos = named(config, "bos_token").and_then(id_of).or(first);
-    let eos = named(config, "eos_token").and_then(id_of);
-    let says = config.get("add_bos_token").and_then(Value::as_bool);
-    Identity {
+    let first = first.and_then(id_of);
+    let named = config.bos.as_deref();
+    let known = named.and_then(id_of);
+    if let (Some(name), None, Some(true)) = (named, known, config.add_bos) {
+        return Err(Fail::corrupt(format!(
+            "got bos_token '{}', which the vocabulary lacks, and add_bos_token; need a token of it",
+            short(name)
+        )));
+    }
+    let bos = known.or(first);
+    let eos = config.eos.as_deref().and_then(id_of);
+    Ok(Identity {
         bos,
         eos,
         end: end_tokens(&[eos], added),
-        adds_bos: bos.is_some() && says.unwrap_or(first == bos),
-        chat_template: template_of(config),
+        adds_bos: bos.is_some() && config.add_bos.unwrap_or(first == bos),
+        chat_template: config.chat_template,
         description: String::new(),
-    }
+    })
 }
 
 /// The special token that the post-processor puts in front of a text.
@@ -228,16 +247,4 @@ fn first_special(processor: &Value) -> Option<&str> {
         return list.iter().find_map(first_special);
     }
     processor.pointer("/single/0/SpecialToken/id")?.as_str()
-}
-
-/// `chat_template`: a string, or a list of named ones of which "default" counts.
-fn template_of(config: &Value) -> String {
-    let Some(value) = config.get("chat_template") else {
-        return String::new();
-    };
-    let listed = value.as_array().and_then(|list| {
-        let named = |entry: &&Value| entry.get("name").and_then(Value::as_str) == Some("default");
-        list.iter().find(named)?.get("template")?.as_str()
-    });
-    value.as_str().or(listed).unwrap_or_default().to_string()
 }

@@ -2,8 +2,10 @@
 //! error's text begins with one letter that names its kind (see `error.rs`).
 
 mod added;
+mod automaton;
 mod bytes;
 mod chat;
+mod config;
 mod error;
 mod families;
 mod gguf;
@@ -11,6 +13,7 @@ mod growth;
 mod hf;
 mod pre;
 mod regex;
+mod scan;
 mod tokenizer;
 
 use added::Parse;
@@ -68,6 +71,8 @@ mod ffi {
         adds_bos: bool,
         chat_template: String,
         description: String,
+        /// The most bytes of memory that encoding takes for each byte of a text.
+        encode_cost: u64,
     }
 
     extern "Rust" {
@@ -84,8 +89,24 @@ mod ffi {
     }
 }
 
+fn fails_on_load(panic: String) -> Fail {
+    Fail::corrupt(format!(
+        "got a tokenizer that cannot be built ({panic}); need an intact tokenizer file"
+    ))
+}
+
+fn fails_on_text(panic: String) -> Fail {
+    Fail::corrupt(format!(
+        "got a tokenizer that fails on this text ({panic}); need an intact tokenizer file"
+    ))
+}
+
+fn broken(panic: String) -> Fail {
+    Fail::new(Kind::Internal, panic)
+}
+
 fn load_json(json: &[u8], config: &[u8], jinja: &[u8]) -> Result<Box<TextTokenizer>> {
-    guard(Kind::Corrupt, || {
+    guard(fails_on_load, || {
         let as_corrupt = |e: Fail| Fail::corrupt(e.message);
         let json = utf8("a tokenizer.json", json).map_err(as_corrupt)?;
         let config = utf8("a tokenizer_config.json", config).map_err(as_corrupt)?;
@@ -95,7 +116,7 @@ fn load_json(json: &[u8], config: &[u8], jinja: &[u8]) -> Result<Box<TextTokeniz
 }
 
 fn load_gguf(fields: &ffi::GgufFields) -> Result<Box<TextTokenizer>> {
-    guard(Kind::Corrupt, || {
+    guard(fails_on_load, || {
         let text = |what: &str, bytes| utf8(what, bytes).map_err(|e| Fail::corrupt(e.message));
         let id = |id: i32| u32::try_from(id).ok();
         let source = gguf::Source {
@@ -131,7 +152,7 @@ fn strings<'a>(what: &str, list: &ffi::Strings<'a>) -> Result<Vec<&'a str>> {
 }
 
 fn encode(tokenizer: &TextTokenizer, text: &[u8], special: bool) -> Result<Vec<i32>> {
-    guard(Kind::Invalid, || {
+    guard(fails_on_text, || {
         let parse = if special { Parse::All } else { Parse::Plain };
         tokenizer.encode(utf8("a text", text)?, parse)
     })
@@ -147,7 +168,7 @@ fn chat_of(fields: &ffi::ChatFields) -> Result<Chat> {
 }
 
 fn render_chat(fields: &ffi::ChatFields) -> Result<String> {
-    guard(Kind::Invalid, || {
+    guard(chat::fails, || {
         chat::render(
             utf8("a chat template", fields.chat_template)?,
             &chat_of(fields)?,
@@ -156,13 +177,13 @@ fn render_chat(fields: &ffi::ChatFields) -> Result<String> {
 }
 
 fn encode_chat(tokenizer: &TextTokenizer, fields: &ffi::ChatFields) -> Result<Vec<i32>> {
-    guard(Kind::Invalid, || {
+    guard(fails_on_text, || {
         chat::encode_chat(tokenizer, chat_of(fields)?)
     })
 }
 
 fn token_id(tokenizer: &TextTokenizer, token: &[u8]) -> Result<i32> {
-    guard(Kind::Internal, || {
+    guard(broken, || {
         let found = std::str::from_utf8(token)
             .ok()
             .and_then(|token| tokenizer.ids.get(token));
@@ -171,7 +192,7 @@ fn token_id(tokenizer: &TextTokenizer, token: &[u8]) -> Result<i32> {
 }
 
 fn table(tokenizer: &TextTokenizer) -> Result<ffi::Table> {
-    guard(Kind::Internal, || {
+    guard(broken, || {
         let mut table = ffi::Table {
             ids: Vec::with_capacity(tokenizer.entries.len()),
             bytes: Vec::new(),
@@ -195,7 +216,7 @@ fn table(tokenizer: &TextTokenizer) -> Result<ffi::Table> {
 }
 
 fn about(tokenizer: &TextTokenizer) -> Result<ffi::About> {
-    guard(Kind::Internal, || {
+    guard(broken, || {
         let identity = &tokenizer.identity;
         let id = |id: Option<u32>| id.map_or(-1, |id| id as i32);
         Ok(ffi::About {
@@ -205,6 +226,7 @@ fn about(tokenizer: &TextTokenizer) -> Result<ffi::About> {
             adds_bos: identity.adds_bos,
             chat_template: identity.chat_template.clone(),
             description: identity.description.clone(),
+            encode_cost: growth::encode_cost(tokenizer.growth) as u64,
         })
     })
 }

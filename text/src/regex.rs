@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::fmt;
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
@@ -29,10 +30,26 @@ impl Drop for TimeBudget {
     }
 }
 
-fn out_of_time() -> bool {
-    DEADLINE
-        .get()
-        .is_some_and(|deadline| Instant::now() > deadline)
+/// A search that went over one of the limits here.
+#[derive(Debug)]
+pub struct Unbounded(String);
+
+impl fmt::Display for Unbounded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unbounded {}
+
+/// An error once this encode's time is over.
+pub fn check_time() -> tokenizers::Result<()> {
+    match DEADLINE.get() {
+        Some(deadline) if Instant::now() > deadline => {
+            Err(Unbounded("it takes too long".into()).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Limits that Oniguruma keeps for the whole process: they also hold for the expressions that the
@@ -69,12 +86,11 @@ impl BoundedRegex {
     fn search(&self, text: &str, from: usize, region: &mut Region) -> tokenizers::Result<bool> {
         let param = MatchParam::default();
         let none = SearchOptions::SEARCH_OPTION_NONE;
-        let found =
-            self.regex
-                .search_with_param(text, from, text.len(), none, Some(region), param)?;
-        if out_of_time() {
-            return Err("the pre-tokenizer's regular expression takes too long".into());
-        }
+        let found = self
+            .regex
+            .search_with_param(text, from, text.len(), none, Some(region), param)
+            .map_err(|e| Unbounded(e.to_string()))?;
+        check_time()?;
         Ok(found.is_some())
     }
 }

@@ -1,11 +1,14 @@
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use tokenizers::{Model, ModelWrapper, NormalizerWrapper, OffsetReferential, OffsetType, Token};
 
 use crate::added::{Added, AddedTokens, Parse};
+use crate::automaton::check_lengths;
 use crate::error::{Fail, Kind, Result};
+use crate::growth;
 use crate::pre::PreStep;
-use crate::regex::TimeBudget;
+use crate::regex::{TimeBudget, Unbounded};
 
 /// What one id is.
 pub struct Entry {
@@ -39,6 +42,8 @@ pub struct TextTokenizer {
     pub identity: Identity,
     /// The decoder drops one leading space of a text.
     pub strip_space: bool,
+    /// Bytes that the normalizer may make of one.
+    pub growth: usize,
     /// Control ids that the model itself may not produce from ordinary text.
     guarded: HashSet<u32>,
 }
@@ -57,6 +62,9 @@ pub struct Parts {
 
 impl TextTokenizer {
     pub fn new(parts: Parts) -> Result<TextTokenizer> {
+        let growth = growth::of(parts.normalizer.as_ref())?;
+        let names = parts.added.iter().map(|token| token.content.as_str());
+        growth::check_text(growth, check_lengths(names)?)?; // they are normalized, too
         let mut entries = parts.entries;
         entries.sort_by_key(|entry| entry.id);
         let mut ids = HashMap::with_capacity(entries.len());
@@ -79,14 +87,24 @@ impl TextTokenizer {
             ids,
             identity: parts.identity,
             strip_space: parts.strip_space,
+            growth,
             guarded,
         })
     }
 
     pub fn encode(&self, text: &str, parse: Parse) -> Result<Vec<i32>> {
+        growth::check_text(self.growth, text.len())?;
         let _budget = TimeBudget::start(text.len());
-        self.try_encode(text, parse)
-            .map_err(|e| Fail::invalid(format!("got a text that cannot be tokenized: {e}")))
+        self.try_encode(text, parse).map_err(|e| {
+            let need = if e.is::<Unbounded>() {
+                "a text (or tokenizer) whose pattern matches in bounded time"
+            } else {
+                "a tokenizer that covers it"
+            };
+            Fail::invalid(format!(
+                "got a text that cannot be tokenized: {e}; need {need}"
+            ))
+        })
     }
 
     fn try_encode(&self, text: &str, parse: Parse) -> tokenizers::Result<Vec<i32>> {
@@ -94,10 +112,15 @@ impl TextTokenizer {
         for step in &self.pre {
             step.apply(&mut pieces)?;
         }
-        pieces.tokenize(|piece| self.tokenize(piece.get()))?;
         let mut ids = Vec::new();
-        for (_, _, tokens) in pieces.get_splits(OffsetReferential::Original, OffsetType::None) {
-            for token in tokens.iter().flatten() {
+        let words = pieces.get_splits(OffsetReferential::Normalized, OffsetType::None);
+        for (word, _, added) in words {
+            // One word at a time: all tokens of a long text would take more than the text's pieces.
+            let tokens = match added {
+                Some(tokens) => Cow::Borrowed(tokens),
+                None => Cow::Owned(self.tokenize(word)?),
+            };
+            for token in tokens.iter() {
                 ids.push(i32::try_from(token.id)?);
             }
         }

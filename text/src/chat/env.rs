@@ -15,7 +15,9 @@ const MOST_PRODUCTS: usize = 4;
 
 fn fail(error: Error, meter: &Meter) -> Fail {
     if let Some(message) = meter.raised() {
-        return Fail::invalid(message);
+        return Fail::invalid(format!(
+            "got '{message}' from the template; need messages that it accepts"
+        ));
     }
     if error.kind() == ErrorKind::OutOfFuel {
         return Fail::invalid(format!(
@@ -25,10 +27,20 @@ fn fail(error: Error, meter: &Meter) -> Fail {
     let what = error
         .detail()
         .map_or_else(|| error.kind().to_string(), str::to_string);
-    match error.line() {
-        Some(line) => Fail::invalid(format!("got {what} at line {line} of the template")),
-        None => Fail::invalid(format!("got {what} in the template")),
-    }
+    let need = match error.kind() {
+        ErrorKind::SyntaxError => "valid Jinja",
+        ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest => {
+            "a name that Jinja or transformers defines"
+        }
+        _ => "a template and messages that suit each other",
+    };
+    // The meter's limits say themselves what they need.
+    let (what, need) = what.split_once("; need ").unwrap_or((&what, need));
+    let place = match error.line() {
+        Some(line) => format!("at line {line} of the template"),
+        None => "in the template".to_string(),
+    };
+    Fail::invalid(format!("got {what} {place}; need {need}"))
 }
 
 /// Renders with trim_blocks, lstrip_blocks and transformers' own functions and filters.

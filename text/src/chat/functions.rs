@@ -12,6 +12,7 @@ use super::pystr::text_of;
 pub const CAT: &str = "\u{1}cat";
 pub const MAKE: &str = "\u{1}make";
 pub const SET_ATTR: &str = "\u{1}set_attr";
+pub const NONZERO: &str = "\u{1}nonzero";
 pub const TICK: &str = "\u{1}tick";
 
 /// Functions and filters of transformers, and bounded twins of those that make text grow.
@@ -80,6 +81,12 @@ fn internals(env: &mut Environment, meter: &Arc<Meter>) {
     let m = meter.clone();
     env.add_function(TICK, move || m.tick());
     env.add_function(SET_ATTR, Namespace::assign);
+    env.add_function(NONZERO, |divisor: Value| -> Result<Value, Error> {
+        if divisor.is_number() && !divisor.is_true() {
+            return Err(refuse("a division by zero"));
+        }
+        Ok(Value::UNDEFINED)
+    });
 }
 
 /// `separator.join(list)`, counted before it grows.
@@ -150,7 +157,9 @@ pub fn format(style: FormatStyle, text: &str, values: &[Value]) -> Result<String
         .split(|c: char| !c.is_ascii_digit())
         .any(|run| run.len() > 3);
     if digits || text.contains('*') || text.contains(":{") || text.len() > 4096 {
-        return Err(refuse("a format string with a width above 999"));
+        return Err(refuse(
+            "a format string with a width above 999; need a smaller one",
+        ));
     }
     minijinja::format_filter(style, text, values)
 }

@@ -1,6 +1,7 @@
-use aho_corasick::{AhoCorasick, Input, MatchKind};
+use aho_corasick::{AhoCorasick, Input};
 use serde_json::{Map, Value as Json};
 
+use crate::automaton::leftmost_longest;
 use crate::error::{Fail, Result};
 
 /// Roles that templates compose tokens from (`'<|' + role + '|>'`); any other is a stranger's text.
@@ -53,11 +54,10 @@ impl Marker {
         let mut taken = template.to_string();
         texts.iter().for_each(|json| collect(json, &mut taken));
         let mark = ('\u{f0000}'..'\u{ffffd}').find(|&c| !taken.contains(c));
-        let mark = mark.ok_or_else(|| Fail::invalid("got every private-use character"))?;
-        let spelled = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(&control)
-            .map_err(|e| Fail::corrupt(format!("got too many control tokens: {e}")))?;
+        let mark = mark.ok_or_else(|| {
+            Fail::invalid("got every private-use character; need one that is not used")
+        })?;
+        let spelled = leftmost_longest(control.iter().copied())?;
         let ends = |pick: fn(&str) -> Option<char>| {
             let mut chars: Vec<char> = control.iter().filter_map(|token| pick(token)).collect();
             chars.sort_unstable();

@@ -30,7 +30,7 @@ fn add(counter: &AtomicUsize, bytes: usize, limit: usize, what: &str) -> Result<
     let before = counter.fetch_add(bytes.min(limit), Ordering::Relaxed);
     if before.saturating_add(bytes) > limit {
         return Err(refuse(format!(
-            "a template that {what} more than {} MB",
+            "a template that {what} more than {} MB; need at most that",
             limit >> 20
         )));
     }
@@ -72,7 +72,7 @@ impl Meter {
 
     pub fn tick(&self) -> Result<(), Error> {
         if Instant::now() > self.deadline {
-            return Err(refuse("a template that takes too long"));
+            return Err(refuse("a template that takes too long; need at most 10 s"));
         }
         Ok(())
     }
@@ -83,13 +83,13 @@ impl Meter {
         self.tick()?;
         // Before any walk: some lazy sequences take a step for every element they pass over.
         if value.as_str().is_none() && value.len().is_some_and(|length| length > MOST_NODES) {
-            return Err(refuse("a list of more than a million values"));
+            return Err(refuse("a list of more than a million values; need fewer"));
         }
         let value = if value.kind() == ValueKind::Iterable {
             let mut items = Vec::new();
             for item in value.try_iter()? {
                 if items.len() >= MOST_NODES {
-                    return Err(refuse("a list of more than a million values"));
+                    return Err(refuse("a list of more than a million values; need fewer"));
                 }
                 items.push(item);
             }
@@ -111,7 +111,9 @@ impl Meter {
 fn measure(value: &Value, depth: usize, nodes: &mut usize) -> Result<usize, Error> {
     *nodes += 1;
     if depth > DEEPEST || *nodes > MOST_NODES {
-        return Err(refuse("a value that is too deep or too large"));
+        return Err(refuse(
+            "a value that is too deep or too large; need a million parts at most",
+        ));
     }
     if let Some(text) = value.as_str() {
         return Ok(text.len() + 32);

@@ -19,8 +19,10 @@ use crate::error::{Fail, Kind, Result};
 
 /// Templates of released models have up to 30 KB.
 const LARGEST_TEMPLATE: usize = 256 << 10;
-/// Parsing and compiling recurse; a template cannot nest deeper than it is long.
-const STACK_BYTES: usize = 256 << 20;
+/// Macros and values nest to fixed depths; parsing and compiling recurse, but a template cannot nest
+/// deeper than it is long.
+const STACK_BASE: usize = 16 << 20;
+const STACK_PER_BYTE: usize = 1 << 10;
 
 /// What a template may refer to.
 pub struct Chat {
@@ -34,7 +36,8 @@ pub struct Chat {
 impl Chat {
     pub fn parse(messages: &str, extra: &str) -> Result<Chat> {
         let parse = |what: &str, text: &str| -> Result<Json> {
-            serde_json::from_str(text).map_err(|e| Fail::invalid(format!("got bad {what}: {e}")))
+            serde_json::from_str(text)
+                .map_err(|e| Fail::invalid(format!("got bad {what}: {e}; need JSON")))
         };
         let messages = parse("messages", messages)?;
         let list = messages.as_array();
@@ -48,11 +51,9 @@ impl Chat {
         }
         let extra = match parse("template variables", extra)? {
             Json::Object(map) => map,
-            _ => {
-                return Err(Fail::invalid(
-                    "got template variables that are not a JSON object",
-                ))
-            }
+            _ => return Err(Fail::invalid(
+                "got template variables that are not a JSON object; need {\"name\": value, ...}",
+            )),
         };
         Ok(Chat {
             messages,
@@ -94,6 +95,13 @@ fn check_message(at: usize, message: &Json) -> Result<()> {
     Ok(())
 }
 
+/// The error for a template on which the library panics.
+pub fn fails(panic: String) -> Fail {
+    Fail::invalid(format!(
+        "got a template that cannot be rendered ({panic}); need one that minijinja takes"
+    ))
+}
+
 /// The prompt text of a chat. Runs on a thread of its own, whose stack suits the template.
 pub fn render(template: &str, chat: &Chat) -> Result<String> {
     if template.len() > LARGEST_TEMPLATE {
@@ -103,12 +111,17 @@ pub fn render(template: &str, chat: &Chat) -> Result<String> {
         )));
     }
     let variables = chat.variables();
-    let work = || crate::error::guard(Kind::Invalid, || env::render(template, variables));
+    let work = || crate::error::guard(fails, || env::render(template, variables));
+    let stack = STACK_BASE + STACK_PER_BYTE * template.len();
     std::thread::scope(|scope| {
-        let builder = std::thread::Builder::new().stack_size(STACK_BYTES);
-        let thread = builder
-            .spawn_scoped(scope, work)
-            .map_err(|e| Fail::new(Kind::Internal, format!("got no thread: {e}")))?;
+        let builder = std::thread::Builder::new().stack_size(stack);
+        let thread = builder.spawn_scoped(scope, work).map_err(|e| {
+            let stack_mb = stack.div_ceil(1 << 20);
+            Fail::new(
+                Kind::Memory,
+                format!("got no thread with a stack of {stack_mb} MB ({e}); need more memory"),
+            )
+        })?;
         thread
             .join()
             .unwrap_or_else(|_| Err(Fail::new(Kind::Internal, "the template's thread ended")))

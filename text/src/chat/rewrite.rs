@@ -1,7 +1,7 @@
 use minijinja::machinery::{Instruction, Instructions};
 use minijinja::Value;
 
-use super::functions::{CAT, MAKE, SET_ATTR, TICK};
+use super::functions::{CAT, MAKE, NONZERO, SET_ATTR, TICK};
 use crate::error::{Fail, Result};
 
 /// A copy of the program in which every instruction that makes a value hands it to the meter, and
@@ -42,6 +42,12 @@ fn expand<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>> {
         I::LoadConst(value) if !value.is_number() && value.as_str().is_none() => {
             vec![same, call(MAKE, 1)]
         }
+        // Python raises where the library gives infinity, or folds it into a constant.
+        I::LoadConst(value) if is_infinite(value) => {
+            let zero = I::LoadConst(Value::from(0));
+            vec![zero, call(NONZERO, 1), I::DiscardTop, same]
+        }
+        I::Div | I::IntDiv | I::Rem => vec![I::DupTop, call(NONZERO, 1), I::DiscardTop, same],
         I::StringConcat => vec![call(CAT, 2)],
         I::SetAttr(name) => {
             vec![
@@ -79,6 +85,10 @@ fn expand<'s>(instruction: &Instruction<'s>) -> Result<Vec<Instruction<'s>>> {
         }
         _ => vec![same],
     })
+}
+
+fn is_infinite(value: &Value) -> bool {
+    value.is_number() && f64::try_from(value.clone()).is_ok_and(|number| !number.is_finite())
 }
 
 fn relocate(step: &mut Instruction, starts: &[u32]) {
