@@ -180,8 +180,11 @@ TEST_F(AttentionInvariance, NothingSkippedIsDense) {
   });
 }
 
+// A dropped tile lies below every row's maximum, so the maxima and with them the order of the
+// shares do not depend on the factor.
 TEST_F(AttentionInvariance, SkippedShareGrowsWithTheFactor) {
   for_each_path(paths(), seed, [&](CaseShape shape) {
+    shape.seqs = {{48, 992}};  // many tiles, levels apart: some fall below the last factor
     for (const AttentionPhase phase : {AttentionPhase::kPrefill, AttentionPhase::kDecode}) {
       AttentionCase data(phase == AttentionPhase::kDecode ? one_row(shape) : shape, seed, stream);
       AttentionCounters before;
@@ -192,7 +195,10 @@ TEST_F(AttentionInvariance, SkippedShareGrowsWithTheFactor) {
         EXPECT_LE(data.counters[0].pairs_used, data.counters[0].pairs);
         before = data.counters[0];
       }
-      EXPECT_GT(before.tiles_skipped, 0U);
+      // A window sees three tiles, of which the first is exempt: too few to be sure of one.
+      if (shape.window == 0) {
+        EXPECT_GT(before.tiles_skipped, 0U);
+      }
     }
   });
 }
