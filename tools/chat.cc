@@ -94,6 +94,8 @@ int chat_main(std::span<const std::string> args) {
   command.llm_config(config);
   command.options("Sampling", describe(sampling));
   if (!command.parse(args)) return 0;
+  FOVEAL_CHECK(sampling.n == 1, ErrorKind::kInvalidArgument, "n", "got {}; need 1 in a chat",
+               sampling.n);
   FOVEAL_CHECK(!sampling.logprobs && !sampling.prompt_logprobs, ErrorKind::kInvalidArgument,
                "logprobs", "got it in a chat, which shows none; need foveal run --json");
 

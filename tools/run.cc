@@ -159,6 +159,8 @@ int run_main(std::span<const std::string> args) {
   if (!command.parse(args)) return 0;
 
   // What can be refused without loading anything is refused first.
+  FOVEAL_CHECK(sampling.n == 1, ErrorKind::kInvalidArgument, "n",
+               "got {}; need 1 (foveal run shows one completion)", sampling.n);
   check_outputs(own, config);
   FOVEAL_CHECK((!sampling.logprobs && !sampling.prompt_logprobs) || own.json || !own.stats.empty(),
                ErrorKind::kInvalidArgument, "logprobs",

@@ -1,0 +1,168 @@
+// Batched equals single: many mixed requests at once, under pressure, give token for token what
+// each gives alone, and no page is lost.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "foveal/llm.h"
+
+namespace foveal {
+namespace {
+
+struct Job {
+  Prompt prompt;
+  SamplingParams sampling;
+};
+
+LlmConfig config_of(const std::string& model, int64_t kv_tokens, bool reuse) {
+  LlmConfig config;
+  config.model = model;
+  config.threads = 2;
+  config.kv_cache_config.max_tokens = kv_tokens;
+  config.kv_cache_config.enable_block_reuse = reuse;
+  return config;
+}
+
+std::vector<std::vector<int32_t>> ids_of(const RequestOutput& out) {
+  std::vector<std::vector<int32_t>> ids;
+  for (const CompletionOutput& output : out.outputs) ids.push_back(output.token_ids);
+  return ids;
+}
+
+/// Prompts of 1 to `longest` ids, a third of which begin alike; greedy and sampled, n up to 4.
+std::vector<Job> mixed_jobs(size_t count, size_t longest, int32_t vocab, std::mt19937& rng) {
+  const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(rng); };
+  const auto token = [&] { return static_cast<int32_t>(below(static_cast<size_t>(vocab))); };
+  std::vector<int32_t> shared(longest / 2);
+  std::generate(shared.begin(), shared.end(), token);
+  std::vector<Job> jobs(count);
+  for (size_t idx = 0; idx < count; ++idx) {
+    // Lengths spread over orders of magnitude, the longest among them.
+    const size_t len = idx == 0 ? longest : 1 + below(1 + longest / (1 + below(12)) - 1);
+    std::vector<int32_t> ids(len);
+    std::generate(ids.begin(), ids.end(), token);
+    if (idx % 3 == 0) std::copy_n(shared.begin(), std::min(len, shared.size()), ids.begin());
+    jobs[idx].prompt = {.token_ids = std::move(ids)};
+    SamplingParams& sampling = jobs[idx].sampling;
+    sampling.max_tokens = static_cast<int64_t>(1 + below(40));
+    sampling.ignore_eos = true;
+    if (idx % 4 == 1) {
+      sampling.temperature = 1;
+      sampling.seed = idx;
+    }
+    if (idx % 16 == 5) sampling.n = 4;
+  }
+  return jobs;
+}
+
+/// Everything at once, joining over time, with cancelled requests in between.
+void expect_equal_together(const LlmConfig& config, const std::vector<Job>& jobs,
+                           const std::vector<std::vector<std::vector<int32_t>>>& alone,
+                           std::mt19937& rng) {
+  LLM llm(config);
+  std::vector<Generation> running;
+  std::vector<Generation> doomed;
+  for (size_t idx = 0; idx < jobs.size(); ++idx) {
+    running.push_back(llm.submit(jobs[idx].prompt, jobs[idx].sampling));
+    if (idx % 5 == 2) {
+      SamplingParams longer = jobs[idx].sampling;
+      longer.max_tokens += 50;
+      doomed.push_back(llm.submit(jobs[idx].prompt, longer));
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(rng() % 2000));
+    if (idx % 7 == 3 && !doomed.empty()) doomed.back().cancel();
+  }
+  for (Generation& generation : doomed) generation.cancel();
+  for (size_t idx = 0; idx < jobs.size(); ++idx) {
+    EXPECT_EQ(ids_of(running[idx].result()), alone[idx]) << "request " << idx;
+  }
+  for (Generation& generation : doomed) generation.result();
+  const EngineStats stats = llm.stats();
+  EXPECT_EQ(stats.running, 0);
+  EXPECT_EQ(stats.waiting, 0);
+  EXPECT_EQ(stats.kv_pages_used, 0) << "pages were lost";
+}
+
+struct Mix {
+  std::string model;
+  size_t count;
+  size_t longest;
+  int32_t vocab;
+  int64_t tight;  ///< cache tokens that make requests lose their pages
+  int64_t wide;
+};
+
+void check(const Mix& mix, const std::vector<SparseAttentionConfig>& sparse = {}) {
+  const uint32_t seed = std::random_device{}();
+  SCOPED_TRACE(testing::Message() << mix.model << " seed " << seed);
+  std::mt19937 rng(seed);
+  const std::vector<Job> jobs = mixed_jobs(mix.count, mix.longest, mix.vocab, rng);
+  std::vector<std::vector<std::vector<int32_t>>> alone;
+  {
+    LlmConfig config = config_of(mix.model, mix.wide, /*reuse=*/false);
+    config.sparse_attention_config = sparse;
+    LLM llm(config);
+    for (const Job& job : jobs) alone.push_back(ids_of(llm.generate(job.prompt, job.sampling)));
+  }
+  for (const bool reuse : {false, true}) {
+    for (const int64_t tokens : {mix.tight, mix.wide}) {
+      LlmConfig config = config_of(mix.model, tokens, reuse);
+      config.sparse_attention_config = sparse;
+      SCOPED_TRACE(testing::Message() << "reuse " << reuse << " cache " << tokens);
+      expect_equal_together(config, jobs, alone, rng);
+    }
+  }
+}
+
+std::vector<SparseAttentionConfig> skip(double prefill, double decode) {
+  SkipSoftmaxAttentionConfig config;
+  config.threshold_scale_factor = PhaseValue{.prefill = prefill, .decode = decode};
+  return {config};
+}
+
+constexpr const char* kFamilies = FOVEAL_SOURCE_DIR "/tests/golden/";
+
+TEST(Batched, GoldenFamiliesEqualSingle) {
+  for (const char* family : {"llama3", "gemma3", "qwen3_moe", "mistral_sliding"}) {
+    check({.model = std::string(kFamilies) + family,
+           .count = 64,
+           .longest = 700,
+           .vocab = 250,
+           .tight = 1024,
+           .wide = 16384});
+  }
+}
+
+TEST(Batched, SkippingEqualsSingle) {
+  check({.model = std::string(kFamilies) + "llama3",
+         .count = 64,
+         .longest = 900,
+         .vocab = 250,
+         .tight = 1536,
+         .wide = 16384},
+        skip(100, 30));
+}
+
+TEST(BatchedSlow, RealModelEqualsSingle) {
+  const char* model = std::getenv("FOVEAL_TEST_MODEL");
+  if (model == nullptr) GTEST_SKIP() << "FOVEAL_TEST_MODEL is not set";
+  check(
+      {.model = model, .count = 16, .longest = 2600, .vocab = 49000, .tight = 4096, .wide = 65536});
+}
+
+TEST(BatchedSoak, RealModelEqualsSingleAtFullLength) {
+  const char* model = std::getenv("FOVEAL_TEST_MODEL");
+  if (model == nullptr) GTEST_SKIP() << "FOVEAL_TEST_MODEL is not set";
+  const Mix mix{
+      .model = model, .count = 64, .longest = 7600, .vocab = 49000, .tight = 16384, .wide = 131072};
+  check(mix);
+  check(mix, skip(100, 1000));
+}
+
+}  // namespace
+}  // namespace foveal
