@@ -10,6 +10,8 @@ StepPlan Scheduler::next_step() {
   for (Sequence* sequence : impl_->running) impl_->publish(*sequence);
   const std::vector<SeqWork> decodes = impl_->plan_decodes(plan);
   int32_t budget = impl_->config.max_step_tokens - static_cast<int32_t>(decodes.size());
+  // Whoever decodes waits for one chunk at a time, however many prompts there are.
+  if (!decodes.empty()) budget = std::min(budget, impl_->config.prefill_chunk);
   impl_->plan_prefills(budget, plan);
   for (const SeqWork& chunk : plan.work) budget -= chunk.count;
   // Whoever was preempted a moment ago would take back the pages that others were given for it.

@@ -60,18 +60,20 @@ enum class AddResult : uint8_t {
 /// Decides what runs, and owns the page tables. Pure: no tensor, no device, no clock, no thread;
 /// the same calls give the same plans.
 ///
-/// Decodes go first (one row each), then prompt chunks in arrival order while rows are left. When a
-/// decode needs a page and none is free, evictable prefix pages go first, then the latest-admitted
-/// request is preempted: its pages are released and it waits at the head of the queue. On return
-/// its prompt is prefilled again (with its original chunk boundaries' multiples) and the tokens
-/// generated so far are replayed through decode, one a step, so that its results do not change.
-/// The head of the queue is let in when its known text and a page of new tokens fit beside what the
-/// running requests may need next, so that it does not lose its pages at once; nobody overtakes it.
-/// After the last chunk of a prompt, its full pages are put into the prefix index (when given): at
-/// the next call of next_step, append_token, release_pages or finish for it, which all mean that
-/// the planned chunk was computed. After a step that failed, `cancel` what was in it instead.
-/// A prompt found in the index in full still computes its last token: at least one row is
-/// prefilled, and the reused part is cut to a multiple of chunk_multiple and of the page size.
+/// Decodes go first (one row each), then prompt chunks in arrival order while rows are left: up to
+/// max_step_tokens, but beside decodes no more than one chunk's rows in all, so that many long
+/// prompts do not make a token wait longer than one does. When a decode needs a page and none is
+/// free, evictable prefix pages go first, then the latest-admitted request is preempted: its pages
+/// are released and it waits at the head of the queue. On return its prompt is prefilled again
+/// (with its original chunk boundaries' multiples) and the tokens generated so far are replayed
+/// through decode, one a step, so that its results do not change. The head of the queue is let in
+/// when its known text and a page of new tokens fit beside what the running requests may need next,
+/// so that it does not lose its pages at once; nobody overtakes it. After the last chunk of a
+/// prompt, its full pages are put into the prefix index (when given): at the next call of
+/// next_step, append_token, release_pages or finish for it, which all mean that the planned chunk
+/// was computed. After a step that failed, `cancel` what was in it instead. A prompt found in the
+/// index in full still computes its last token: at least one row is prefilled, and the reused part
+/// is cut to a multiple of chunk_multiple and of the page size.
 class Scheduler {
  public:
   /// `prefix` may be null. Both are borrowed.

@@ -95,11 +95,16 @@ TEST_F(SchedulerTest, DecodesKeepTheirRowsBesidePrefill) {
   scheduler.add(request(2, 20, 1, 200));
   scheduler.add(request(3, 20, 1, 300));
   const StepPlan plan = scheduler.next_step();
-  ASSERT_EQ(plan.work.size(), 3U);
+  // One chunk of 16 rows is all that prompts get beside a decode.
+  ASSERT_EQ(plan.work.size(), 2U);
   expect(plan.work[0], {.id = 2, .start = 0, .count = 16});
-  // 32 rows less one decode and 16: 15 are left, cut to a multiple of 4.
-  expect(plan.work[1], {.id = 3, .start = 0, .count = 12});
-  expect(plan.work[2], {.id = 1, .phase = Phase::kDecode, .start = 4, .count = 1, .sample = true});
+  expect(plan.work[1], {.id = 1, .phase = Phase::kDecode, .start = 4, .count = 1, .sample = true});
+  scheduler.append_token(1, 0);
+  const StepPlan next = scheduler.next_step();
+  // The first prompt's last 4 rows leave 12, a multiple of 4, to the second.
+  ASSERT_EQ(next.work.size(), 3U);
+  expect(next.work[0], {.id = 2, .start = 16, .count = 4, .prompt_done = true, .sample = true});
+  expect(next.work[1], {.id = 3, .start = 0, .count = 12});
 }
 
 TEST_F(SchedulerTest, AFullPrefixStillComputesItsLastTokens) {

@@ -219,12 +219,16 @@ void TraceSim::check_progress(const StepPlan& plan) const {
   const bool delayed =
       std::ranges::any_of(live_, [](auto& it) { return it.second.sample_due > 0; });
   need(!plan.empty() || delayed || live_.empty(), "somebody goes on in every step");
-  int32_t rows_left = options_.config.max_step_tokens;
   std::set<RequestId> planned;
+  int32_t decodes = 0;
+  int32_t prompt_rows = 0;
   for (const SeqWork& work : plan.work) {
-    rows_left -= work.count;
+    (work.phase == Phase::kDecode ? decodes : prompt_rows) += work.count;
     planned.insert(work.id);
   }
+  int32_t rows_left = options_.config.max_step_tokens - decodes;
+  if (decodes > 0) rows_left = std::min(rows_left, options_.config.prefill_chunk);
+  rows_left -= prompt_rows;
   const int32_t pages_left =
       allocator_.num_free() + (options_.use_prefix_index ? prefix_.num_evictable() : 0);
   for (const auto& [id, request] : live_) {
