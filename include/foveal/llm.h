@@ -79,14 +79,6 @@ struct RequestOutput {
   std::vector<TracedTensor> trace;     ///< RequestOptions::trace_filter
 };
 
-/// One request's sparse attention, within the method the engine was started with.
-struct SparseOverride {
-  bool off = false;  ///< dense attention, whatever the engine's settings
-  /// Other Skip Softmax factors; a phase that is absent keeps the engine's. Only for phases in
-  /// which the engine runs skip_softmax.
-  std::optional<PhaseValue> threshold_scale_factor;
-};
-
 /// What a request wants besides text.
 struct RequestOptions {
   bool logits = false;                      ///< float32 logits of prompt positions

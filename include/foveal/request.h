@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "foveal/config.h"
+
 namespace foveal {
 
 /// What a completion must look like; its end is enforced too.
@@ -43,6 +45,14 @@ struct SamplingParams {
   std::vector<std::string> bad;
   std::map<int32_t, double> logit_bias;
   std::optional<GuidedDecoding> guided;
+};
+
+/// One request's sparse attention, within the method the engine was started with.
+struct SparseOverride {
+  bool off = false;  ///< dense attention, whatever the engine's settings
+  /// Other Skip Softmax factors; a phase that is absent keeps the engine's. Only for phases in
+  /// which the engine runs skip_softmax.
+  std::optional<PhaseValue> threshold_scale_factor;
 };
 
 struct TokenLogprob {

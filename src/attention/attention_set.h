@@ -9,7 +9,7 @@
 
 #include "attention/method.h"
 #include "foveal/config.h"
-#include "foveal/llm.h"
+#include "foveal/request.h"
 
 namespace foveal::attention {
 
