@@ -14,10 +14,14 @@ std::vector<OptionField> describe(TokenizerSource& source) {
            .required = true},
           {.name = "tokenizer",
            .target = &source.tokenizer,
-           .help = "a tokenizer.json or its folder instead of the model's own"}};
+           .help = "a tokenizer.json or its folder instead of the model's own"},
+          {.name = "device",
+           .target = &source.device,
+           .help = "auto or cpu; text is handled on the CPU either way"}};
 }
 
 std::unique_ptr<tokenizer::Tokenizer> load(const TokenizerSource& source) {
+  engine::check_device(source.device);
   const auto checkpoint = model::Checkpoint::open(source.model);
   auto tokenizer = engine::load_tokenizer(source.tokenizer, *checkpoint);
   FOVEAL_CHECK(tokenizer != nullptr, ErrorKind::kUnsupported, "tokenizer",

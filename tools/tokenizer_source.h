@@ -12,6 +12,8 @@ namespace foveal::tools {
 /// Where a command that needs no weights gets its tokenizer from.
 struct TokenizerSource {
   std::string model, tokenizer;
+  std::string device =
+      "auto";  ///< as for every command; text needs none, but a wrong one is refused
 };
 
 std::vector<OptionField> describe(TokenizerSource& source);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "device/device.h"
+
 namespace foveal::engine {
 
 std::unique_ptr<tokenizer::Tokenizer> load_tokenizer(const std::string& path,
@@ -16,6 +18,8 @@ std::unique_ptr<tokenizer::Tokenizer> load_tokenizer(const std::string& path,
   if (!std::filesystem::exists(folder / "tokenizer.json", ignored)) return nullptr;
   return tokenizer::Tokenizer::from_file(folder.string());
 }
+
+void check_device(const std::string& name) { parse_device(name); }
 
 std::vector<int32_t> end_tokens(const model::ModelConfig& config,
                                 const tokenizer::Tokenizer* tokenizer) {

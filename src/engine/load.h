@@ -14,6 +14,9 @@ namespace foveal::engine {
 std::unique_ptr<tokenizer::Tokenizer> load_tokenizer(const std::string& path,
                                                      const model::Checkpoint& checkpoint);
 
+/// Throws as starting an engine on this device would, by its name alone.
+void check_device(const std::string& name);
+
 /// Tokens that end a text: the config's and the tokenizer's (may be null).
 std::vector<int32_t> end_tokens(const model::ModelConfig& config,
                                 const tokenizer::Tokenizer* tokenizer);
