@@ -97,7 +97,8 @@ struct Prompt {
 
 class GenerationState;
 
-/// A submitted request. Any thread; one consumer, who uses either `next` or the deltas.
+/// A submitted request. Any thread; one consumer, who uses either `next` or the deltas. When the
+/// last copy goes, the request is cancelled.
 class Generation {
  public:
   explicit Generation(std::shared_ptr<GenerationState> state) : state_(std::move(state)) {}
@@ -110,8 +111,9 @@ class Generation {
   std::optional<OutputDelta> poll();
   /// True when every completion has ended and its last delta was taken.
   bool ended() const;
-  /// Called from the engine's thread whenever `poll` may have more (and once at once if it already
-  /// has). Must be quick and must not throw.
+  /// Called from the engine's thread whenever `poll` may have more (and once at once). Must be
+  /// quick, must not throw, and may be called once more while the Generation goes: let it own what
+  /// it uses.
   void on_ready(std::function<void()> callback);
   /// Ends the request soon; `result` then says kCancelled.
   void cancel();

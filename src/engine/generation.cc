@@ -28,7 +28,14 @@ GenerationState::GenerationState(std::vector<int32_t> prompt, const SamplingPara
 }
 
 GenerationState::~GenerationState() {
-  for (CompletionStream& completion : completions_) completion.stream().on_ready(nullptr);
+  {
+    const std::lock_guard lock(signal_->mutex);
+    signal_->callback = nullptr;
+  }
+  for (CompletionStream& completion : completions_) {
+    completion.stream().on_ready(nullptr);
+    completion.stream().cancel();  // nobody is left to read what would come
+  }
 }
 
 std::optional<OutputDelta> GenerationState::poll() {

@@ -337,6 +337,19 @@ TEST(Engine, CancellingEndsEveryCompletion) {
   EXPECT_EQ(llm.stats().running, 0);
 }
 
+TEST(Engine, DroppedRequestsEndAndGiveTheirPagesBack) {
+  LLM llm(small_config());
+  {
+    const Generation dropped = llm.submit({.token_ids = random_prompt(1, 300)}, tokens(700));
+  }
+  const RequestOutput out = llm.generate({.token_ids = random_prompt(2, 10)}, tokens(2));
+  EXPECT_EQ(out.outputs[0].token_ids.size(), 2U);
+  const EngineStats stats = llm.stats();
+  EXPECT_EQ(stats.running, 0);
+  EXPECT_EQ(stats.kv_pages_used, 0);
+  EXPECT_LT(stats.generated_tokens, 700U);
+}
+
 TEST(Engine, SaltsKeepPrefixesApart) {
   LLM llm(small_config());
   const std::vector<int32_t> prompt = random_prompt(3, 100);
