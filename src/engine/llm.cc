@@ -59,12 +59,15 @@ Generation LLM::submit(const Prompt& prompt, const SamplingParams& sampling,
                                 .cache_salt = options.cache_salt};
   request.prompt = prompt.token_ids ? *prompt.token_ids : prompt_token_ids(prompt.text);
   if (!sampling.stop.empty()) impl_->need_tokenizer();
-  FOVEAL_CHECK(!sampling.guided, ErrorKind::kUnsupported, "guided",
-               "got a guided request; need one without (not available in this build yet)");
   if (!sampling.bad.empty()) {
     request.sampling = engine::with_bad_tokens(sampling, impl_->need_tokenizer());
   }
   request.end_tokens = engine::end_tokens(impl_->checkpoint->config(), impl_->tokenizer.get());
+  if (sampling.guided) {
+    request.constraint = engine::make_constraint(sampling, request.end_tokens,
+                                                 impl_->checkpoint->config().vocab_size,
+                                                 impl_->need_tokenizer());
+  }
   if (options.logits) {
     const auto len = static_cast<int64_t>(request.prompt.size());
     FOVEAL_CHECK(options.logits_last.value_or(1) >= 1, ErrorKind::kInvalidArgument, "logits-last",

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
+
+#include "sampler/sampler.h"
 
 #include "device/device.h"
 
@@ -42,6 +45,20 @@ SamplingParams with_bad_tokens(SamplingParams sampling, const tokenizer::Tokeniz
     }
   }
   return sampling;
+}
+
+std::shared_ptr<tokenizer::Constraint> make_constraint(const SamplingParams& sampling,
+                                                       const std::vector<int32_t>& end_tokens,
+                                                       int32_t vocab_size,
+                                                       const tokenizer::Tokenizer& tokenizer) {
+  // Compiling costs something: what the engine would refuse anyway is refused first.
+  sampler::validate(sampling, vocab_size);
+  std::vector<int32_t> ends = sampling.ignore_eos ? std::vector<int32_t>{} : end_tokens;
+  std::copy_if(sampling.stop_token_ids.begin(), sampling.stop_token_ids.end(),
+               std::back_inserter(ends),
+               [&](int32_t token) { return tokenizer.is_special(token); });
+  return std::make_shared<tokenizer::Constraint>(
+      tokenizer.make_constraint(*sampling.guided, ends));
 }
 
 std::vector<int32_t> prompt_ids(const tokenizer::Tokenizer& tokenizer, const std::string& text) {

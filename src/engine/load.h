@@ -24,6 +24,13 @@ std::vector<int32_t> end_tokens(const model::ModelConfig& config,
 /// `sampling` with its `bad` texts as token sequences among its `bad_words`.
 SamplingParams with_bad_tokens(SamplingParams sampling, const tokenizer::Tokenizer& tokenizer);
 
+/// What `sampling.guided` (present) lets a text be. Its end is marked by the model's end tokens
+/// unless they are ignored, and by stop_token_ids that are special tokens. Throws kInvalidArgument.
+std::shared_ptr<tokenizer::Constraint> make_constraint(const SamplingParams& sampling,
+                                                       const std::vector<int32_t>& end_tokens,
+                                                       int32_t vocab_size,
+                                                       const tokenizer::Tokenizer& tokenizer);
+
 /// Prompt ids of raw text: the tokenizer's, after the begin token where the model wants one.
 std::vector<int32_t> prompt_ids(const tokenizer::Tokenizer& tokenizer, const std::string& text);
 

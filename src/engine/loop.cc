@@ -105,6 +105,9 @@ std::vector<std::shared_ptr<TokenStream>> Engine::Loop::submit(EngineRequest req
     streams.push_back(std::make_shared<TokenStream>());
     EngineRequest own = idx + 1 < count ? request : std::move(request);
     if (seed) own.sampling.seed = *seed + static_cast<uint64_t>(idx);
+    if (own.constraint && idx + 1 < count) {
+      own.constraint = std::make_shared<tokenizer::Constraint>(own.constraint->fork());
+    }
     if (idx > 0) {  // what is asked of the prompt is asked of it once
       own.logits_from.reset();
       own.sampling.prompt_logprobs.reset();

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "foveal/llm.h"
 #include "foveal/request.h"
+#include "tokenizer/constraint.h"
 
 namespace foveal::engine {
 
@@ -19,6 +21,7 @@ struct EngineRequest {
   std::optional<std::string> trace_filter;  ///< regex
   std::optional<SparseOverride> sparse_attention;
   std::string cache_salt;
+  std::shared_ptr<tokenizer::Constraint> constraint;  ///< of sampling.guided; its own alone
 };
 
 /// One generated token.

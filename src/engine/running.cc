@@ -81,8 +81,11 @@ void Running::keep_logits(int64_t position, std::span<const float> logits) {
 }
 
 FinishReason Running::sample(std::span<float> logits, int32_t* token) {
-  sampler::SampleResult result = sampler_.sample(logits);
+  tokenizer::Constraint* constraint = request_.constraint.get();
+  sampler::SampleResult result =
+      sampler_.sample(logits, constraint ? constraint->allowed() : std::span<const uint32_t>{});
   *token = result.token;
+  if (constraint) constraint->accept(result.token);
   generated_ += 1;
   last_token_ = Clock::now();
   if (!first_token_) first_token_ = last_token_;
@@ -102,6 +105,7 @@ FinishReason Running::ends_with(int32_t token) const {
     if (!sampling.ignore_eos && is_in(request_.end_tokens)) return FinishReason::kStop;
     if (is_in(sampling.stop_token_ids)) return FinishReason::kStop;
   }
+  if (request_.constraint && request_.constraint->finished()) return FinishReason::kStop;
   return generated_ >= sampling.max_tokens ? FinishReason::kLength : FinishReason::kNone;
 }
 

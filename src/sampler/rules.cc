@@ -88,7 +88,21 @@ void LogitRules::penalise(std::span<float> logits) const {
   }
 }
 
-void LogitRules::apply(std::span<float> logits) const {
+void LogitRules::ban_others(std::span<float> logits, std::span<const uint32_t> allowed) const {
+  for (size_t first = 0; first < logits.size(); first += 32) {
+    const uint32_t word = first / 32 < allowed.size() ? allowed[first / 32] : 0;
+    const std::span<float> block = logits.subspan(first, std::min<size_t>(32, logits.size() - first));
+    if (word == 0) {
+      std::fill(block.begin(), block.end(), kBanned);
+      continue;
+    }
+    for (size_t bit = 0; bit < block.size(); ++bit) {
+      if ((word >> bit & 1) == 0) block[bit] = kBanned;
+    }
+  }
+}
+
+void LogitRules::apply(std::span<float> logits, std::span<const uint32_t> allowed) const {
   for (const auto& [token, bias] : bias_) {
     float& logit = logits[static_cast<size_t>(token)];
     if (logit != kBanned) logit = to_logit(logit + bias);
@@ -97,6 +111,7 @@ void LogitRules::apply(std::span<float> logits) const {
   if (num_generated_ < min_tokens_) {
     for (const int32_t token : early_bans_) logits[static_cast<size_t>(token)] = kBanned;
   }
+  if (!allowed.empty()) ban_others(logits, allowed);
   penalise(logits);
 }
 

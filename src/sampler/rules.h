@@ -24,7 +24,8 @@ class LogitRules {
   LogitRules(const SamplingParams& params, int32_t vocab_size, std::span<const int32_t> prompt,
              std::span<const int32_t> end_tokens);
 
-  void apply(std::span<float> logits) const;
+  /// `allowed`: as for Sampler::sample.
+  void apply(std::span<float> logits, std::span<const uint32_t> allowed = {}) const;
   void accept(int32_t token);
   int64_t num_generated() const { return num_generated_; }
   /// True when `apply` would leave logits alone, so that a caller need not copy them.
@@ -40,6 +41,7 @@ class LogitRules {
   void remember(int32_t token, int64_t generated);
   void note_history(int32_t token);
   void penalise(std::span<float> logits) const;
+  void ban_others(std::span<float> logits, std::span<const uint32_t> allowed) const;
   void ban_words(std::span<float> logits) const;
 
   int32_t vocab_size_;

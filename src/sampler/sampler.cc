@@ -38,8 +38,8 @@ struct Sampler::Impl {
         vocab_size(vocab),
         rules(params, vocab, prompt, end_tokens) {}
 
-  int32_t choose_token(std::span<float> logits) const {
-    rules.apply(logits);
+  int32_t choose_token(std::span<float> logits, std::span<const uint32_t> allowed) const {
+    rules.apply(logits, allowed);
     if (filters.temperature == 0) return argmax(logits);
     return choose(logits, filters,
                   uniform_draw(seed, static_cast<uint64_t>(rules.num_generated())));
@@ -54,23 +54,23 @@ Sampler::Sampler(const SamplingParams& params, int32_t vocab_size, std::span<con
 Sampler::~Sampler() = default;
 Sampler::Sampler(Sampler&&) noexcept = default;
 
-SampleResult Sampler::sample(std::span<float> logits) {
+SampleResult Sampler::sample(std::span<float> logits, std::span<const uint32_t> allowed) {
   FOVEAL_CHECK(logits.size() == static_cast<size_t>(impl_->vocab_size), ErrorKind::kInternal,
                "sampling", "got {} logits; need {}", logits.size(), impl_->vocab_size);
   check_logits(logits);
   SampleResult result;
   const std::optional<int64_t> num_top = impl_->logprobs;
   if (!num_top) {
-    result.token = impl_->choose_token(logits);
+    result.token = impl_->choose_token(logits, allowed);
   } else {
     // The unmodified logits are needed once the token is known.
     thread_local std::vector<float> edited;
     std::span<float> chosen_from = logits;
-    if (!impl_->rules.idle()) {
+    if (!impl_->rules.idle() || !allowed.empty()) {
       edited.assign(logits.begin(), logits.end());
       chosen_from = edited;
     }
-    result.token = impl_->choose_token(chosen_from);
+    result.token = impl_->choose_token(chosen_from, allowed);
     const double normalizer = log_sum_exp(logits);
     const TokenLogprob own = token_logprob(logits, result.token, normalizer);
     result.logprob = own.logprob;

@@ -1,5 +1,6 @@
 #include "tokenizer/text_tokenizer.h"
 
+#include "tokenizer/constraint_inner.h"
 #include "tokenizer/utf8.h"
 
 namespace foveal::tokenizer {
@@ -66,6 +67,28 @@ bool TextTokenizer::is_special(int32_t id) const {
 std::optional<int32_t> TextTokenizer::token_id(std::string_view token) const {
   return optional_id(
       bridged("tokenizer", [&] { return text::token_id(*inner_, bytes_of(token)); }));
+}
+
+Constraint TextTokenizer::make_constraint(const GuidedDecoding& guided,
+                                          std::span<const int32_t> end_tokens) const {
+  std::string choices;
+  std::vector<uint64_t> ends;
+  for (const std::string& choice : guided.choices) {
+    choices += choice;
+    ends.push_back(choices.size());
+  }
+  for (const int32_t token : end_tokens) {
+    // A mask has a bit for each; models pad their vocabularies, though not without end.
+    FOVEAL_CHECK(token >= 0 && token / 8 <= vocab_size() + 65536, ErrorKind::kInvalidArgument,
+                 "guided", "got end token {}; need one of the model's", token);
+  }
+  const text::GuidedFields fields{
+      .kind = static_cast<uint8_t>(guided.kind),
+      .text = bytes_of(guided.text),
+      .choices = {.bytes = bytes_of(choices), .ends = {ends.data(), ends.size()}}};
+  auto inner = std::make_unique<Constraint::Inner>(Constraint::Inner{
+      bridged("guided", [&] { return text::guided(*inner_, fields); }), vocab_size()});
+  return Constraint(std::move(inner), {end_tokens.begin(), end_tokens.end()});
 }
 
 }  // namespace foveal::tokenizer

@@ -29,6 +29,8 @@ class TextTokenizer final : public Tokenizer {
   const std::vector<int32_t>& end_tokens() const override { return end_; }
   const std::string& chat_template() const override { return chat_template_; }
   std::string describe() const override { return description_; }
+  Constraint make_constraint(const GuidedDecoding& guided,
+                             std::span<const int32_t> end_tokens) const override;
 
   const text::TextTokenizer& inner() const { return *inner_; }
   /// The most bytes of memory that encoding takes for each byte of a text.

@@ -8,6 +8,9 @@
 #include <string_view>
 #include <vector>
 
+#include "foveal/request.h"
+#include "tokenizer/constraint.h"
+
 namespace foveal::tokenizer {
 
 /// The vocabulary inside a GGUF file (keys `tokenizer.ggml.*`), views into the mapped file.
@@ -59,6 +62,12 @@ class Tokenizer {
   virtual const std::string& chat_template() const = 0;
   /// e.g. "BPE, 49152 tokens, pre-tokenizer smollm".
   virtual std::string describe() const = 0;
+
+  /// What a text must look like, over this vocabulary. `end_tokens` may follow where it may end. The
+  /// first call takes longer: tokens are sorted into a trie. Bounded in time and memory. Throws
+  /// kInvalidArgument for what is malformed or takes too much work to compile.
+  virtual Constraint make_constraint(const GuidedDecoding& guided,
+                                     std::span<const int32_t> end_tokens) const = 0;
 };
 
 /// Turns a stream of ids into text pieces that never end inside a character: bytes are held back

@@ -10,6 +10,7 @@ mod error;
 mod families;
 mod gguf;
 mod growth;
+mod guided;
 mod hf;
 mod pre;
 mod regex;
@@ -19,6 +20,7 @@ mod tokenizer;
 use added::Parse;
 use chat::Chat;
 use error::{guard, utf8, Fail, Kind, Result};
+use guided::{Constraint, Spec};
 use tokenizer::TextTokenizer;
 
 #[cxx::bridge(namespace = "foveal::text")]
@@ -75,6 +77,13 @@ mod ffi {
         encode_cost: u64,
     }
 
+    /// `kind`: 0 any JSON object, 1 a JSON schema, 2 a regular expression, 3 choices, 4 a grammar.
+    struct GuidedFields<'a> {
+        kind: u8,
+        text: &'a [u8],
+        choices: Strings<'a>,
+    }
+
     extern "Rust" {
         type TextTokenizer;
         fn load_json(json: &[u8], config: &[u8], jinja: &[u8]) -> Result<Box<TextTokenizer>>;
@@ -86,6 +95,14 @@ mod ffi {
         fn encode_chat(tokenizer: &TextTokenizer, fields: &ChatFields) -> Result<Vec<i32>>;
         fn table(tokenizer: &TextTokenizer) -> Result<Table>;
         fn about(tokenizer: &TextTokenizer) -> Result<About>;
+
+        type Constraint;
+        fn guided(tokenizer: &TextTokenizer, fields: &GuidedFields) -> Result<Box<Constraint>>;
+        fn guided_fork(constraint: &Constraint) -> Result<Box<Constraint>>;
+        /// Writes the tokens that may come next, one bit each; true when the text may end here.
+        fn guided_mask(constraint: &mut Constraint, words: &mut [u32]) -> Result<bool>;
+        /// True when nothing but the end can follow.
+        fn guided_accept(constraint: &mut Constraint, token: i32) -> Result<bool>;
     }
 }
 
@@ -135,6 +152,40 @@ fn load_gguf(fields: &ffi::GgufFields) -> Result<Box<TextTokenizer>> {
             chat_template: text("a chat template", fields.chat_template)?,
         };
         Ok(Box::new(gguf::load(&source)?))
+    })
+}
+
+fn guided(tokenizer: &TextTokenizer, fields: &ffi::GuidedFields) -> Result<Box<Constraint>> {
+    guard(broken, || {
+        let text = |what: &str| utf8(what, fields.text).map(str::to_string);
+        let spec = match fields.kind {
+            0 => Spec::JsonObject,
+            1 => Spec::JsonSchema(text("a JSON schema")?),
+            2 => Spec::Regex(text("a regular expression")?),
+            3 => {
+                let choices = strings("a choice", &fields.choices);
+                let choices = choices.map_err(|e| Fail::invalid(e.message))?;
+                Spec::Choice(choices.into_iter().map(str::to_string).collect())
+            }
+            _ => Spec::Grammar(text("a grammar")?),
+        };
+        let vocabulary = tokenizer.guided.get(tokenizer)?;
+        Ok(Box::new(guided::compile(vocabulary, spec)?))
+    })
+}
+
+fn guided_fork(constraint: &Constraint) -> Result<Box<Constraint>> {
+    guard(broken, || Ok(Box::new(constraint.fork())))
+}
+
+fn guided_mask(constraint: &mut Constraint, words: &mut [u32]) -> Result<bool> {
+    guard(broken, || Ok(constraint.mask(words)?.may_end))
+}
+
+fn guided_accept(constraint: &mut Constraint, token: i32) -> Result<bool> {
+    guard(broken, || {
+        let token = u32::try_from(token);
+        constraint.accept(token.map_err(|_| Fail::invalid("got a negative token; need an id"))?)
     })
 }
 

@@ -7,6 +7,7 @@ use crate::added::{Added, AddedTokens, Parse};
 use crate::automaton::check_lengths;
 use crate::error::{Fail, Kind, Result};
 use crate::growth;
+use crate::guided::LazyVocabulary;
 use crate::pre::PreStep;
 use crate::regex::{TimeBudget, Unbounded};
 
@@ -44,6 +45,7 @@ pub struct TextTokenizer {
     pub strip_space: bool,
     /// Bytes that the normalizer may make of one.
     pub growth: usize,
+    pub guided: LazyVocabulary,
     /// Control ids that the model itself may not produce from ordinary text.
     guarded: HashSet<u32>,
 }
@@ -88,6 +90,7 @@ impl TextTokenizer {
             identity: parts.identity,
             strip_space: parts.strip_space,
             growth,
+            guided: LazyVocabulary::default(),
             guarded,
         })
     }
