@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
 
+use llguidance::api::GrammarInit;
+use llguidance::earley::lexerspec::LexerSpec;
 use llguidance::Matcher;
 
 use crate::error::{guard, Fail, Kind, Result};
@@ -59,10 +61,42 @@ fn fails_to_compile(panic: String) -> Fail {
 }
 
 fn compile_here(vocabulary: &Arc<Vocabulary>, spec: &Spec) -> Result<Constraint> {
-    let grammar = spec.grammar()?;
-    let parser = vocabulary.factory.create_parser(grammar).map_err(|e| {
-        let name = spec.name();
-        Fail::invalid(format!("got a {name} that cannot be used: {}; need another", first_line(&e)))
-    })?;
-    Ok(Constraint::new(vocabulary.clone(), Matcher::new(Ok(parser))))
+    let refuse = |e| explain(spec.name(), &first_line(&e));
+    let factory = &vocabulary.factory;
+    let (grammar, lexer) = GrammarInit::Serialized(spec.grammar()?)
+        .to_internal(Some(factory.tok_env().clone()), limits::parser())
+        .map_err(refuse)?;
+    check_first_bytes(&lexer).map_err(refuse)?;
+    let init = GrammarInit::Internal(grammar, lexer);
+    let parser = factory.create_parser_from_init_default(init).map_err(refuse)?;
+    let mut matcher = Matcher::new(Ok(parser));
+    // The first mask is the dearest by far, and here nobody else waits for it. What allows no text at
+    // all is found out as well.
+    matcher.compute_mask().map_err(refuse)?;
+    Ok(Constraint::new(vocabulary.clone(), matcher))
+}
+
+/// The crate looks at every first byte without a limit, which takes for ever where terminals are
+/// intersected or negated. The same work with a limit shows whether it ends.
+fn check_first_bytes(lexer: &LexerSpec) -> anyhow::Result<()> {
+    let mut limits = limits::parser();
+    let mut automaton = lexer.to_regex_vec(&mut limits)?;
+    automaton.set_fuel(limits.initial_lexer_fuel);
+    let start = automaton.initial_state(&lexer.all_lexemes());
+    for byte in 0..=255 {
+        automaton.transition(start, byte);
+        anyhow::ensure!(!automaton.has_error(), "its patterns take too much work to combine");
+    }
+    Ok(())
+}
+
+fn explain(name: &str, error: &str) -> Fail {
+    if error.contains("oneOf constraints are not supported") {
+        return Fail::invalid(format!(
+            "got a {name} with oneOf whose options may both match; need anyOf, or options that differ \
+             in type or in a required constant"
+        ));
+    }
+    let error = error.replace("NoExtensionBias", "it allows no text");
+    Fail::invalid(format!("got a {name} that cannot be used: {error}; need another"))
 }

@@ -82,6 +82,7 @@ impl<'a> Walk<'a> {
         }
         self.known.insert(schema, ONE); // for what refers to itself
         check_lists(fields)?;
+        check_patterns(fields)?;
         let mut factors = vec![];
         for key in ["anyOf", "oneOf"] {
             if let Some(Value::Array(options)) = fields.get(key) {
@@ -181,6 +182,18 @@ fn check_lists(fields: &Map<String, Value>) -> Result<()> {
                 "got a JSON schema with {} entries in {key}; need at most {limit}",
                 length(key)
             )));
+        }
+    }
+    Ok(())
+}
+
+fn check_patterns(fields: &Map<String, Value>) -> Result<()> {
+    if let Some(Value::String(pattern)) = fields.get("pattern") {
+        limits::check_escapes(pattern)?;
+    }
+    if let Some(Value::Object(patterns)) = fields.get("patternProperties") {
+        for pattern in patterns.keys() {
+            limits::check_escapes(pattern)?;
         }
     }
     Ok(())

@@ -44,6 +44,7 @@ impl Spec {
             Spec::Regex(text) => {
                 limits::check_bytes(self.name(), text, limits::REGEX_BYTES)?;
                 limits::check_classes(limits::unicode_classes(text))?;
+                limits::check_escapes(text)?;
                 Ok(TopLevelGrammar::from_regex(text))
             }
             Spec::Choice(choices) => from_choices(choices),
