@@ -25,7 +25,7 @@ case $cuda in
 esac
 
 packages=(g++ ninja-build ccache git ca-certificates python3 python3-venv libboost1.81-dev
-  libboost-json1.81-dev libfmt-dev libyaml-cpp-dev libcli11-dev libxxhash-dev)
+  libboost-json1.81-dev libfmt-dev libyaml-cpp-dev libcli11-dev libxxhash-dev libssl-dev)
 [ $dev = 0 ] || packages+=(libgtest-dev clang-format-19 clang-tidy-19)
 [ $full = 0 ] || packages+=(clang-19 libclang-rt-19-dev)
 rust_need=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' text/Cargo.toml)

@@ -6,9 +6,10 @@
 
 int main(int argc, char** argv) {
   using foveal::tools::CommandEntry;
-  constexpr std::array<CommandEntry, 5> kCommands{{
+  constexpr std::array<CommandEntry, 6> kCommands{{
       {"run", "complete a prompt, or answer it with --chat", foveal::tools::run_main},
       {"chat", "talk to a model", foveal::tools::chat_main},
+      {"serve", "answer HTTP requests with OpenAI's API", foveal::tools::serve_main},
       {"inspect", "show a model and a configuration as they would run",
        foveal::tools::inspect_main},
       {"tokenize", "text on standard input to token ids, or back", foveal::tools::tokenize_main},
