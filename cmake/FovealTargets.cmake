@@ -26,11 +26,27 @@ if(FOVEAL_FUZZ)
   target_compile_options(foveal_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# Ends configuring with one sentence, in the form of all our errors.
+function(foveal_missing what package)
+  message(FATAL_ERROR "[setup] got no ${what}; need scripts/setup.sh, which installs it (package ${package})")
+endfunction()
+
+# find_package, answered with that sentence when there is nothing. A macro: what it finds is the caller's.
+macro(foveal_package name package)
+  find_package(${name} ${ARGN} QUIET)
+  if(NOT ${name}_FOUND)
+    foveal_missing(${name} ${package})
+  endif()
+endmacro()
+
 # A distribution's static library as foveal::<name>: the program must run where only libc is there, and
 # the packages' own CMake files offer the shared ones.
-function(foveal_static_library name file header)
-  find_library(FOVEAL_${name}_LIBRARY ${file} REQUIRED)
-  find_path(FOVEAL_${name}_INCLUDE ${header} REQUIRED)
+function(foveal_static_library name file header package)
+  find_library(FOVEAL_${name}_LIBRARY ${file})
+  find_path(FOVEAL_${name}_INCLUDE ${header})
+  if(NOT FOVEAL_${name}_LIBRARY OR NOT FOVEAL_${name}_INCLUDE)
+    foveal_missing("${file}" ${package})
+  endif()
   add_library(foveal::${name} STATIC IMPORTED GLOBAL)
   set_target_properties(foveal::${name} PROPERTIES
     IMPORTED_LOCATION ${FOVEAL_${name}_LIBRARY}

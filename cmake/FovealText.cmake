@@ -1,10 +1,14 @@
 # The Rust crate text/ as one static library, foveal_text. Configuring needs no network; building
 # fetches the crates that text/Cargo.lock pins.
 
-find_program(FOVEAL_CARGO cargo HINTS $ENV{CARGO_HOME}/bin $ENV{HOME}/.cargo/bin REQUIRED)
+find_program(FOVEAL_CARGO cargo HINTS $ENV{CARGO_HOME}/bin $ENV{HOME}/.cargo/bin)
+if(NOT FOVEAL_CARGO)
+  foveal_missing("cargo, Rust's build tool" cargo-web)
+endif()
 
 set(FOVEAL_TEXT_DIR ${CMAKE_SOURCE_DIR}/text)
-set(FOVEAL_TEXT_BUILD ${CMAKE_BINARY_DIR}/text)
+# Several builds of one tree may share this folder, since the crate has no options.
+set(FOVEAL_TEXT_BUILD ${CMAKE_BINARY_DIR}/text CACHE PATH "Where the text crate is built")
 set(FOVEAL_TEXT_LIBRARY ${FOVEAL_TEXT_BUILD}/release/libfoveal_text.a)
 set(FOVEAL_TEXT_HEADER ${FOVEAL_TEXT_BUILD}/cxxbridge/foveal-text/src/lib.rs.h)
 file(MAKE_DIRECTORY ${FOVEAL_TEXT_BUILD}/cxxbridge)

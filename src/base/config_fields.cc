@@ -92,32 +92,35 @@ std::vector<OptionField> choice_fields(SamplingParams& params) {
 }  // namespace
 
 OptionGroup describe(KvCacheConfig& config) {
-  return {.fields = {{.name = "dtype",
-                      .target = &config.dtype,
-                      .help = "type of cached keys and values",
-                      .choices = {"auto", "bf16", "f16", "f32"},
-                      .synonyms = {{"bfloat16", "bf16"}, {"float16", "f16"}, {"float32", "f32"}}},
-                     {.name = "enable_block_reuse",
-                      .target = &config.enable_block_reuse,
-                      .help = "share the pages of equal prompt prefixes"},
-                     {.name = "max_tokens",
-                      .target = &config.max_tokens,
-                      .help = "cache size in tokens; absent: from free memory",
-                      .range = {.min = 1, .max = kMaxTokens}},
-                     {.name = "free_memory_fraction",
-                      .target = &config.free_memory_fraction,
-                      .help = "of the memory free after loading, when max_tokens is absent",
-                      .range = {.min = 0, .max = 1, .above_min = true},
-                      .also = {"free_gpu_memory_fraction"}},
-                     {.name = "tokens_per_block",
-                      .target = &config.tokens_per_block,
-                      .help = "tokens of a page",
-                      .number_rule =
-                          [](double value) {
-                            return value == 16 || value == 32 || value == 64 || value == 128;
-                          },
-                      .rule_text = "one of 16, 32, 64, 128"}},
-          .flag_prefix = "kv"};
+  OptionGroup group{
+      .fields = {{.name = "dtype",
+                  .target = &config.dtype,
+                  .help = "type of cached keys and values",
+                  .choices = {"auto", "bf16", "f16", "f32"},
+                  .synonyms = {{"bfloat16", "bf16"}, {"float16", "f16"}, {"float32", "f32"}}},
+                 {.name = "enable_block_reuse",
+                  .target = &config.enable_block_reuse,
+                  .help = "share the pages of equal prompt prefixes"},
+                 {.name = "max_tokens",
+                  .target = &config.max_tokens,
+                  .help = "cache size in tokens; absent: from free memory",
+                  .range = {.min = 1, .max = kMaxTokens}},
+                 {.name = "free_memory_fraction",
+                  .target = &config.free_memory_fraction,
+                  .help = "of the memory free after loading, when max_tokens is absent",
+                  .range = {.min = 0, .max = 1, .above_min = true},
+                  .also = {"free_gpu_memory_fraction"}},
+                 {.name = "tokens_per_block",
+                  .target = &config.tokens_per_block,
+                  .help = "tokens of a page",
+                  .number_rule =
+                      [](double value) {
+                        return value == 16 || value == 32 || value == 64 || value == 128;
+                      },
+                  .rule_text = "one of 16, 32, 64, 128"}},
+      .flag_prefix = "kv"};
+  for (OptionField& field : trtllm_kv_fields()) group.fields.push_back(std::move(field));
+  return group;
 }
 
 OptionGroup describe(LlmConfig& config) {
@@ -143,6 +146,7 @@ OptionGroup describe(LlmConfig& config) {
       {.name = "backend",
        .target = FixedOption{"", "Foveal has one backend of its own; see device"},
        .help = ""});
+  for (OptionField& field : trtllm_engine_fields()) group.fields.push_back(std::move(field));
   return group;
 }
 
@@ -198,6 +202,17 @@ OptionGroup describe(SamplingParams& params) {
                                                params.min_tokens, params.max_tokens)};
   };
   return group;
+}
+
+OptionGroup describe(SparseOverride& value) {
+  return {
+      .fields = {{.name = "off",
+                  .target = &value.off,
+                  .help = "dense attention, whatever the engine's settings"},
+                 {.name = "threshold_scale_factor",
+                  .target = &value.threshold_scale_factor,
+                  .help = "other Skip Softmax factors; a phase that is absent keeps the engine's",
+                  .range = {.min = 0}}}};
 }
 
 void validate(const LlmConfig& config) {

@@ -135,7 +135,7 @@ struct Bad {
 constexpr std::string_view kTop =
     "model, tokenizer, device, compute_dtype, threads, prefill_chunk, max_num_tokens, "
     "max_batch_size, max_seq_len, kv_cache_config, sparse_attention_config, "
-    "enable_chunked_prefill";
+    "enable_chunked_prefill, scheduler_config";
 
 TEST(ConfigFields, RefusesAtTheTop) {
   EXPECT_EQ(error_of("modell: x\n"),
@@ -309,6 +309,37 @@ TEST(ConfigFields, ValidateHoldsForStructsFilledByCode) {
   config = {};
   config.prefill_chunk = -1;
   EXPECT_NE(error(config), "no error");
+}
+
+TEST(ConfigFields, AnswersTensorRtNames) {
+  EXPECT_EQ(error_of("dtype: auto\ntensor_parallel_size: 1\ntrust_remote_code: false\n"
+                     "load_format: auto\nscheduler_config: {capacity_scheduler_policy: "
+                     "MAX_UTILIZATION}\nkv_cache_config: {host_cache_size: 0, onboard_blocks: "
+                     "true, max_attention_window: null}\n"),
+            "no error");
+  constexpr Bad kCases[] = {
+      {"tensor_parallel_size: 2\n",
+       "[c.yaml:1 tensor_parallel_size] got 2; need 1: Foveal runs on one device"},
+      {"speculative_config: {a: 1}\n",
+       "[c.yaml:1 speculative_config] got a mapping; need no such key: Foveal has no speculative "
+       "decoding"},
+      {"scheduler_config: {capacity_scheduler_policy: GUARANTEED_NO_EVICT}\n",
+       "[c.yaml:1 scheduler_config.capacity_scheduler_policy] got GUARANTEED_NO_EVICT; need "
+       "MAX_UTILIZATION: requests start as soon as their pages fit, and are read again if pages "
+       "run out"},
+      {"kv_cache_config: {host_cache_size: 1000}\n",
+       "[c.yaml:1 kv_cache_config.host_cache_size] got 1000; need 0: Foveal keeps pages in one "
+       "place"},
+  };
+  for (const Bad& bad : kCases) EXPECT_EQ(error_of(bad.text), bad.message);
+}
+
+TEST(ConfigFields, SparseOverride) {
+  SparseOverride value;
+  bind_options(describe(value), parse_yaml("off: true\nthreshold_scale_factor: {decode: 5}", "s"));
+  EXPECT_TRUE(value.off);
+  EXPECT_EQ(value.threshold_scale_factor, (PhaseValue{std::nullopt, 5.0}));
+  EXPECT_THROW(bind_options(describe(value), parse_yaml("threshold_scale_factor: -1", "s")), Error);
 }
 
 TEST(ConfigFields, Sampling) {

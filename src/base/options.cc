@@ -164,9 +164,9 @@ struct Binder {
 std::string names_of(const OptionGroup& group) {
   std::string out;
   for (const OptionField& field : group.fields) {
-    // What only exists to be refused is no advice.
+    // What only exists to be answered is no advice.
     const auto* fixed = std::get_if<FixedOption>(&field.target);
-    if (fixed && fixed->accepts.empty()) continue;
+    if (fixed && (fixed->accepts.empty() || !fixed->listed)) continue;
     if (!out.empty()) out += ", ";
     out += field.name;
   }

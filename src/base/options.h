@@ -30,6 +30,7 @@ struct Range {
 struct FixedOption {
   std::string_view accepts;
   std::string_view why;
+  bool listed = true;  ///< named where errors and help name the fields
 };
 
 /// A field whose form no other type here has (a union, a list of objects).

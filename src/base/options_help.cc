@@ -140,7 +140,9 @@ void describe(const OptionGroup& group, const std::string& path, std::string_vie
       describe(**nested, field_path, (*nested)->flag_prefix, has_flags, out);
       continue;
     }
-    const bool flag = has_flags && !std::holds_alternative<FixedOption>(field.target);
+    const auto* fixed = std::get_if<FixedOption>(&field.target);
+    if (fixed && !fixed->listed) continue;
+    const bool flag = has_flags && !fixed;
     out.push_back({.path = field_path,
                    .flag = flag ? flag_name(prefix, field.name) : std::string(),
                    .placeholder = std::visit(Placeholder{}, field.target),

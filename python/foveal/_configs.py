@@ -1,0 +1,125 @@
+"""Configuration classes. Names, defaults, ranges and error texts are the C++ table's; nothing about
+a field is written here."""
+
+import inspect
+import os
+
+from foveal import _foveal
+from foveal._errors import refuse
+from foveal._kinds import CONFIGS
+
+__all__ = ["BaseSparseAttentionConfig", "Config", *CONFIGS]
+
+
+def plain(value):
+    """Configs as dicts, tuples as lists, paths as text: what the tables read."""
+    if isinstance(value, Config):
+        return value.to_dict()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def document(cls, fields):
+    """Gives a class the signature and docstring that its fields make."""
+    shown = [field for field in fields if not field["fixed"]]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    cls.__signature__ = inspect.Signature([
+        inspect.Parameter(field["name"], keyword, default=field["default"]) for field in shown
+    ])
+    rows = [f"    {field['name']}: {field['help']} ({field['need']})" for field in shown]
+    cls.__doc__ = "\n".join([(cls.__doc__ or cls.__name__).strip(), "", *rows])
+
+
+class Config:
+    """A set of fields, checked whenever one of them is set."""
+
+    _kind = ""
+    _defaults = {}
+    _aliases = {}
+    _fixed = frozenset()
+
+    def __init_subclass__(cls, kind="", **kwargs):
+        super().__init_subclass__(**kwargs)
+        if not kind:
+            return
+        fields = _foveal.fields(kind)
+        cls._kind = kind
+        cls._defaults = {field["name"]: field["default"] for field in fields}
+        cls._aliases = {also: field["name"] for field in fields for also in field["also"]}
+        cls._fixed = frozenset(field["name"] for field in fields if field["fixed"])
+        document(cls, fields)
+
+    def __init__(self, **values):
+        if not self._kind:
+            refuse(type(self).__name__, "the base class", f"one of {', '.join(CONFIGS)}")
+        self.__dict__.update(_foveal.bind(self._kind, plain(values), type(self).__name__))
+
+    def __setattr__(self, name, value):
+        name = self._aliases.get(name, name)
+        values = {**self.__dict__, name: plain(value)}
+        self.__dict__.update(_foveal.bind(self._kind, values, type(self).__name__))
+
+    def __delattr__(self, name):
+        setattr(self, name, self._defaults[name])
+
+    def __getattr__(self, name):  # only for what is not there: other names of a field
+        if name in type(self)._aliases:
+            return self.__dict__[self._aliases[name]]
+        raise AttributeError(f"{type(self).__name__} has no field {name}")
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    __hash__ = None
+
+    def __repr__(self):
+        shown = [f"{name}={value!r}" for name, value in self.__dict__.items()
+                 if value != self._defaults[name]]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def to_dict(self):
+        """All fields that can be chosen, and the algorithm's name."""
+        return {name: value for name, value in self.__dict__.items()
+                if name not in self._fixed or name == "algorithm"}
+
+    @classmethod
+    def from_dict(cls, values):
+        return cls(**values)
+
+
+class KvCacheConfig(Config, kind="kv_cache"):
+    """The key-value cache."""
+
+
+class SchedulerConfig(Config, kind="scheduler"):
+    """TensorRT-LLM's scheduler settings: accepted where they are what Foveal does."""
+
+
+class BaseSparseAttentionConfig(Config):
+    """One algorithm of sparse attention."""
+
+    @classmethod
+    def from_dict(cls, values):
+        """Of any algorithm when called on the base class: `algorithm` says which."""
+        if cls is not BaseSparseAttentionConfig:
+            return cls(**values)
+        known = {sub._defaults["algorithm"]: sub for sub in cls.__subclasses__()}
+        name = values.get("algorithm")
+        if name not in known:
+            refuse("sparse_attention_config.algorithm", repr(name), f"one of {', '.join(known)}")
+        return known[name](**values)
+
+
+class SkipSoftmaxAttentionConfig(BaseSparseAttentionConfig, kind="skip_softmax"):
+    """Skip Softmax (BLASST): leaves out key tiles that cannot matter."""
+
+
+class RocketSparseAttentionConfig(BaseSparseAttentionConfig, kind="rocket"):
+    """RocketKV: keeps part of the prompt, and attends to part of that."""
+
+
+class DeepSeekSparseAttentionConfig(BaseSparseAttentionConfig, kind="dsa"):
+    """DeepSeek Sparse Attention: an indexer chooses the tokens to attend to."""

@@ -1,0 +1,13 @@
+"""The names of tensorrt_llm.llmapi that make sense here."""
+
+from foveal import LLM, CompletionOutput, GuidedDecodingParams, RequestOutput, SamplingParams
+from foveal._configs import (
+    BaseSparseAttentionConfig, DeepSeekSparseAttentionConfig, KvCacheConfig,
+    RocketSparseAttentionConfig, SchedulerConfig, SkipSoftmaxAttentionConfig,
+)
+
+__all__ = [
+    "LLM", "BaseSparseAttentionConfig", "CompletionOutput", "DeepSeekSparseAttentionConfig",
+    "GuidedDecodingParams", "KvCacheConfig", "RequestOutput", "RocketSparseAttentionConfig",
+    "SamplingParams", "SchedulerConfig", "SkipSoftmaxAttentionConfig",
+]
