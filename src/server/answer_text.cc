@@ -58,6 +58,7 @@ double finite(float logprob) {
 }
 
 std::string token_name(const LLM& llm, int32_t token) {
+  if (!llm.has_tokenizer()) return fmt::format("token_id:{}", token);
   const std::string bytes = bytes_of(llm, token);
   if (tokenizer::to_utf8(bytes) == bytes) return bytes;
   std::string out = "bytes:";
@@ -93,7 +94,7 @@ json::object classic_logprobs(const LLM& llm, const std::vector<LogprobRow>& row
     const std::string name = token_name(llm, row.token);
     tokens.emplace_back(name);
     offsets.emplace_back(offset);
-    offset += text_length(llm.token_bytes(row.token));
+    if (llm.has_tokenizer()) offset += text_length(llm.token_bytes(row.token));
     if (!row.logprob) {
       logprobs.emplace_back(nullptr);
       tops.emplace_back(nullptr);

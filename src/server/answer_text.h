@@ -21,7 +21,8 @@ boost::json::value finish_name(FinishReason reason);
 
 /// JSON has no infinities.
 double finite(float logprob);
-/// A token's text; one that is no whole character as OpenAI writes it, `bytes:\xe2\x80`.
+/// A token's text; one that is no whole character as OpenAI writes it, `bytes:\xe2\x80`;
+/// `token_id:5` where there is no tokenizer.
 std::string token_name(const LLM& llm, int32_t token);
 /// Characters, not bytes.
 size_t text_length(std::string_view utf8);

@@ -1,0 +1,134 @@
+"""A server to test against and the few ways to talk to it. Only the standard library."""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+FOVEAL = os.environ.get("FOVEAL_BINARY", str(ROOT / "build/release/bin/foveal"))
+# Without a real model, a tiny random one that has no tokenizer: prompts are ids then.
+MODEL = os.environ.get("FOVEAL_TEST_MODEL", "")
+GOLDEN = ROOT / "tests/golden/llama3"
+
+
+class Server:
+    def __init__(self, *flags, model=None):
+        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        command = [FOVEAL, "serve", "-m", str(model or MODEL or GOLDEN), "--port", "0", "--threads", "1",
+                   "--kv-max-tokens", "16384", *flags]
+        self.process = subprocess.Popen(command, stderr=self.log, stdout=subprocess.DEVNULL)
+        self.port = self._wait_for_port()
+
+    def _wait_for_port(self):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            found = re.search(r"ready: https?://[^ ]*:(\d+)/v1", self.text())
+            if found:
+                return int(found.group(1))
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.02)
+        raise RuntimeError("no server: " + self.text())
+
+    def text(self):
+        return pathlib.Path(self.log.name).read_text(errors="replace")
+
+    def connect(self, timeout=30):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
+    def socket(self, timeout=30):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+
+    def raw(self, data, timeout=10):
+        """Everything that comes back for these bytes until the server closes or falls silent."""
+        with self.socket(timeout) as sock:
+            sock.sendall(data)
+            out = b""
+            with contextlib.suppress(OSError):
+                while part := sock.recv(65536):
+                    out += part
+            return out
+
+    def request(self, method, path, body=None, headers=None):
+        connection = self.connect()
+        try:
+            data = body if body is None or isinstance(body, (bytes, str)) else json.dumps(body)
+            all_headers = {"Content-Type": "application/json"} if data is not None else {}
+            connection.request(method, path, data, {**all_headers, **(headers or {})})
+            response = connection.getresponse()
+            text = response.read()
+            return response.status, text, response.headers
+        finally:
+            connection.close()
+
+    def post(self, path, body, headers=None):
+        status, text, _ = self.request("POST", path, body, headers)
+        return status, json.loads(text)
+
+    def events(self, path, body):
+        """The data of each server-sent event; the last must be [DONE] where the route has it."""
+        status, text, headers = self.request("POST", path, body)
+        assert status == 200, text
+        assert headers["Content-Type"].startswith("text/event-stream")
+        return [block.split("data: ", 1)[1] for block in text.decode().split("\n\n") if block]
+
+    def metric(self, name):
+        text = self.request("GET", "/metrics")[1].decode()
+        found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
+        return float(found.group(1)) if found else None
+
+    def wait_idle(self, seconds=10):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if (self.metric("foveal_completions_in_flight") == 0 and
+                    self.metric("foveal_requests_running") == 0 and
+                    self.metric('foveal_kv_pages{state="used"}') == 0):
+                return True
+            time.sleep(0.02)
+        return False
+
+    def signal(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.signal()
+            self.signal()
+        return self.process.wait(timeout=30)
+
+
+def resident_kib(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().split("\n"):
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
+    return 0
+
+
+def in_threads(functions):
+    """Runs them all at once; their results in order, or the first exception."""
+    results = [None] * len(functions)
+
+    def call(index):
+        try:
+            results[index] = functions[index]()
+        except Exception as error:  # noqa: BLE001 - handed to the test
+            results[index] = error
+
+    threads = [threading.Thread(target=call, args=(index,)) for index in range(len(functions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results
