@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/json/object.hpp>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct Call {
   bool include_usage = false;
   bool echo = false;
   int64_t created = 0;  ///< seconds since 1970
+  std::chrono::steady_clock::time_point arrival = std::chrono::steady_clock::now();
 
   size_t num_choices() const { return prompts.size() * static_cast<size_t>(sampling.n); }
 };

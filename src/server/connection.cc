@@ -2,6 +2,7 @@
 // have passed the guard before the parser sees them.
 #include "server/connection.h"
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/dispatch.hpp>
 #include <boost/asio/post.hpp>
@@ -10,6 +11,7 @@
 #include <boost/beast/http/string_body.hpp>
 #include <utility>
 
+#include "base/log.h"
 #include "server/http_text.h"
 
 namespace foveal::server {
@@ -59,7 +61,14 @@ void Connection::post(std::function<void()> function) {
 
 void Connection::work(std::function<void()> function) {
   if (shared_.stopping.load()) return;
-  asio::post(*shared_.workers, std::move(function));
+  asio::post(*shared_.workers, [call = std::move(function)] {
+    try {
+      call();
+    } catch (const std::exception& error) {
+      // No memory even to say so, most likely. The exchange, dropped, answers 500 or closes.
+      log_error("a request was dropped: {}", error.what());
+    }
+  });
 }
 
 void Connection::arm_read(std::chrono::milliseconds timeout) {
@@ -182,7 +191,24 @@ void Connection::begin_request(std::string head_bytes) {
   begin_body();
 }
 
+/// False when so many bodies are in memory that this one would be too much.
+bool Connection::reserve_body() {
+  const size_t max = shared_.settings.max_body_bytes;
+  const size_t size = head_.chunked ? max : static_cast<size_t>(head_.content_length.value_or(0));
+  room_.reset();
+  if (size == 0) return true;
+  std::atomic<size_t>& sum = shared_.bodies_bytes;
+  if (sum.fetch_add(size) + size > std::max(shared_.settings.max_bodies_bytes, max)) {
+    sum.fetch_sub(size);
+    return false;
+  }
+  room_ = std::shared_ptr<void>(
+      &sum, [size](void* it) { static_cast<std::atomic<size_t>*>(it)->fetch_sub(size); });
+  return true;
+}
+
 void Connection::begin_body() {
+  if (!reserve_body()) return reject(429, "too many large requests at once; try again later");
   state_ = State::kBody;
   parser_->beast.eager(true);
   arm_read(shared_.settings.body_timeout);
@@ -261,12 +287,12 @@ void Connection::dispatch() {
   auto request = std::make_shared<HttpRequest>();
   request->head = head_;
   request->body = std::move(parser_->beast.get().body());
+  request->room = std::move(room_);
   parser_.reset();
   auto exchange = std::make_shared<ConnectionExchange>(shared_from_this(), number_);
-  asio::post(*shared_.workers,
-             [handler = shared_.handler, request, exchange = std::move(exchange)]() mutable {
-               handler->handle(std::move(*request), std::move(exchange));
-             });
+  work([handler = shared_.handler, request, exchange = std::move(exchange)]() mutable {
+    handler->handle(std::move(*request), std::move(exchange));
+  });
 }
 
 void Connection::reject(int status, const std::string& message) {
@@ -404,6 +430,7 @@ void Connection::linger() {
   state_ = State::kLinger;
   in_ = {};
   parser_.reset();
+  room_.reset();
   arm_read(kLingerTime);
   if (tls_) {
     tls_->async_shutdown([self = shared_from_this()](Code) { self->close(); });

@@ -25,6 +25,7 @@ struct HttpShared {
   boost::asio::ssl::context* tls = nullptr;  ///< null: plain
   std::atomic<int64_t> connections{0};
   std::atomic<bool> stopping{false};  ///< nothing more may be posted
+  std::atomic<size_t> bodies_bytes{0};
 };
 
 /// One socket. Everything runs on its strand, but for the constructor and the Exchange's calls,
@@ -57,6 +58,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void advance();
   bool read_head_part();
   bool read_body_part();
+  bool reserve_body();
   void begin_request(std::string head_bytes);
   void begin_body();
   void dispatch();
@@ -87,6 +89,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool gone_ = false;  ///< the client sends no more
   std::unique_ptr<Parser> parser_;
   RequestHead head_;
+  std::shared_ptr<void> room_;  ///< of the body
   uint64_t number_ = 0;
   bool streaming_ = false;
   bool chunked_ = false;

@@ -1,5 +1,7 @@
 #include "server/http.h"
 
+#include <sys/resource.h>
+
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
@@ -49,6 +51,14 @@ asio::ssl::context make_tls(const HttpSettings& settings) {
   return tls;
 }
 
+// Every connection is a file, and the usual 1024 are few.
+void raise_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 struct HttpServer::Impl {
@@ -61,6 +71,7 @@ struct HttpServer::Impl {
       tls.emplace(make_tls(settings));
       shared.tls = &*tls;
     }
+    raise_file_limit();
     bind();
   }
 
@@ -95,9 +106,10 @@ struct HttpServer::Impl {
       if (code == asio::error::operation_aborted) return;
       if (code) {
         // Out of file descriptors, most likely: going on at once would only burn time.
-        log_warn("a connection was not accepted: {}", code.message());
+        if (!std::exchange(refused, true)) log_warn("connections wait: {}", code.message());
         return accept_later();
       }
+      refused = false;
       auto connection = std::make_shared<Connection>(std::move(socket), shared);
       connection->post([connection] { connection->start(); });
       accept();
@@ -128,6 +140,7 @@ struct HttpServer::Impl {
   asio::steady_timer retry;
   asio::signal_set signals;
   std::list<Ticker> tickers;
+  bool refused = false;  ///< the last time, so that it is said once
   std::function<void()> signal_function;
 };
 
@@ -140,7 +153,15 @@ uint16_t HttpServer::port() const { return impl_->acceptor.local_endpoint().port
 
 void HttpServer::run() {
   impl_->accept();
-  impl_->io.run();
+  while (true) {
+    try {
+      impl_->io.run();
+      return;
+    } catch (const std::exception& error) {
+      // No memory, most likely. The connection whose turn it was is gone; the others go on.
+      log_error("a connection was dropped: {}", error.what());
+    }
+  }
 }
 
 void HttpServer::stop() { impl_->io.stop(); }

@@ -22,7 +22,8 @@ struct HttpSettings {
   int64_t max_connections = 2048;
   size_t max_header_bytes = 16 << 10;
   size_t max_body_bytes = 16 << 20;
-  size_t max_write_bytes = 256 << 10;  ///< of a stream that its client does not read
+  size_t max_bodies_bytes = 512 << 20;  ///< of all bodies in memory at once
+  size_t max_write_bytes = 256 << 10;   ///< of a stream that its client does not read
   std::chrono::milliseconds header_timeout{10'000};
   std::chrono::milliseconds body_timeout{60'000};
   std::chrono::milliseconds idle_timeout{75'000};
@@ -35,6 +36,7 @@ struct HttpSettings {
 struct HttpRequest {
   RequestHead head;
   std::string body;
+  std::shared_ptr<void> room;  ///< counts the body among those in memory
 };
 
 struct HttpResponse {

@@ -52,9 +52,10 @@ HttpResponse answer_model(Service& service, const HttpRequest& request) {
 }
 
 constexpr std::array kRoutes{
-    Route{.path = "/health", .method = "GET", .answer = answer_health},
-    Route{.path = "/ready", .method = "GET", .answer = answer_ready},
-    Route{.path = "/version", .method = "GET", .answer = answer_version},
+    Route{.path = "/health", .method = "GET", .instant = true, .answer = answer_health},
+    Route{.path = "/ready", .method = "GET", .instant = true, .answer = answer_ready},
+    Route{.path = "/version", .method = "GET", .instant = true, .answer = answer_version},
+    Route{.path = "/openapi.json", .method = "GET", .answer = answer_openapi},
     Route{.path = "/metrics", .method = "GET", .answer = answer_metrics},
     Route{.path = "/v1/models", .method = "GET", .answer = answer_models},
     Route{.path = "/v1/models/*", .method = "GET", .answer = answer_model},

@@ -92,6 +92,11 @@ std::optional<HttpResponse> Service::admit(const RequestHead& head) {
   if (head.method == "OPTIONS") {
     return HttpResponse{.status = 204, .headers = {{"Allow", allowed(*route)}}};
   }
+  if (route->instant) {
+    HttpResponse out = route->answer(*this, {});
+    metrics_.request(route->path, out.status);
+    return out;
+  }
   return std::nullopt;
 }
 

@@ -19,6 +19,7 @@ struct Route {
   std::string_view path;
   std::string_view method;  ///< GET also answers HEAD
   bool generates = false;   ///< refused while draining
+  bool instant = false;     ///< answered even while all workers are busy
   HttpResponse (*answer)(Service& service, const HttpRequest& request) = nullptr;
   Call (*read)(const boost::json::object& body, const ReadContext& context) = nullptr;
   AnswerMaker write = nullptr;

@@ -127,7 +127,8 @@ void Task::take(size_t prompt, const OutputDelta& delta, std::string& out) {
   auto& last =
       last_[prompt * static_cast<size_t>(call_.sampling.n) + static_cast<size_t>(delta.index)];
   if (!delta.token_ids.empty()) {
-    const double seconds = std::chrono::duration<double>(now - last.value_or(begin_)).count();
+    const double seconds =
+        std::chrono::duration<double>(now - last.value_or(call_.arrival)).count();
     (last ? world_.metrics.inter_token : world_.metrics.first_token).observe(seconds);
     last = now;
   }
@@ -175,7 +176,7 @@ std::optional<ApiError> Task::collect() {
 
 void Task::write_end() {
   const std::optional<ApiError> error = collect();
-  world_.metrics.whole.observe(std::chrono::duration<double>(Clock::now() - begin_).count());
+  world_.metrics.whole.observe(std::chrono::duration<double>(Clock::now() - call_.arrival).count());
   if (error) return fail_with(*error);
   for (const RequestOutput& output : outputs_) {
     for (const CompletionOutput& completion : output.outputs) {

@@ -82,7 +82,6 @@ class Task : public std::enable_shared_from_this<Task> {
   std::shared_ptr<Waker> waker_ = std::make_shared<Waker>();
   std::vector<Generation> generations_;
   std::vector<RequestOutput> outputs_;
-  Clock::time_point begin_ = Clock::now();
   std::vector<std::optional<Clock::time_point>> last_;  ///< token of each choice
   bool streaming_ = false;
   bool finished_ = false;

@@ -6,6 +6,9 @@ import json
 import random
 import signal
 import socket
+import ssl
+import subprocess
+import tempfile
 import time
 import unittest
 
@@ -97,6 +100,19 @@ class Safety(unittest.TestCase):
         self.assertIsNone(headers["Access-Control-Allow-Origin"])
         self.assertEqual(self.server.request(
             "POST", "/tokenize", "prompt=a", {"Content-Type": "text/plain"})[0], 415)
+
+    def test_openapi_lists_the_routes(self):
+        status, text, _ = self.server.request("GET", "/openapi.json")
+        self.assertEqual(status, 200)
+        paths = json.loads(text)["paths"]
+        for path, methods in paths.items():
+            for method in methods:
+                self.assertNotIn(self.server.request(method.upper(), path,
+                                                     "{}" if method == "post" else None)[0], (404, 405))
+        body = paths["/v1/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        for field in body["properties"]:  # known: not refused as unknown
+            status, text, _ = self.server.request("POST", "/v1/completions", {"prompt": [5], field: {"": 0}})
+            self.assertNotIn(f"[{field}] got unknown", text.decode())
 
     def test_pipelining(self):
         last = post(GOOD, "Connection: close")
@@ -229,22 +245,44 @@ class Keys(unittest.TestCase):
         self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (204, "https://a.example"))
 
 
+class Tls(unittest.TestCase):
+    def test_https(self):
+        with tempfile.TemporaryDirectory() as folder:
+            certificate, key = folder + "/certificate.pem", folder + "/key.pem"
+            made = subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj",
+                 "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out",
+                 certificate], capture_output=True, check=False)
+            if made.returncode != 0:
+                self.skipTest("no openssl program")
+            server = harness.Server("--ssl-certfile", certificate, "--ssl-keyfile", key,
+                                    "--header-timeout-s", "0.5")
+            self.addCleanup(server.stop)
+            context = ssl.create_default_context(cafile=certificate)
+            connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=20)
+            for _ in range(2):
+                connection.request("POST", "/v1/completions", json.dumps({**GOOD, "stream": True}),
+                                   {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                self.assertEqual(response.status, 200)
+                self.assertTrue(response.read().endswith(b"data: [DONE]\n\n"))
+            connection.close()
+            self.assertEqual(server.raw(head("GET /health HTTP/1.1", "Host: a"))[:4], b"")  # not plain
+            with server.socket() as silent:
+                self.assertEqual(silent.recv(99), b"")  # no handshake: cut off
+
+
 class Limits(unittest.TestCase):
     def test_a_full_queue_is_429(self):
         server = harness.Server("--max-concurrent", "1", "--max-queue", "1")
         self.addCleanup(server.stop)
-        socks = [server.socket() for _ in range(2)]
-        for sock in socks:
-            sock.sendall(post({**LONG, "max_tokens": 10000, "logprobs": 20}))
-        deadline = time.monotonic() + 10
-        while server.metric("foveal_completions_in_flight") < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        status, text, headers = server.request("POST", "/v1/completions", GOOD)
-        self.assertEqual(status, 429, text)
-        self.assertIsNotNone(headers["Retry-After"])
-        self.assertEqual(server.request("GET", "/health")[0], 200)
-        for sock in socks:
-            sock.close()
+        with server.socket() as sock:
+            sock.sendall(post(LONGER))  # larger than the queue: alone it may
+            self.assertIn(b"200 OK", sock.recv(65536))
+            status, text, headers = server.request("POST", "/v1/completions", GOOD)
+            self.assertEqual(status, 429, text)
+            self.assertIsNotNone(headers["Retry-After"])
+            self.assertEqual(server.request("GET", "/health")[0], 200)
         self.assertTrue(server.wait_idle(2))
         self.assertEqual(server.request("POST", "/v1/completions", GOOD)[0], 200)
 
