@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/yaml_options.h"
 #include "cli_help.h"
+#include "input.h"
 #include "output.h"
 
 namespace foveal::tools {
@@ -42,9 +43,15 @@ bool is_switch(const OptionField& field) {
          std::holds_alternative<std::optional<bool>*>(field.target);
 }
 
+CustomOption::FlagForm flag_form(const OptionField& field) {
+  const auto* custom = std::get_if<CustomOption>(&field.target);
+  return custom ? custom->flag_form : CustomOption::FlagForm::kYaml;
+}
+
 bool is_list(const OptionField& field) {
   return std::holds_alternative<std::vector<std::string>*>(field.target) ||
-         std::holds_alternative<std::vector<int32_t>*>(field.target);
+         std::holds_alternative<std::vector<int32_t>*>(field.target) ||
+         flag_form(field) != CustomOption::FlagForm::kYaml;
 }
 
 // Fields whose values have structure are written in YAML on the command line too.
@@ -53,7 +60,8 @@ bool takes_yaml(const OptionField& field) {
          std::holds_alternative<std::vector<std::vector<int32_t>>*>(field.target) ||
          std::holds_alternative<std::map<int32_t, double>*>(field.target) ||
          std::holds_alternative<std::optional<PhaseValue>*>(field.target) ||
-         (std::holds_alternative<CustomOption>(field.target));
+         (std::holds_alternative<CustomOption>(field.target) &&
+          flag_form(field) == CustomOption::FlagForm::kYaml);
 }
 
 Origin flag_origin(std::string_view flag) {
@@ -85,8 +93,11 @@ ConfigNode flag_value(const OptionField& field, const std::string& flag, const V
   list.kind = ConfigNode::Kind::kList;
   list.origin = origin;
   for (const std::string& text : values) {
-    ConfigNode item =
-        takes_yaml(field) ? yaml_value(text, origin) : ConfigNode::scalar(text, origin);
+    const bool is_file =
+        flag_form(field) == CustomOption::FlagForm::kTextOrFile && text.starts_with('@');
+    ConfigNode item = takes_yaml(field) ? yaml_value(text, origin)
+                                        : ConfigNode::scalar(
+                                              is_file ? read_input(text.substr(1)) : text, origin);
     if (item.kind == ConfigNode::Kind::kList && is_list(field)) {
       std::move(item.items.begin(), item.items.end(), std::back_inserter(list.items));
     } else {

@@ -194,6 +194,9 @@ OptionGroup describe(SamplingParams& params) {
        .help = "added to logits: {15: -2.5}",
        .range = {.min = -100, .max = 100}},
   };
+  for (OptionField& field : describe_guided_fields(params.guided)) {
+    others.push_back(std::move(field));
+  }
   group.fields.insert(group.fields.begin(), std::make_move_iterator(others.begin()),
                       std::make_move_iterator(others.end()));
   group.check = [&params]() -> std::optional<Complaint> {

@@ -39,4 +39,7 @@ OptionGroup describe_scheduler();
 /// (config_fields_sparse.cc).
 OptionField describe_sparse_field(std::vector<SparseAttentionConfig>& configs);
 
+/// guided_json, guided_regex, guided_choice and guided_grammar; more than one is refused.
+std::vector<OptionField> describe_guided_fields(std::optional<GuidedDecoding>& guided);
+
 }  // namespace foveal

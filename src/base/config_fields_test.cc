@@ -360,6 +360,25 @@ TEST(ConfigFields, Sampling) {
   EXPECT_THROW(bind_options(describe(other), parse_yaml("min_tokens: 33", "s")), Error);
 }
 
+TEST(ConfigFields, GuidedIsOneOfFour) {
+  SamplingParams params;
+  bind_options(describe(params), parse_yaml("guided_choice: [yes, 'no']\n", "s"));
+  EXPECT_EQ(params.guided->kind, GuidedDecoding::Kind::kChoice);
+  EXPECT_EQ(params.guided->choices, (std::vector<std::string>{"yes", "no"}));
+  for (const char* field : {"guided_json", "guided_regex", "guided_grammar"}) {
+    SamplingParams one;
+    bind_options(describe(one), parse_yaml(std::string(field) + ": '{}'\n", "s"));
+    EXPECT_EQ(one.guided->text, "{}") << field;
+    for (const char* wrong : {": {a: 1}", ": [a, b]", ": []"}) {
+      SamplingParams bad;
+      EXPECT_THROW(bind_options(describe(bad), parse_yaml(field + std::string(wrong), "s")), Error);
+    }
+  }
+  SamplingParams both;
+  EXPECT_THROW(
+      bind_options(describe(both), parse_yaml("guided_regex: a\nguided_json: '{}'\n", "s")), Error);
+}
+
 // Mangled valid files must end in an Error or a valid configuration, never anything else.
 TEST(ConfigFields, MutationsNeverEscape) {
   const std::string seed_text =

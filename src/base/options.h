@@ -35,11 +35,14 @@ struct FixedOption {
 
 /// A field whose form no other type here has (a union, a list of objects).
 struct CustomOption {
+  /// How a flag's value is read: as YAML, or as a list of texts, of which each may be @FILE.
+  enum class FlagForm : uint8_t { kYaml, kText, kTextOrFile };
   std::function<void(const ConfigNode&, const std::string& path)> bind;
   std::function<void(const std::string& path)> validate;
   std::string_view placeholder;              ///< in help: `YAML`, `N`
   std::function<std::string()> shown_value;  ///< for "default ..." in help
   std::vector<std::pair<std::string, std::shared_ptr<OptionGroup>>> alternatives;  ///< for help
+  FlagForm flag_form = FlagForm::kYaml;
 };
 
 /// Points at the field in the struct being filled.
