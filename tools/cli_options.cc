@@ -95,9 +95,9 @@ ConfigNode flag_value(const OptionField& field, const std::string& flag, const V
   for (const std::string& text : values) {
     const bool is_file =
         flag_form(field) == CustomOption::FlagForm::kTextOrFile && text.starts_with('@');
-    ConfigNode item = takes_yaml(field) ? yaml_value(text, origin)
-                                        : ConfigNode::scalar(
-                                              is_file ? read_input(text.substr(1)) : text, origin);
+    ConfigNode item = takes_yaml(field)
+                          ? yaml_value(text, origin)
+                          : ConfigNode::scalar(is_file ? read_input(text.substr(1)) : text, origin);
     if (item.kind == ConfigNode::Kind::kList && is_list(field)) {
       std::move(item.items.begin(), item.items.end(), std::back_inserter(list.items));
     } else {

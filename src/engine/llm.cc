@@ -64,9 +64,9 @@ Generation LLM::submit(const Prompt& prompt, const SamplingParams& sampling,
   }
   request.end_tokens = engine::end_tokens(impl_->checkpoint->config(), impl_->tokenizer.get());
   if (sampling.guided) {
-    request.constraint = engine::make_constraint(sampling, request.end_tokens,
-                                                 impl_->checkpoint->config().vocab_size,
-                                                 impl_->need_tokenizer());
+    request.constraint =
+        engine::make_constraint(sampling, request.end_tokens,
+                                impl_->checkpoint->config().vocab_size, impl_->need_tokenizer());
   }
   if (options.logits) {
     const auto len = static_cast<int64_t>(request.prompt.size());

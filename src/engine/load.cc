@@ -57,8 +57,7 @@ std::shared_ptr<tokenizer::Constraint> make_constraint(const SamplingParams& sam
   std::copy_if(sampling.stop_token_ids.begin(), sampling.stop_token_ids.end(),
                std::back_inserter(ends),
                [&](int32_t token) { return tokenizer.is_special(token); });
-  return std::make_shared<tokenizer::Constraint>(
-      tokenizer.make_constraint(*sampling.guided, ends));
+  return std::make_shared<tokenizer::Constraint>(tokenizer.make_constraint(*sampling.guided, ends));
 }
 
 std::vector<int32_t> prompt_ids(const tokenizer::Tokenizer& tokenizer, const std::string& text) {

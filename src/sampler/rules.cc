@@ -91,7 +91,8 @@ void LogitRules::penalise(std::span<float> logits) const {
 void LogitRules::ban_others(std::span<float> logits, std::span<const uint32_t> allowed) const {
   for (size_t first = 0; first < logits.size(); first += 32) {
     const uint32_t word = first / 32 < allowed.size() ? allowed[first / 32] : 0;
-    const std::span<float> block = logits.subspan(first, std::min<size_t>(32, logits.size() - first));
+    const std::span<float> block =
+        logits.subspan(first, std::min<size_t>(32, logits.size() - first));
     if (word == 0) {
       std::fill(block.begin(), block.end(), kBanned);
       continue;

@@ -21,10 +21,10 @@ struct SampleResult {
 void validate(const SamplingParams& params, int32_t vocab_size);
 
 /// Chooses tokens for one request. Order: logit bias, bad words and min_tokens bans, what
-/// a constraint does not allow, penalties, temperature, top_k, top_p, min_p, draw; see rules.h and choice.h for their definitions. Ties go
-/// to the lower id everywhere. Temperature 0 takes the best token after bans and penalties. The
-/// draw for output position i is a pure function of (seed, i) (Philox 4x32-10, philox.h), so same
-/// logits and seed give the same text in any batch.
+/// a constraint does not allow, penalties, temperature, top_k, top_p, min_p, draw; see rules.h and
+/// choice.h for their definitions. Ties go to the lower id everywhere. Temperature 0 takes the best
+/// token after bans and penalties. The draw for output position i is a pure function of (seed, i)
+/// (Philox 4x32-10, philox.h), so same logits and seed give the same text in any batch.
 class Sampler {
  public:
   /// `end_tokens` and stop_token_ids are banned while fewer than min_tokens were generated. Throws
@@ -35,8 +35,9 @@ class Sampler {
   Sampler(Sampler&&) noexcept;
 
   /// Chooses a token and accepts it. `logits` [vocab_size] may be overwritten. NaN, +inf or no
-  /// finite logit is kInternal; a request that bans every token is kInvalidArgument. Where `allowed`
-  /// is not empty it has one bit a token, lowest first, and tokens without one are banned.
+  /// finite logit is kInternal; a request that bans every token is kInvalidArgument. Where
+  /// `allowed` is not empty it has one bit a token, lowest first, and tokens without one are
+  /// banned.
   SampleResult sample(std::span<float> logits, std::span<const uint32_t> allowed = {});
   /// Takes a token as generated without choosing (replay after preemption).
   void accept(int32_t token);

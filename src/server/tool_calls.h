@@ -55,8 +55,8 @@ class ToolCallStream {
 ToolCallStream::Piece parse_tool_calls(ToolForm form, std::string_view text);
 
 /// What makes a text one call of one of `tools` (OpenAI's list of {"type": "function", "function":
-/// {"name", "parameters"}}) in the model's form; of `name` when given. Throws kInvalidArgument for a
-/// tool without a name, or when `name` is none of them.
+/// {"name", "parameters"}}) in the model's form; of `name` when given. Throws kInvalidArgument for
+/// a tool without a name, or when `name` is none of them.
 GuidedDecoding guided_tool_call(ToolForm form, const boost::json::array& tools,
                                 const std::optional<std::string>& name);
 

@@ -21,32 +21,58 @@ struct Case {
 
 const std::vector<Case>& cases() {
   static const std::vector<Case> list = {
-      {Form::kNone, "<tool_call>{\"name\": \"f\"}</tool_call>",
-       "<tool_call>{\"name\": \"f\"}</tool_call>", {}},
+      {Form::kNone,
+       "<tool_call>{\"name\": \"f\"}</tool_call>",
+       "<tool_call>{\"name\": \"f\"}</tool_call>",
+       {}},
       {Form::kHermes, "Just text < here.\n", "Just text < here.\n", {}},
-      {Form::kHermes, "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": [1, \"</a>\"]}}\n</tool_call>",
-       "", {{"f", R"({"x":[1,"</a>"]})"}}},
+      {Form::kHermes,
+       "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": [1, \"</a>\"]}}\n</tool_call>",
+       "",
+       {{"f", R"({"x":[1,"</a>"]})"}}},
       {Form::kHermes,
        "Let me see.\n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n"
        "<tool_call>{\"name\":\"g\",\"parameters\":{\"a\":null}}</tool_call>\n",
-       "Let me see.", {{"f", "{}"}, {"g", R"({"a":null})"}}},
-      {Form::kHermes, "a <tool_call>{\"name\": }</tool_call> b", "a <tool_call>{\"name\": }</tool_call> b", {}},
-      {Form::kHermes, "<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": 1}\"}", "", {{"f", R"({"x":1})"}}},
+       "Let me see.",
+       {{"f", "{}"}, {"g", R"({"a":null})"}}},
+      {Form::kHermes,
+       "a <tool_call>{\"name\": }</tool_call> b",
+       "a <tool_call>{\"name\": }</tool_call> b",
+       {}},
+      {Form::kHermes,
+       "<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"x\\\": 1}\"}",
+       "",
+       {{"f", R"({"x":1})"}}},
       {Form::kHermes, "<tool_call>{\"name\":\"f\"", "<tool_call>{\"name\":\"f\"", {}},
-      {Form::kHermes, "<tool_call>{\"name\":7,\"arguments\":{}}</tool_call>",
-       "<tool_call>{\"name\":7,\"arguments\":{}}</tool_call>", {}},
+      {Form::kHermes,
+       "<tool_call>{\"name\":7,\"arguments\":{}}</tool_call>",
+       "<tool_call>{\"name\":7,\"arguments\":{}}</tool_call>",
+       {}},
       {Form::kHermes, "x\n <tool_cal", "x\n <tool_cal", {}},
-      {Form::kLlama, "{\"name\": \"f\", \"parameters\": {\"q\": \"\u00fc\"}}", "", {{"f", "{\"q\":\"\u00fc\"}"}}},
-      {Form::kLlama, "<|python_tag|>{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\"}", "",
+      {Form::kLlama,
+       "{\"name\": \"f\", \"parameters\": {\"q\": \"\u00fc\"}}",
+       "",
+       {{"f", "{\"q\":\"\u00fc\"}"}}},
+      {Form::kLlama,
+       "<|python_tag|>{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\"}",
+       "",
        {{"f", "{}"}, {"g", "{}"}}},
       {Form::kLlama, "\n{\"answer\": 7}", "\n{\"answer\": 7}", {}},
-      {Form::kLlama, "{\"name\": \"f\", \"parameters\": {}} and so on",
-       "{\"name\": \"f\", \"parameters\": {}} and so on", {}},
+      {Form::kLlama,
+       "{\"name\": \"f\", \"parameters\": {}} and so on",
+       "{\"name\": \"f\", \"parameters\": {}} and so on",
+       {}},
       {Form::kLlama, "The set {1}", "The set {1}", {}},
-      {Form::kMistral, "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", "
-                       "\"arguments\": {}}]", "", {{"f", R"({"a":1})"}, {"g", "{}"}}},
+      {Form::kMistral,
+       "[TOOL_CALLS] [{\"name\": \"f\", \"arguments\": {\"a\": 1}}, {\"name\": \"g\", "
+       "\"arguments\": {}}]",
+       "",
+       {{"f", R"({"a":1})"}, {"g", "{}"}}},
       {Form::kMistral, " [{\"name\": \"f\", \"arguments\": {}}]", "", {{"f", "{}"}}},
-      {Form::kMistral, "Sure. [TOOL_CALLS][{\"name\": \"f\", \"arguments\": {}}]", "Sure.", {{"f", "{}"}}},
+      {Form::kMistral,
+       "Sure. [TOOL_CALLS][{\"name\": \"f\", \"arguments\": {}}]",
+       "Sure.",
+       {{"f", "{}"}}},
       {Form::kMistral, "[1, 2]", "[1, 2]", {}},
       {Form::kMistral, "a [TOOL_CALLS] [{]", "a [TOOL_CALLS] [{]", {}},
   };
@@ -63,7 +89,8 @@ void expect_case(const Case& wanted, const ToolCallStream::Piece& got) {
 }
 
 TEST(ToolCalls, EveryForm) {
-  for (const Case& wanted : cases()) expect_case(wanted, parse_tool_calls(wanted.form, wanted.text));
+  for (const Case& wanted : cases())
+    expect_case(wanted, parse_tool_calls(wanted.form, wanted.text));
 }
 
 TEST(ToolCalls, HoweverTheTextIsCut) {
@@ -109,7 +136,8 @@ TEST(ToolCalls, GuidedCallsAreReadBack) {
       "properties": {"where": {"$ref": "#/$defs/place"}}, "required": ["where"],
       "additionalProperties": false, "$defs": {"place": {"enum": ["here", "there"]}}}}},
     {"type": "function", "function": {"name": "stop", "parameters": {"type": "object",
-      "properties": {}, "additionalProperties": false}}}])").as_array();
+      "properties": {}, "additionalProperties": false}}}])")
+                         .as_array();
   const auto tokenizer = tokenizer::byte_level_vocab().load();
   std::mt19937 random(std::random_device{}());
   for (const Form form : {Form::kNone, Form::kHermes, Form::kLlama, Form::kMistral}) {

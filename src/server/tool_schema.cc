@@ -72,7 +72,10 @@ GuidedDecoding guided_tool_call(ToolForm form, const json::array& tools,
   if (form == ToolForm::kMistral) {
     json::value definitions = std::move(call.at("$defs"));
     call.erase("$defs");
-    call = {{"type", "array"}, {"minItems", 1}, {"maxItems", 1}, {"items", std::move(call)},
+    call = {{"type", "array"},
+            {"minItems", 1},
+            {"maxItems", 1},
+            {"items", std::move(call)},
             {"$defs", std::move(definitions)}};
   }
   out.text = json::serialize(call);

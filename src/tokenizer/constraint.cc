@@ -18,8 +18,8 @@ Constraint::Constraint(Constraint&&) noexcept = default;
 Constraint& Constraint::operator=(Constraint&&) noexcept = default;
 
 Constraint Constraint::fork() const {
-  auto inner = std::make_unique<Inner>(
-      Inner{bridged("guided", [&] { return text::guided_fork(*inner_->box); }), inner_->vocab_size});
+  auto inner = std::make_unique<Inner>(Inner{
+      bridged("guided", [&] { return text::guided_fork(*inner_->box); }), inner_->vocab_size});
   Constraint copy(std::move(inner), end_tokens_);
   copy.may_end_ = may_end_;
   copy.finished_ = finished_;

@@ -7,9 +7,9 @@
 
 namespace foveal::tokenizer {
 
-/// One text's way through what `GuidedDecoding` asks for: which tokens may come next. Move-only, and
-/// independent of the tokenizer that made it. One thread at a time. Every step is bounded; one that
-/// would cost more throws kInvalidArgument, after which the constraint is of no more use.
+/// One text's way through what `GuidedDecoding` asks for: which tokens may come next. Move-only,
+/// and independent of the tokenizer that made it. One thread at a time. Every step is bounded; one
+/// that would cost more throws kInvalidArgument, after which the constraint is of no more use.
 class Constraint {
  public:
   /// What the crate text/ keeps of it.

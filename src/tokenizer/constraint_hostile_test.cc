@@ -35,19 +35,22 @@ std::string chain(const std::string& root, const std::string& body, int count) {
 }
 
 GuidedDecoding any_of_product(int factors, int options) {
-  const std::string list = "{\"anyOf\": [" + repeat(options, [](int at) {
-    return std::string(at ? "," : "") + "{\"properties\": {\"p" + std::to_string(at) +
-           "\": {\"type\": \"null\"}}}";
-  }) + "]}";
-  return json_schema("{\"allOf\": [" + repeat(factors, [&](int at) {
-                       return (at ? "," : "") + list;
-                     }) + "]}");
+  const std::string list = "{\"anyOf\": [" +
+                           repeat(options,
+                                  [](int at) {
+                                    return std::string(at ? "," : "") + "{\"properties\": {\"p" +
+                                           std::to_string(at) + "\": {\"type\": \"null\"}}}";
+                                  }) +
+                           "]}";
+  return json_schema("{\"allOf\": [" +
+                     repeat(factors, [&](int at) { return (at ? "," : "") + list; }) + "]}");
 }
 
 std::vector<std::pair<std::string, GuidedDecoding>> hostile_schemas() {
   const std::string ref = R"({"$ref": "#/$defs/d%"})";
   return {
-      {"deep objects", json_schema(repeat(120, R"({"properties": {"a": )") + "{}" + repeat(120, "}}"))},
+      {"deep objects",
+       json_schema(repeat(120, R"({"properties": {"a": )") + "{}" + repeat(120, "}}"))},
       {"too deep", json_schema(repeat(20000, R"({"items": )") + "{}" + repeat(20000, "}"))},
       {"brackets", json_schema(std::string(200000, '['))},
       {"chain of references", json_schema(chain(R"({"$ref": "#/$defs/d0")", ref, 7000))},
@@ -66,47 +69,71 @@ std::vector<std::pair<std::string, GuidedDecoding>> hostile_schemas() {
          "b": {"properties": {"x": {"$ref": "#/$defs/b"}, "y": {"$ref": "#/$defs/b"}}}}})")},
       {"product of anyOf", any_of_product(20, 10)},
       {"square of anyOf", any_of_product(2, 100)},
-      {"10k enum", json_schema("{\"enum\": [" + repeat(10000, [](int at) {
-                                 return (at ? "," : "") + std::to_string(at * 7919);
-                               }) + "]}")},
-      {"10k enum of strings", json_schema("{\"enum\": [" + repeat(10000, [](int at) {
-                                 return std::string(at ? "," : "") + "\"value " +
-                                        std::to_string(at * 7919 % 10007) + "\"";
-                               }) + "]}")},
+      {"10k enum",
+       json_schema(
+           "{\"enum\": [" +
+           repeat(10000, [](int at) { return (at ? "," : "") + std::to_string(at * 7919); }) +
+           "]}")},
+      {"10k enum of strings", json_schema("{\"enum\": [" +
+                                          repeat(10000,
+                                                 [](int at) {
+                                                   return std::string(at ? "," : "") + "\"value " +
+                                                          std::to_string(at * 7919 % 10007) + "\"";
+                                                 }) +
+                                          "]}")},
       {"5k properties", json_schema("{\"additionalProperties\": false, \"properties\": {" +
-                                    repeat(5000, [](int at) {
-                                      return std::string(at ? "," : "") + "\"property" +
-                                             std::to_string(at) + "\": {\"type\": \"null\"}";
-                                    }) + "}}")},
-      {"2k patterns", json_schema("{\"patternProperties\": {" + repeat(2000, [](int at) {
-                                    return std::string(at ? "," : "") + "\"^a" +
-                                           std::to_string(at) + ".*\": {}";
-                                  }) + "}}")},
-      {"32 patterns", json_schema("{\"patternProperties\": {" + repeat(32, [](int at) {
-                                    return std::string(at ? "," : "") + "\"(a|b)*a(a|b){" +
-                                           std::to_string(at) + "}c\": {}";
-                                  }) + "}}")},
-      {"255 oneOf", json_schema("{\"oneOf\": [" + repeat(255, [](int at) {
-                                  return std::string(at ? "," : "") + "{\"const\": " +
-                                         std::to_string(at) + "}";
-                                }) + "]}")},
+                                    repeat(5000,
+                                           [](int at) {
+                                             return std::string(at ? "," : "") + "\"property" +
+                                                    std::to_string(at) + "\": {\"type\": \"null\"}";
+                                           }) +
+                                    "}}")},
+      {"2k patterns", json_schema("{\"patternProperties\": {" +
+                                  repeat(2000,
+                                         [](int at) {
+                                           return std::string(at ? "," : "") + "\"^a" +
+                                                  std::to_string(at) + ".*\": {}";
+                                         }) +
+                                  "}}")},
+      {"32 patterns", json_schema("{\"patternProperties\": {" +
+                                  repeat(32,
+                                         [](int at) {
+                                           return std::string(at ? "," : "") + "\"(a|b)*a(a|b){" +
+                                                  std::to_string(at) + "}c\": {}";
+                                         }) +
+                                  "}}")},
+      {"255 oneOf", json_schema("{\"oneOf\": [" +
+                                repeat(255,
+                                       [](int at) {
+                                         return std::string(at ? "," : "") +
+                                                "{\"const\": " + std::to_string(at) + "}";
+                                       }) +
+                                "]}")},
       {"huge counts", json_schema(R"({"type": "array", "minItems": 1000000000, "items": {"type":
          "string", "minLength": 100000000, "maxLength": 4000000000}})")},
-      {"many prefix items", json_schema(R"({"type": "array", "minItems": 100000, "prefixItems": [{}]})")},
+      {"many prefix items",
+       json_schema(R"({"type": "array", "minItems": 100000, "prefixItems": [{}]})")},
       {"huge numbers", json_schema(R"({"type": "number", "minimum": -1e308, "maximum": 1e308,
          "multipleOf": 0.000000001})")},
-      {"long digits", json_schema(R"({"type": "integer", "minimum": )" + std::string(1000, '9') + "}")},
+      {"long digits",
+       json_schema(R"({"type": "integer", "minimum": )" + std::string(1000, '9') + "}")},
       {"many properties required", json_schema(R"({"minProperties": 100000, "type": "object"})")},
-      {"all the classes", json_schema(R"({"type": "string", "pattern": ")" +
-                                      repeat(20000, "\\\\w") + "\"}")},
-      {"hard intersection", json_schema(R"({"type": "string", "allOf": [)" + repeat(40, [](int at) {
-                                            return (at ? "," : "") +
-                                                   ("{\"pattern\": \"^(x|(.{" + std::to_string(at + 2)) +
-                                                   "})*)$\"}";
-                                          }) + "]}")},
-      {"hard length", json_schema(R"({"anyOf": [{"const": "x"}, {"type": "string", "minLength": 2000000000,
+      {"all the classes",
+       json_schema(R"({"type": "string", "pattern": ")" + repeat(20000, "\\\\w") + "\"}")},
+      {"hard intersection", json_schema(R"({"type": "string", "allOf": [)" +
+                                        repeat(40,
+                                               [](int at) {
+                                                 return (at ? "," : "") +
+                                                        ("{\"pattern\": \"^(x|(.{" +
+                                                         std::to_string(at + 2)) +
+                                                        "})*)$\"}";
+                                               }) +
+                                        "]}")},
+      {"hard length",
+       json_schema(R"({"anyOf": [{"const": "x"}, {"type": "string", "minLength": 2000000000,
          "pattern": "^(a.{96})*$"}]})")},
-      {"exponential pattern", json_schema(R"({"type": "string", "pattern": "^(a|b)*a(a|b){60}$"})")},
+      {"exponential pattern",
+       json_schema(R"({"type": "string", "pattern": "^(a|b)*a(a|b){60}$"})")},
   };
 }
 
@@ -127,9 +154,10 @@ std::vector<std::pair<std::string, GuidedDecoding>> hostile_others() {
       {"exponential", regex("(a|b)*a(a|b){40}")},
       {"exponential both ways", regex("(.*a.{30})|(.*b.{30})")},
       {"ambiguous", regex("(a*)*(a*)*(a*)*b")},
-      {"alternation of all", regex("(" + repeat(2000, [](int at) {
-                               return (at ? "|" : "") + std::to_string(at) + ".*";
-                             }) + ")")},
+      {"alternation of all",
+       regex("(" +
+             repeat(2000, [](int at) { return (at ? "|" : "") + std::to_string(at) + ".*"; }) +
+             ")")},
       {"deep groups", regex(repeat(7000, "(") + "a" + repeat(7000, ")"))},
       {"deep repeats", regex(repeat(200, "(") + "a" + repeat(200, ")+"))},
       {"many classes", regex(repeat(8000, "\\w"))},
@@ -146,24 +174,28 @@ std::vector<std::pair<std::string, GuidedDecoding>> hostile_others() {
       {"chain of terminals",
        grammar("start: T0\n" + repeat(3900, rule("T: T% \"x\"\n")) + "T3900: \"a\"\n")},
       {"doubling rules", grammar("start: r0\n" + repeat(60, rule("r: r% r%\n")) + "r60: \"a\"\n")},
-      {"doubling terminals", grammar("start: T0\n" + repeat(60, rule("T: T% T%\n")) + "T60: \"a\"\n")},
+      {"doubling terminals",
+       grammar("start: T0\n" + repeat(60, rule("T: T% T%\n")) + "T60: \"a\"\n")},
       {"ambiguous rules", grammar("start: e\ne: e e | e e e | \"a\" | \"\"\n")},
       {"left recursion", grammar("start: e\ne: e \"a\" |\n")},
       {"nested groups", grammar("start: " + repeat(15000, "(") + "\"a\"" + repeat(15000, ")"))},
       {"repeated rule", grammar("start: a{1,100000000}\na: \"x\" | \"y\"\n")},
-      {"nested repeated rules", grammar("start: ((((\"x\"{1,999}){1,999} \"y\"){1,999}){1,999} \"z\"){1,999}")},
-      {"negated terminals", grammar("start: T\nT: " + repeat(29, "~(") + "/(a|b)*a(a|b){20}/" +
-                                    repeat(29, ")"))},
-      {"intersected terminals", grammar("start: T\nT: " + repeat(60, [](int at) {
+      {"nested repeated rules",
+       grammar("start: ((((\"x\"{1,999}){1,999} \"y\"){1,999}){1,999} \"z\"){1,999}")},
+      {"negated terminals",
+       grammar("start: T\nT: " + repeat(29, "~(") + "/(a|b)*a(a|b){20}/" + repeat(29, ")"))},
+      {"intersected terminals",
+       grammar("start: T\nT: " + repeat(60,
+                                        [](int at) {
                                           return std::string(at ? " & " : "") + "/(.{" +
                                                  std::to_string(at + 2) + "})*/";
                                         }))},
-      {"substring", grammar("start: T\nT: %regex {\"substring_chars\": \"" +
-                            repeat(6000, [](int at) { return std::to_string(at * 7919 % 10); }) +
-                            "\"}\n")},
+      {"substring",
+       grammar("start: T\nT: %regex {\"substring_chars\": \"" +
+               repeat(6000, [](int at) { return std::to_string(at * 7919 % 10); }) + "\"}\n")},
       {"product in a grammar", grammar("start: %json " + any_of_product(20, 10).text)},
-      {"chain of %lark", grammar("start: " + repeat(3000, "%lark {\nstart: ") + "\"a\"" +
-                                 repeat(3000, "\n}"))},
+      {"chain of %lark",
+       grammar("start: " + repeat(3000, "%lark {\nstart: ") + "\"a\"" + repeat(3000, "\n}"))},
   };
 }
 

@@ -34,7 +34,8 @@ class ConstraintTest : public testing::Test {
 };
 
 TEST_F(ConstraintTest, ChoicesAreAllThereIs) {
-  const std::vector<std::string> choices{"yes", "no", "hello", "hell", "a.b|c\\d/", "\u00f6 \u4f60"};
+  const std::vector<std::string> choices{"yes",  "no",        "hello",
+                                         "hell", "a.b|c\\d/", "\u00f6 \u4f60"};
   std::set<std::string> seen;
   for (int round = 0; round < 200; ++round) seen.insert(text(choice(choices)));
   EXPECT_EQ(seen, std::set<std::string>(choices.begin(), choices.end())) << seed_;
@@ -161,20 +162,43 @@ TEST_F(ConstraintTest, WhatIsNotAllowedIsRefused) {
 
 TEST_F(ConstraintTest, MalformedOnesAreRefused) {
   const std::vector<GuidedDecoding> bad = {
-      json_schema(""), json_schema("{"), json_schema("[]"), json_schema("7"), json_schema("\xff"),
-      json_schema(R"({"type": "nothing"})"), json_schema(R"({"type": 3})"),
-      json_schema(R"({"$ref": "#/nowhere"})"), json_schema(R"({"$ref": "http://x/y"})"),
+      json_schema(""),
+      json_schema("{"),
+      json_schema("[]"),
+      json_schema("7"),
+      json_schema("\xff"),
+      json_schema(R"({"type": "nothing"})"),
+      json_schema(R"({"type": 3})"),
+      json_schema(R"({"$ref": "#/nowhere"})"),
+      json_schema(R"({"$ref": "http://x/y"})"),
       json_schema(R"({"type": "string", "pattern": "("})"),
       json_schema(R"({"type": "string", "pattern": "a\\"})"),
       json_schema(R"({"type": "integer", "minimum": 5, "maximum": 4})"),
-      json_schema(R"({"enum": []})"), json_schema("false"),
-      json_schema(R"({"properties": 3})"), json_schema(R"({"x-guidance": 3})"),
-      regex(""), regex("("), regex("[z-a]"), regex("a{5,2}"), regex("(?P<"), regex("\\"),
-      regex("(a)\\1"), regex("\xc3"),
-      grammar(""), grammar("start"), grammar("start: other"), grammar("begin: \"a\""),
-      grammar("start: <|nothing|>"), grammar("start: start"), grammar("start: A\nA: A \"x\""),
-      grammar("start: %json {\"type\": 3}"), grammar("start: <[99999999]>"),
-      choice({}), choice({""}), choice({"a", ""}), choice({"\xff"})};
+      json_schema(R"({"enum": []})"),
+      json_schema("false"),
+      json_schema(R"({"properties": 3})"),
+      json_schema(R"({"x-guidance": 3})"),
+      regex(""),
+      regex("("),
+      regex("[z-a]"),
+      regex("a{5,2}"),
+      regex("(?P<"),
+      regex("\\"),
+      regex("(a)\\1"),
+      regex("\xc3"),
+      grammar(""),
+      grammar("start"),
+      grammar("start: other"),
+      grammar("begin: \"a\""),
+      grammar("start: <|nothing|>"),
+      grammar("start: start"),
+      grammar("start: A\nA: A \"x\""),
+      grammar("start: %json {\"type\": 3}"),
+      grammar("start: <[99999999]>"),
+      choice({}),
+      choice({""}),
+      choice({"a", ""}),
+      choice({"\xff"})};
   for (const GuidedDecoding& what : bad) {
     EXPECT_FALSE(attempt(*tokenizer_, what).constraint) << what.text;
   }
@@ -196,7 +220,8 @@ TEST_F(ConstraintTest, ManyThreadsAtOnce) {
 
 TEST_F(ConstraintTest, SentencePieceVocabulary) {
   const auto tokenizer = sentence_vocab().load();
-  Constraint constraint = tokenizer->make_constraint(choice({"abc", " ab"}), tokenizer->end_tokens());
+  Constraint constraint =
+      tokenizer->make_constraint(choice({"abc", " ab"}), tokenizer->end_tokens());
   const std::string got = wander(*tokenizer, constraint, random_);
   EXPECT_TRUE(got == "abc" || got == " ab") << got;
 }

@@ -85,8 +85,8 @@ inline Attempt attempt(const Tokenizer& tokenizer, const GuidedDecoding& what) {
     EXPECT_NE(out.error.find("; need "), std::string::npos) << error.what();
     EXPECT_EQ(out.error.find('\n'), std::string::npos) << error.what();
   }
-  out.ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-               .count();
+  out.ms =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   return out;
 }
 

@@ -63,8 +63,8 @@ class Tokenizer {
   /// e.g. "BPE, 49152 tokens, pre-tokenizer smollm".
   virtual std::string describe() const = 0;
 
-  /// What a text must look like, over this vocabulary. `end_tokens` may follow where it may end. The
-  /// first call takes longer: tokens are sorted into a trie. Bounded in time and memory. Throws
+  /// What a text must look like, over this vocabulary. `end_tokens` may follow where it may end.
+  /// The first call takes longer: tokens are sorted into a trie. Bounded in time and memory. Throws
   /// kInvalidArgument for what is malformed or takes too much work to compile.
   virtual Constraint make_constraint(const GuidedDecoding& guided,
                                      std::span<const int32_t> end_tokens) const = 0;

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <boost/json.hpp>
+#include <chrono>
 #include <cstdlib>
 #include <regex>
 
+#include "engine/load.h"
 #include "foveal/llm.h"
 
 namespace foveal {
@@ -117,7 +119,9 @@ TEST(Guided, EndTokensMinTokensAndBans) {
   EXPECT_EQ(out.finish_reason, FinishReason::kStop);
   sampling.stop = {"aa"};
   out = llm.generate({.text = "x"}, sampling).outputs[0];
-  EXPECT_EQ(out.text, "a" "aa");  // min_tokens is not reached
+  EXPECT_EQ(out.text,
+            "a"
+            "aa");  // min_tokens is not reached
   sampling.min_tokens = 0;
   EXPECT_EQ(llm.generate({.text = "x"}, sampling).outputs[0].text, "");
   sampling.bad_words = {{'a'}};
@@ -168,8 +172,7 @@ class GuidedReal : public testing::Test {
 TEST_F(GuidedReal, JsonIsValidAtAnyTemperature) {
   std::vector<Generation> running;
   for (const double temperature : {0.0, 0.7, 1.5, 1.5}) {
-    SamplingParams sampling =
-        guided(GuidedDecoding::Kind::kJsonSchema, kSchema, running.size());
+    SamplingParams sampling = guided(GuidedDecoding::Kind::kJsonSchema, kSchema, running.size());
     sampling.temperature = temperature;
     sampling.n = temperature == 0 ? 1 : 2;
     const std::string ask = R"([{"role": "user", "content": "Describe a person as JSON."}])";
@@ -189,16 +192,61 @@ TEST_F(GuidedReal, JsonIsValidAtAnyTemperature) {
 TEST_F(GuidedReal, ChoicesRegexesAndGrammars) {
   SamplingParams sampling = guided(GuidedDecoding::Kind::kChoice, "", 1);
   sampling.guided->choices = {"positive", "negative"};
-  const std::string answer = llm_->generate({.text = "I love it. Sentiment:"}, sampling).outputs[0].text;
+  const std::string answer =
+      llm_->generate({.text = "I love it. Sentiment:"}, sampling).outputs[0].text;
   EXPECT_TRUE(answer == "positive" || answer == "negative") << answer;
   const std::string call = "(\\([0-9]{3}\\) )?[0-9]{3}-[0-9]{4}";
   const std::string phone =
-      llm_->generate({.text = "Call"}, guided(GuidedDecoding::Kind::kRegex, call, 2)).outputs[0].text;
+      llm_->generate({.text = "Call"}, guided(GuidedDecoding::Kind::kRegex, call, 2))
+          .outputs[0]
+          .text;
   EXPECT_TRUE(std::regex_match(phone, std::regex(call))) << phone;
   const std::string sum = "start: N (\"+\" N){1,3}\nN: /[0-9]{1,3}/";
   const std::string total =
-      llm_->generate({.text = "1+2"}, guided(GuidedDecoding::Kind::kGrammar, sum, 3)).outputs[0].text;
+      llm_->generate({.text = "1+2"}, guided(GuidedDecoding::Kind::kGrammar, sum, 3))
+          .outputs[0]
+          .text;
   EXPECT_TRUE(std::regex_match(total, std::regex("[0-9]{1,3}(\\+[0-9]{1,3}){1,3}"))) << total;
+}
+
+/// What a mask costs the engine's thread, with the real vocabulary.
+TEST_F(GuidedReal, MasksAreCheap) {
+  const auto checkpoint = model::Checkpoint::open(std::getenv("FOVEAL_TEST_MODEL"));
+  const auto tokenizer = engine::load_tokenizer("", *checkpoint);
+  const auto ms_since = [](auto start) {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+        .count();
+  };
+  const std::string text =
+      "{\"name\": \"Ann Lee\", \"mood\": \"happy\", \"age\": 42, \"pets\": [{\"kind\": \"cat\", "
+      "\"weight\": 4.25}]}";
+  for (const auto kind : {GuidedDecoding::Kind::kJsonSchema, GuidedDecoding::Kind::kJsonObject,
+                          GuidedDecoding::Kind::kRegex}) {
+    const bool schema = kind == GuidedDecoding::Kind::kJsonSchema;
+    const GuidedDecoding guided{kind, schema ? kSchema : "(.|\\n)*", {}};
+    for (const char* round : {"first", "second"}) {
+      auto start = std::chrono::steady_clock::now();
+      auto constraint = tokenizer->make_constraint(guided, tokenizer->end_tokens());
+      const double compile_ms = ms_since(start);
+      double sum = 0, most = 0, accept = 0;
+      int count = 0;
+      for (const int32_t token : tokenizer->encode(text, false)) {
+        start = std::chrono::steady_clock::now();
+        constraint.allowed();
+        const double took = ms_since(start);
+        sum += took;
+        most = std::max(most, took);
+        count += 1;
+        start = std::chrono::steady_clock::now();
+        constraint.accept(token);
+        accept += ms_since(start);
+      }
+      std::printf(
+          "kind %d, %s: compiled in %.2f ms; mask mean %.4f ms, most %.4f; accept mean %.4f\n",
+          static_cast<int>(kind), round, compile_ms, sum / count, most, accept / count);
+      EXPECT_LT(sum / count, 5);
+    }
+  }
 }
 
 }  // namespace

@@ -41,7 +41,10 @@ pub fn compile(vocabulary: Arc<Vocabulary>, spec: Spec) -> Result<Constraint> {
         }
     });
     spawned.map_err(|e| {
-        Fail::new(Kind::Memory, format!("got no thread to compile a constraint ({e}); need one"))
+        Fail::new(
+            Kind::Memory,
+            format!("got no thread to compile a constraint ({e}); need one"),
+        )
     })?;
     if let Ok(result) = receiver.recv_timeout(limits::COMPILE_TIME) {
         return result;
@@ -57,7 +60,9 @@ pub fn compile(vocabulary: Arc<Vocabulary>, spec: Spec) -> Result<Constraint> {
 }
 
 fn fails_to_compile(panic: String) -> Fail {
-    Fail::invalid(format!("got a constraint that cannot be compiled ({panic}); need a simpler one"))
+    Fail::invalid(format!(
+        "got a constraint that cannot be compiled ({panic}); need a simpler one"
+    ))
 }
 
 fn compile_here(vocabulary: &Arc<Vocabulary>, spec: &Spec) -> Result<Constraint> {
@@ -68,7 +73,9 @@ fn compile_here(vocabulary: &Arc<Vocabulary>, spec: &Spec) -> Result<Constraint>
         .map_err(refuse)?;
     check_first_bytes(&lexer).map_err(refuse)?;
     let init = GrammarInit::Internal(grammar, lexer);
-    let parser = factory.create_parser_from_init_default(init).map_err(refuse)?;
+    let parser = factory
+        .create_parser_from_init_default(init)
+        .map_err(refuse)?;
     let mut matcher = Matcher::new(Ok(parser));
     // The first mask is the dearest by far, and here nobody else waits for it. What allows no text at
     // all is found out as well.
@@ -85,7 +92,10 @@ fn check_first_bytes(lexer: &LexerSpec) -> anyhow::Result<()> {
     let start = automaton.initial_state(&lexer.all_lexemes());
     for byte in 0..=255 {
         automaton.transition(start, byte);
-        anyhow::ensure!(!automaton.has_error(), "its patterns take too much work to combine");
+        anyhow::ensure!(
+            !automaton.has_error(),
+            "its patterns take too much work to combine"
+        );
     }
     Ok(())
 }
@@ -98,5 +108,7 @@ fn explain(name: &str, error: &str) -> Fail {
         ));
     }
     let error = error.replace("NoExtensionBias", "it allows no text");
-    Fail::invalid(format!("got a {name} that cannot be used: {error}; need another"))
+    Fail::invalid(format!(
+        "got a {name} that cannot be used: {error}; need another"
+    ))
 }

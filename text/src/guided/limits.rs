@@ -54,7 +54,11 @@ pub fn unicode_classes(pattern: &str) -> usize {
 
 /// The crate would take a backslash at the end for nothing.
 pub fn check_escapes(pattern: &str) -> Result<()> {
-    let slashes = pattern.bytes().rev().take_while(|&byte| byte == b'\\').count();
+    let slashes = pattern
+        .bytes()
+        .rev()
+        .take_while(|&byte| byte == b'\\')
+        .count();
     if slashes % 2 == 1 {
         return Err(Fail::invalid(
             "got a regular expression that ends in a single backslash; need what it escapes",

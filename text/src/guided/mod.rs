@@ -33,7 +33,10 @@ pub struct Allowed {
 
 impl Constraint {
     pub fn new(vocabulary: Arc<Vocabulary>, matcher: Matcher) -> Constraint {
-        Constraint { vocabulary, matcher }
+        Constraint {
+            vocabulary,
+            matcher,
+        }
     }
 
     /// Independent of this one from here on, caches and all.
@@ -89,9 +92,13 @@ impl Constraint {
     }
 }
 
-/// An error of the crate without the state and backtraces that may follow.
+/// An error of the crate in one line, without the state and backtraces that may follow.
 pub fn first_line(error: &anyhow::Error) -> String {
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or("");
-    line.chars().take(300).collect()
+    let line: String = text.lines().next().unwrap_or("").chars().take(300).collect();
+    // A pattern's error draws a picture before it says what is wrong.
+    match text.lines().find_map(|line| line.strip_prefix("error: ")) {
+        Some(reason) => format!("{line} {}", reason.chars().take(300).collect::<String>()),
+        None => line,
+    }
 }

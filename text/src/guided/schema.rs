@@ -17,8 +17,20 @@ const MOST_PATTERN_PROPERTIES: usize = 32;
 const MOST_ONE_OF: usize = 256;
 
 const ANNOTATIONS: &[&str] = &[
-    "$schema", "$id", "$anchor", "$comment", "$defs", "definitions", "title", "description",
-    "default", "examples", "deprecated", "readOnly", "writeOnly", "x-guidance",
+    "$schema",
+    "$id",
+    "$anchor",
+    "$comment",
+    "$defs",
+    "definitions",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "x-guidance",
 ];
 
 /// About how many schemas one becomes with all its references followed, and into how many
@@ -29,7 +41,10 @@ struct Weight {
     alternatives: f64,
 }
 
-const ONE: Weight = Weight { size: 1.0, alternatives: 1.0 };
+const ONE: Weight = Weight {
+    size: 1.0,
+    alternatives: 1.0,
+};
 
 struct Walk<'a> {
     root: &'a Value,
@@ -43,7 +58,11 @@ pub fn check(schema: &Value) -> Result<()> {
             "got a JSON schema that is neither an object nor a boolean; need one",
         ));
     }
-    let mut walk = Walk { root: schema, known: HashMap::new(), classes: 0 };
+    let mut walk = Walk {
+        root: schema,
+        known: HashMap::new(),
+        classes: 0,
+    };
     walk.count_classes(schema);
     limits::check_classes(walk.classes)?;
     walk.weigh(schema)?;
@@ -123,8 +142,19 @@ impl<'a> Walk<'a> {
                 children.extend(named.values());
             }
         }
-        let single = ["additionalProperties", "items", "additionalItems", "contains", "not", "if",
-            "then", "else", "propertyNames", "unevaluatedProperties", "unevaluatedItems"];
+        let single = [
+            "additionalProperties",
+            "items",
+            "additionalItems",
+            "contains",
+            "not",
+            "if",
+            "then",
+            "else",
+            "propertyNames",
+            "unevaluatedProperties",
+            "unevaluatedItems",
+        ];
         children.extend(single.iter().filter_map(|key| fields.get(*key)));
         for key in ["prefixItems", "items"] {
             if let Some(Value::Array(listed)) = fields.get(key) {
@@ -142,7 +172,10 @@ impl<'a> Walk<'a> {
         schemas: impl Iterator<Item = &'a Value>,
         alternatives: bool,
     ) -> Result<Weight> {
-        let mut total = Weight { size: 0.0, alternatives: 0.0 };
+        let mut total = Weight {
+            size: 0.0,
+            alternatives: 0.0,
+        };
         for schema in schemas {
             let weight = self.weigh(schema)?;
             total.size += weight.size;
@@ -176,7 +209,10 @@ fn check_lists(fields: &Map<String, Value>) -> Result<()> {
         Some(Value::Object(map)) => map.len(),
         _ => 0,
     };
-    for (key, limit) in [("patternProperties", MOST_PATTERN_PROPERTIES), ("oneOf", MOST_ONE_OF)] {
+    for (key, limit) in [
+        ("patternProperties", MOST_PATTERN_PROPERTIES),
+        ("oneOf", MOST_ONE_OF),
+    ] {
         if length(key) > limit {
             return Err(Fail::invalid(format!(
                 "got a JSON schema with {} entries in {key}; need at most {limit}",
@@ -204,7 +240,9 @@ fn combine(factors: &[Weight]) -> Result<Weight> {
         return Ok(*single);
     }
     let alternatives: f64 = factors.iter().map(|factor| factor.alternatives).product();
-    let sizes = factors.iter().map(|factor| factor.size / factor.alternatives);
+    let sizes = factors
+        .iter()
+        .map(|factor| factor.size / factor.alternatives);
     let size = sizes.sum::<f64>() * alternatives;
     if !(size <= MOST_COMBINED) {
         return Err(Fail::invalid(format!(

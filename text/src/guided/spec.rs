@@ -36,7 +36,9 @@ impl Spec {
             Spec::JsonSchema(text) => {
                 limits::check_bytes(self.name(), text, limits::SCHEMA_BYTES)?;
                 let parsed: Value = serde_json::from_str(text).map_err(|e| {
-                    Fail::invalid(format!("got a JSON schema that is not JSON: {e}; need JSON"))
+                    Fail::invalid(format!(
+                        "got a JSON schema that is not JSON: {e}; need JSON"
+                    ))
                 })?;
                 schema::check(&parsed)?;
                 Ok(from_schema(parsed))

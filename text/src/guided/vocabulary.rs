@@ -70,7 +70,10 @@ impl Vocabulary {
 /// The bytes of every id. Control tokens are spelled behind a byte that no text has; ids that stand
 /// for nothing, or for what no text has, are empty and never allowed.
 fn words(tokenizer: &TextTokenizer) -> Result<Vec<Vec<u8>>> {
-    let count = tokenizer.entries.last().map_or(0, |last| last.id as usize + 1);
+    let count = tokenizer
+        .entries
+        .last()
+        .map_or(0, |last| last.id as usize + 1);
     if count == 0 || count > MOST_TOKENS {
         return Err(Fail::unsupported(format!(
             "got a vocabulary of {count} tokens; need at most {MOST_TOKENS}"
@@ -84,7 +87,11 @@ fn words(tokenizer: &TextTokenizer) -> Result<Vec<Vec<u8>>> {
             words[entry.id as usize] = entry.bytes.clone();
         }
     }
-    let control = tokenizer.added.tokens().iter().filter(|t| t.special || t.control);
+    let control = tokenizer
+        .added
+        .tokens()
+        .iter()
+        .filter(|t| t.special || t.control);
     let named = control.map(|token| (token.id, token.content.as_str()));
     let ends = tokenizer.identity.end.iter();
     for (id, name) in named.chain(ends.map(|&id| (id, tokenizer.text_of(Some(id))))) {
