@@ -1,0 +1,110 @@
+import copy
+import pickle
+
+import pytest
+
+import foveal
+from foveal import InvalidArgumentError
+from foveal.llmapi import (
+    BaseSparseAttentionConfig, DeepSeekSparseAttentionConfig, KvCacheConfig,
+    RocketSparseAttentionConfig, SchedulerConfig, SkipSoftmaxAttentionConfig,
+)
+
+
+def error_of(make):
+    with pytest.raises(InvalidArgumentError) as caught:
+        make()
+    assert isinstance(caught.value, ValueError)
+    return str(caught.value)
+
+
+def test_defaults_are_tensorrt_llms():
+    rocket = RocketSparseAttentionConfig()
+    assert (rocket.window_size, rocket.kernel_size, rocket.topr, rocket.topk) == (32, 63, 128, 64)
+    assert (rocket.prompt_budget, rocket.page_size) == (2048, 4)
+    assert rocket.kt_cache_dtype == "float8_e5m2" and rocket.algorithm == "rocket"
+    dsa = DeepSeekSparseAttentionConfig()
+    assert dsa.index_topk is None and dsa.q_split_threshold == 8192
+    assert dsa.skip_indexer_for_short_seqs and not dsa.enable_heuristic_topk
+    skip = SkipSoftmaxAttentionConfig()
+    assert skip.threshold_scale_factor is None and skip.target_sparsity is None
+    kv = KvCacheConfig()
+    assert kv.enable_block_reuse and kv.tokens_per_block == 32 and kv.dtype == "auto"
+
+
+@pytest.mark.parametrize("make, text", [
+    (lambda: RocketSparseAttentionConfig(topq=1),
+     "[RocketSparseAttentionConfig.topq] got unknown key; need one of algorithm, window_size"),
+    (lambda: RocketSparseAttentionConfig(kernel_size=64), "got 64; need an odd integer"),
+    (lambda: RocketSparseAttentionConfig(window_size=64, prompt_budget=64),
+     "[RocketSparseAttentionConfig.window_size] got 64; need less than prompt_budget (64)"),
+    (lambda: RocketSparseAttentionConfig(topr=1), "topr] got 1; need"),
+    (lambda: RocketSparseAttentionConfig(topk="64"), "got the text '64'; need an integer"),
+    (lambda: RocketSparseAttentionConfig(topk=True), "got true; need an integer"),
+    (lambda: RocketSparseAttentionConfig(topk=10**400), "need an integer"),
+    (lambda: RocketSparseAttentionConfig(topk=object()), "got a value of type object"),
+    (lambda: SkipSoftmaxAttentionConfig(threshold_scale_factor=float("nan")), "got nan; need"),
+    (lambda: SkipSoftmaxAttentionConfig(threshold_scale_factor={"prefil": 1}),
+     "threshold_scale_factor.prefil] got unknown key; need one of prefill, decode"),
+    (lambda: SkipSoftmaxAttentionConfig(target_sparsity=1.5), "got 1.5; need a number from 0 to 1"),
+    (lambda: KvCacheConfig(host_cache_size=1 << 30), "need 0: Foveal keeps pages in one place"),
+    (lambda: KvCacheConfig(max_attention_window=[4096]), "need no such key"),
+    (lambda: KvCacheConfig(free_memory_fraction=0.5, free_gpu_memory_fraction=0.5), "one field"),
+    (lambda: KvCacheConfig(dtype="fp8"), "got 'fp8'; need one of auto, bf16, f16, f32"),
+    (lambda: SchedulerConfig(capacity_scheduler_policy="GUARANTEED_NO_EVICT"),
+     "need MAX_UTILIZATION"),
+    (lambda: DeepSeekSparseAttentionConfig(index_topk=0), "got 0; need an integer from 1"),
+    (lambda: BaseSparseAttentionConfig(), "need one of"),
+    (lambda: BaseSparseAttentionConfig.from_dict({"algorithm": "rockt"}), "got 'rockt'; need"),
+])
+def test_refuses(make, text):
+    assert text in error_of(make)
+
+
+def test_assignment_is_checked_and_undone():
+    config = KvCacheConfig(free_gpu_memory_fraction=0.25)
+    assert config.free_memory_fraction == config.free_gpu_memory_fraction == 0.25
+    config.free_gpu_memory_fraction = 0.75
+    assert config.free_memory_fraction == 0.75
+    error_of(lambda: setattr(config, "tokens_per_block", 33))
+    error_of(lambda: setattr(config, "token_per_block", 32))
+    assert config.tokens_per_block == 32
+    with pytest.raises(AttributeError):
+        config.tokens
+
+
+def test_is_a_value():
+    configs = [
+        KvCacheConfig(max_tokens=4096, host_cache_size=0), SchedulerConfig(),
+        RocketSparseAttentionConfig(topr=1.0, prompt_budget=512),
+        SkipSoftmaxAttentionConfig(threshold_scale_factor={"prefill": 1000}),
+        SkipSoftmaxAttentionConfig(threshold_scale_factor={"prefill": None}),
+        DeepSeekSparseAttentionConfig(index_topk=64),
+    ]
+    for config in configs:
+        assert eval(repr(config)) == config
+        assert type(config).from_dict(config.to_dict()) == config
+        assert copy.deepcopy(config) == config
+        assert pickle.loads(pickle.dumps(config)) == config
+        assert config != object()
+    rocket = configs[2]
+    assert BaseSparseAttentionConfig.from_dict(rocket.to_dict()) == rocket
+    assert "prompt_budget: prompt tokens kept" in RocketSparseAttentionConfig.__doc__
+
+
+def test_numbers_of_other_types_count():
+    class Whole:
+        def __index__(self):
+            return 7
+
+    assert RocketSparseAttentionConfig(topk=Whole()).topk == 7
+    assert RocketSparseAttentionConfig(topk=1e3).topk == 1000
+
+
+def test_errors_are_builtin_exceptions_too():
+    for ours, builtin in [
+        (foveal.NotFoundError, FileNotFoundError), (foveal.UnsupportedError, NotImplementedError),
+        (foveal.OutOfMemoryError, MemoryError), (foveal.IoError, OSError),
+        (foveal.InternalError, RuntimeError),
+    ]:
+        assert issubclass(ours, foveal.Error) and issubclass(ours, builtin)
