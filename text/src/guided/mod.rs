@@ -95,7 +95,13 @@ impl Constraint {
 /// An error of the crate in one line, without the state and backtraces that may follow.
 pub fn first_line(error: &anyhow::Error) -> String {
     let text = error.to_string();
-    let line: String = text.lines().next().unwrap_or("").chars().take(300).collect();
+    let line: String = text
+        .lines()
+        .next()
+        .unwrap_or("")
+        .chars()
+        .take(300)
+        .collect();
     // A pattern's error draws a picture before it says what is wrong.
     match text.lines().find_map(|line| line.strip_prefix("error: ")) {
         Some(reason) => format!("{line} {}", reason.chars().take(300).collect::<String>()),
