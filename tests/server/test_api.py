@@ -149,6 +149,25 @@ class Api(unittest.TestCase):
         self.assertEqual(text, "".join(event["delta"] for event in events
                                        if event["type"] == "response.output_text.delta"))
 
+    def test_guided(self):
+        choices = ["yes", "no"]
+        body = self.complete(prompt="Is the sky blue?", guided_choice=choices)
+        self.assertIn(body["choices"][0]["text"], choices)
+        self.assertRegex(self.complete(prompt="A year:", guided_regex="[0-9]{4}")["choices"][0]["text"],
+                         "^[0-9]{4}$")
+        schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
+                  "additionalProperties": False}
+        form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+        content = self.chat(response_format=form, max_tokens=40)["choices"][0]["message"]["content"]
+        self.assertIsInstance(json.loads(content)["ok"], bool)
+        for field, value in (("guided_regex", "("), ("guided_json", {"type": "nothing"}), ("guided_grammar", "start: other"),
+                             ("guided_choice", [""])):
+            status, answer = self.server.post("/v1/completions", {
+                "prompt": "a", "max_tokens": 2, field: value})
+            self.assertEqual(status, 400, (field, value, answer))
+        self.assertEqual(self.refused("/v1/completions", prompt="a", guided_regex="a", guided_json="{}"),
+                         "guided_regex")
+
     def test_refusals_name_the_field(self):
         completions, chat = "/v1/completions", "/v1/chat/completions"
         self.assertEqual(self.refused(completions, prompt="a", suffix="b"), "suffix")
