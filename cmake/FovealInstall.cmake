@@ -1,5 +1,5 @@
 # cmake --install: headers, one shared library with all of ours and of our dependencies in it, and the
-# files that make find_package(foveal) work.
+# files that make find_package(foveal) work (component library), and the program (component program).
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
@@ -24,17 +24,17 @@ set_target_properties(foveal_shared PROPERTIES
   # static one that programs get is left out here.
   LINK_OPTIONS "-Wl,--version-script=${FOVEAL_EXPORTS}")
 
-install(TARGETS foveal_shared EXPORT foveal-targets COMPONENT cpp)
-install(DIRECTORY include/foveal DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT cpp)
+install(TARGETS foveal_shared EXPORT foveal-targets COMPONENT library)
+install(DIRECTORY include/foveal DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT library)
 set(FOVEAL_CONFIG_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/foveal)
-install(EXPORT foveal-targets NAMESPACE foveal:: DESTINATION ${FOVEAL_CONFIG_DIR} COMPONENT cpp)
+install(EXPORT foveal-targets NAMESPACE foveal:: DESTINATION ${FOVEAL_CONFIG_DIR} COMPONENT library)
 file(CONFIGURE OUTPUT foveal-config.cmake
   CONTENT "include(\${CMAKE_CURRENT_LIST_DIR}/foveal-targets.cmake)\n" @ONLY)
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/foveal-config-version.cmake
   COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/foveal-config.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/foveal-config-version.cmake
-  DESTINATION ${FOVEAL_CONFIG_DIR} COMPONENT cpp)
+  DESTINATION ${FOVEAL_CONFIG_DIR} COMPONENT library)
 if(FOVEAL_PROGRAM)
-  install(TARGETS foveal COMPONENT cpp)
+  install(TARGETS foveal COMPONENT program)
 endif()

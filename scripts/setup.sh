@@ -26,7 +26,7 @@ esac
 
 packages=(g++ ninja-build ccache git ca-certificates python3 python3-venv libboost1.81-dev
   libboost-json1.81-dev libfmt-dev libyaml-cpp-dev libcli11-dev libxxhash-dev libssl-dev)
-[ $dev = 0 ] || packages+=(libgtest-dev clang-format-19 clang-tidy-19)
+[ $dev = 0 ] || packages+=(libgtest-dev clang-format-19 clang-tidy-19 python3-dev)
 [ $full = 0 ] || packages+=(clang-19 libclang-rt-19-dev)
 rust_need=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' text/Cargo.toml)
 rust_have=$(rustc --version 2>/dev/null | cut -d' ' -f2 || true)
@@ -43,7 +43,8 @@ done
 # A compiler, Python or git that did not come from a package serves as well.
 have() { case $1 in
   g++) command -v g++ ;; git) command -v git ;; python3) command -v python3 ;;
-  python3-venv) python3 -c 'import venv, ensurepip' ;; ninja-build) command -v ninja ;;
+  python3-venv) python3 -c 'import venv, ensurepip' ;;
+  python3-dev) test -f "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ;; ninja-build) command -v ninja ;;
   *) false ;; esac >/dev/null 2>&1; }
 still=()
 for package in ${missing[@]+"${missing[@]}"}; do have "$package" || still+=("$package"); done

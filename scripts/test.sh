@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests: scripts/test.sh [--full]
 # Plain: set-up, one release build, format / layer / size gates, clang-tidy on changed files, unit and
-# contract tests, replay of the fuzz corpora, short tests on a real model.
+# contract tests, replay of the fuzz corpora, short tests on a real model, the Python wheel and libfoveal.
 # --full adds clang-tidy on everything, sanitizer builds, libFuzzer runs and soaks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,6 +37,9 @@ export FOVEAL_TEST_MODEL=$PWD/$model
 run_tests() { .venv/bin/ctest --test-dir "$1" --output-on-failure -j 2 -L "$2"; }
 run_tests build/release unit
 run_tests build/release slow
+
+step python
+tests/python/run.sh
 
 if [ $full = 1 ]; then
   step soaks

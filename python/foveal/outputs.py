@@ -25,8 +25,8 @@ class CompletionOutput:
     prompt_logprobs: list[dict[int, Logprob]] = field(default_factory=list)
     finish_reason: str | None = None  # "stop", "length", "cancelled"; None while it runs
     stop_reason: int | str | None = None  # the stop token or string; None for an end token
-    _last_text: int = field(default=0, repr=False)
-    _last_tokens: int = field(default=0, repr=False)
+    _last_text: int = field(default=0, repr=False, compare=False)
+    _last_tokens: int = field(default=0, repr=False, compare=False)
 
     @property
     def length(self):

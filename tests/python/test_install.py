@@ -20,7 +20,7 @@ def test_find_package(model_path, tmp_path):
     if not build:
         pytest.skip("FOVEAL_BUILD names no build to install from")
     prefix = tmp_path / "prefix"
-    run(cmake, "--install", build, "--prefix", prefix, "--component", "cpp")
+    run(cmake, "--install", build, "--prefix", prefix, "--component", "library")
     run(cmake, "-S", ROOT / "examples", "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
     run(cmake, "--build", tmp_path / "build")
     text = run(tmp_path / "build/generate", model_path, "The capital of France is")
