@@ -1,4 +1,5 @@
-// Answers a batch of prompts and prints each answer as it grows, then what sparse attention left out:
+// Answers a batch of prompts and prints each answer as it grows, then what sparse attention left
+// out:
 //   generate MODEL [PROMPT...]
 // Built against an installed Foveal; examples/CMakeLists.txt shows how.
 #include <foveal/llm.h>
@@ -19,9 +20,10 @@ void stream(const std::vector<std::string>& prompts, std::vector<foveal::Generat
     }
     const foveal::RequestOutput output = generations[idx].result();
     const foveal::LayerSparsity total = output.sparsity.total();
-    std::printf("\n[%s: skipped %.1f %% in prefill, %.1f %% in decode; first token after %.0f ms]\n",
-                output.sparsity.method.c_str(), 100 * total.prefill.skipped(),
-                100 * total.decode.skipped(), output.timings.ttft_ms);
+    std::printf(
+        "\n[%s: skipped %.1f %% in prefill, %.1f %% in decode; first token after %.0f ms]\n",
+        output.sparsity.method.c_str(), 100 * total.prefill.skipped(), 100 * total.decode.skipped(),
+        output.timings.ttft_ms);
   }
 }
 

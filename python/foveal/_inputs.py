@@ -44,10 +44,14 @@ def one_prompt(value):
     refuse("inputs", type(value).__name__, _NEED)
 
 
+def _is_number(value):  # an array has __index__ as well
+    return hasattr(value, "__index__") and not hasattr(value, "__len__")
+
+
 def prompts_of(inputs):
     """(prompts, is one). A list of whole numbers is one prompt in tokens."""
     if isinstance(inputs, (list, tuple)):
-        if not inputs or not hasattr(inputs[0], "__index__"):
+        if not inputs or not _is_number(inputs[0]):
             return [one_prompt(value) for value in inputs], False
     return [one_prompt(inputs)], True
 

@@ -6,6 +6,8 @@ import time
 
 from foveal import _foveal, _loop
 
+_SLICE_S = 0.25
+
 
 class GenerationResult:
     """Awaitable, iterable with `for` and `async for`, or waited for with `result`. With streaming
@@ -57,11 +59,12 @@ class GenerationResult:
         return self._assembler.snapshot()
 
     def settle(self):
-        """Waits for the end, whatever it is: the engine is then no longer needed."""
-        try:
-            self.result()
-        except Exception:
-            pass  # whoever asks for the result gets it
+        """Waits for the end, whatever it is: the engine is then no longer needed. Leaves the signal
+        to whoever waits on it, and wakes a task that this call kept from seeing the end."""
+        while not self.finished:
+            time.sleep(0.002)
+        if self._event is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._event.set)
 
     # --- waiting in a thread ---
 
@@ -82,7 +85,8 @@ class GenerationResult:
             if left is not None and left <= 0:
                 raise TimeoutError(f"[result] got no end within {timeout} s; need more time")
             try:
-                self._signal.wait(left)
+                # Bounded: another thread that waits here too may have taken what told of the end.
+                self._signal.wait(_SLICE_S if left is None else min(left, _SLICE_S))
             except BaseException:  # Ctrl-C: nobody is going to read the rest
                 self.abort()
                 raise

@@ -39,8 +39,7 @@ class LLM:
         return self
 
     def _start(self, keywords, yaml_path):
-        given = {name: plain(value) for name, value in keywords.items() if value is not None}
-        self._engine = _foveal.Engine(given, yaml_path)
+        self._engine = _foveal.Engine(plain(keywords), yaml_path)
         self._requests = weakref.WeakSet()
         self._next_id = 1
         self._closed = False

@@ -11,7 +11,7 @@
 namespace foveal::python {
 namespace {
 
-// A file under keywords: a keyword replaces the file's whole value of that name.
+// A file under keywords: a keyword replaces the file's whole value of that name; None says nothing.
 LlmConfig config_from(const nb::dict& keywords, const std::optional<std::string>& yaml_path) {
   ConfigNode root = yaml_path ? load_yaml(*yaml_path) : ConfigNode::map();
   if (root.kind == ConfigNode::Kind::kNull) root = ConfigNode::map();
@@ -19,7 +19,7 @@ LlmConfig config_from(const nb::dict& keywords, const std::optional<std::string>
   for (auto& [name, value] : given.entries) {
     if (root.kind != ConfigNode::Kind::kMap) break;  // bind_options says what is wrong with it
     if (ConfigNode* found = root.find(name)) {
-      *found = std::move(value);
+      if (value.kind != ConfigNode::Kind::kNull) *found = std::move(value);
     } else {
       root.entries.push_back({name, std::move(value)});
     }

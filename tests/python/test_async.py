@@ -139,6 +139,32 @@ def test_shutdown_cancels_and_closes(tiny_path):
         llm.get_stats()
 
 
+def test_shutdown_wakes_whoever_waits(tiny_path):
+    llm = LLM(tiny_path)
+    params = SamplingParams(max_tokens=900, ignore_eos=True)
+    ended = []
+
+    def wait():
+        ended.append(request.result().finished)
+
+    request = llm.generate_async([5] * 10, params)
+    threads = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+
+    async def main():
+        task = asyncio.create_task(llm.generate_async([5] * 10, params).aresult())
+        await asyncio.sleep(0.02)
+        llm.shutdown()  # holds up this very loop
+        ended.append((await asyncio.wait_for(task, 5)).finished)
+
+    asyncio.run(main())
+    for thread in threads:
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+    assert ended == [True] * 3
+
+
 def test_one_refused_prompt_ends_the_batch(llm):
     with pytest.raises(foveal.ContextLengthError):
         llm.generate([[5] * 10, [5] * 100000], LONG)

@@ -18,6 +18,7 @@ from foveal.llmapi import (
 @pytest.mark.parametrize("given, kind, text", [
     ({"max_batch": 3}, foveal.InvalidArgumentError,
      "[LLM.max_batch] got unknown key; need one of model, tokenizer, device"),
+    ({"max_batch": None}, foveal.InvalidArgumentError, "[LLM.max_batch] got unknown key"),
     ({"backend": "pytorch"}, foveal.InvalidArgumentError, "Foveal has one backend of its own"),
     ({"tensor_parallel_size": 2}, foveal.InvalidArgumentError, "need 1: Foveal runs on one device"),
     ({"trust_remote_code": True}, foveal.InvalidArgumentError, "need false"),
@@ -68,6 +69,8 @@ def test_keywords_win_over_the_file(tiny_path, tmp_path):
     path.write_text(f"model: {tiny_path}\nthreads: 1\nkv_cache_config: {{max_tokens: 1024}}\n")
     with LLM.from_yaml(path) as llm:
         assert llm.info.threads == 1 and llm.info.kv_tokens == 1024
+    with LLM.from_yaml(path, threads=None) as llm:
+        assert llm.info.threads == 1
     with LLM.from_yaml(path, threads=2, kv_cache_config=KvCacheConfig(max_tokens=512)) as llm:
         assert llm.info.threads == 2 and llm.info.kv_tokens == 512
     path.write_text("kv_cache_config: {max_tokens: 0}\n")
@@ -91,6 +94,14 @@ def test_quiet_and_clean_at_exit(tiny_path):
                "request = llm.generate_async([1] * 9, foveal.SamplingParams(max_tokens=900))\n"
                "print(llm.generate([1] * 9, foveal.SamplingParams(max_tokens=1)).finished)")
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+@pytest.mark.parametrize("name", ["generate.py", "generate_async.py"])
+def test_examples(model_path, name):
+    path = pathlib.Path(__file__).resolve().parents[2] / "examples" / name
+    done = subprocess.run([sys.executable, path, model_path], capture_output=True, text=True,
+                          timeout=120)
+    assert done.returncode == 0 and done.stdout, done.stderr
 
 
 def test_version():
