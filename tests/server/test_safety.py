@@ -213,7 +213,9 @@ class Safety(unittest.TestCase):
                     results.append(result)
         self.assertEqual(results, [quiet] * 100)
         self.assertTrue(self.server.wait_idle())
-        self.assertLess(harness.resident_kib(self.server.process.pid) - before, 200 * 1024)
+        # A sanitizer keeps what was freed for a while.
+        bound = 200 if "build/release" in harness.FOVEAL else 1000
+        self.assertLess(harness.resident_kib(self.server.process.pid) - before, bound * 1024)
 
     def test_a_client_that_does_not_read_is_cut_off(self):
         with socket.socket() as sock:
