@@ -140,7 +140,9 @@ OptionGroup describe(LlmConfig& config) {
   group.fields.push_back(describe_sparse_field(config.sparse_attention_config));
   group.fields.push_back(
       {.name = "enable_chunked_prefill",
-       .target = FixedOption{"true", "Foveal always prefills in chunks; set prefill_chunk"},
+       // Results do not depend on chunks, so a file that says false gets what it wants.
+       .target = FixedOption{"true", "Foveal always prefills in chunks; set prefill_chunk",
+                             /*listed=*/true, "false"},
        .help = ""});
   group.fields.push_back(
       {.name = "backend",

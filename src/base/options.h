@@ -30,7 +30,8 @@ struct Range {
 struct FixedOption {
   std::string_view accepts;
   std::string_view why;
-  bool listed = true;  ///< named where errors and help name the fields
+  bool listed = true;          ///< named where errors and help name the fields
+  std::string_view also = {};  ///< another value that is answered the same way
 };
 
 /// A field whose form no other type here has (a union, a list of objects).

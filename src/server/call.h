@@ -7,6 +7,7 @@
 
 #include "foveal/llm.h"
 #include "server/settings.h"
+#include "server/tool_calls.h"
 
 namespace foveal::server {
 
@@ -21,7 +22,8 @@ struct Call {
   bool stream = false;
   bool include_usage = false;
   bool echo = false;
-  int64_t created = 0;  ///< seconds since 1970
+  ToolForm tool_form = ToolForm::kNone;  ///< of calls to look for in a chat's answer
+  int64_t created = 0;                   ///< seconds since 1970
   std::chrono::steady_clock::time_point arrival = std::chrono::steady_clock::now();
 
   size_t num_choices() const { return prompts.size() * static_cast<size_t>(sampling.n); }

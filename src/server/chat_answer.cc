@@ -12,22 +12,32 @@ namespace {
 class ChatAnswer : public Answer {
  public:
   ChatAnswer(const Call& call, const LLM& llm)
-      : call_(call), llm_(llm), begun_(call.num_choices()) {}
+      : call_(call),
+        llm_(llm),
+        begun_(call.num_choices()),
+        tools_(call.num_choices(), ToolCallStream(call.tool_form)),
+        num_calls_(call.num_choices()) {}
 
   void delta(size_t, const OutputDelta& delta, std::string& out) override {
     const auto choice = static_cast<size_t>(delta.index);
     if (!begun_[choice]) {
       begun_[choice] = true;
-      append(out, choice, {{"role", "assistant"}, {"content", ""}}, nullptr, FinishReason::kNone);
+      append(out, choice, {{"role", "assistant"}, {"content", ""}}, nullptr, nullptr);
     }
     const bool logprobs = call_.sampling.logprobs && !delta.logprobs.empty();
-    if (!delta.text.empty() || logprobs) {
+    const ToolCallStream::Piece piece = split(choice, delta);
+    if (!piece.content.empty() || logprobs) {
       json::value rows = nullptr;
       if (logprobs) rows = logprobs_of(delta.logprobs, delta.top_logprobs);
-      append(out, choice, {{"content", delta.text}}, std::move(rows), FinishReason::kNone);
+      append(out, choice, {{"content", piece.content}}, std::move(rows), nullptr);
+    }
+    for (const ToolCall& tool : piece.calls) {
+      json::object entry = tool_call(tool);
+      entry["index"] = num_calls_[choice]++;
+      append(out, choice, {{"tool_calls", json::array{std::move(entry)}}}, nullptr, nullptr);
     }
     if (delta.finish_reason != FinishReason::kNone) {
-      append(out, choice, {}, nullptr, delta.finish_reason);
+      append(out, choice, {}, nullptr, reason(delta.finish_reason, num_calls_[choice] > 0));
     }
   }
 
@@ -48,10 +58,12 @@ class ChatAnswer : public Answer {
       if (call_.sampling.logprobs) {
         logprobs = logprobs_of(completion.logprobs, completion.top_logprobs);
       }
-      choices.push_back(json::object{{"index", choices.size()},
-                                     {"message", message(completion.text)},
-                                     {"logprobs", std::move(logprobs)},
-                                     {"finish_reason", finish_name(completion.finish_reason)}});
+      const ToolCallStream::Piece piece = parse_tool_calls(call_.tool_form, completion.text);
+      choices.push_back(
+          json::object{{"index", choices.size()},
+                       {"message", message(piece)},
+                       {"logprobs", std::move(logprobs)},
+                       {"finish_reason", reason(completion.finish_reason, !piece.calls.empty())}});
     }
     json::object body = head("chat.completion");
     body["choices"] = std::move(choices);
@@ -68,10 +80,36 @@ class ChatAnswer : public Answer {
             {"system_fingerprint", std::string("foveal-") + kVersion}};
   }
 
-  /// A whole answer. Tool calls are still text here: taking them out of it is one call away, in
-  /// this function and, for streams, in `delta`.
-  static json::object message(const std::string& text) {
-    return {{"role", "assistant"}, {"content", text}, {"refusal", nullptr}};
+  /// What one more delta of a choice holds of content and of calls.
+  ToolCallStream::Piece split(size_t choice, const OutputDelta& delta) {
+    if (call_.tool_form == ToolForm::kNone) return {.content = delta.text, .calls = {}};
+    ToolCallStream::Piece piece = tools_[choice].push(delta.text);
+    if (delta.finish_reason == FinishReason::kNone) return piece;
+    ToolCallStream::Piece rest = tools_[choice].finish();
+    piece.content += rest.content;
+    for (ToolCall& call : rest.calls) piece.calls.push_back(std::move(call));
+    return piece;
+  }
+
+  static json::object tool_call(const ToolCall& call) {
+    return {{"id", new_id("call_")},
+            {"type", "function"},
+            {"function", json::object{{"name", call.name}, {"arguments", call.arguments}}}};
+  }
+
+  static json::value reason(FinishReason reason, bool called) {
+    return called && reason == FinishReason::kStop ? json::value("tool_calls")
+                                                   : finish_name(reason);
+  }
+
+  static json::object message(const ToolCallStream::Piece& piece) {
+    json::object out{{"role", "assistant"}, {"content", piece.content}, {"refusal", nullptr}};
+    if (piece.calls.empty()) return out;
+    if (piece.content.empty()) out["content"] = nullptr;
+    json::array calls;
+    for (const ToolCall& call : piece.calls) calls.push_back(tool_call(call));
+    out["tool_calls"] = std::move(calls);
+    return out;
   }
 
   json::object logprobs_of(const std::vector<TokenLogprob>& own,
@@ -80,12 +118,12 @@ class ChatAnswer : public Answer {
   }
 
   void append(std::string& out, size_t choice, json::object change, json::value logprobs,
-              FinishReason reason) const {
+              json::value reason) const {
     json::object body = head("chat.completion.chunk");
     body["choices"] = json::array{json::object{{"index", choice},
                                                {"delta", std::move(change)},
                                                {"logprobs", std::move(logprobs)},
-                                               {"finish_reason", finish_name(reason)}}};
+                                               {"finish_reason", std::move(reason)}}};
     if (call_.include_usage) body["usage"] = nullptr;
     append_event(out, body);
   }
@@ -93,6 +131,8 @@ class ChatAnswer : public Answer {
   const Call& call_;
   const LLM& llm_;
   std::vector<bool> begun_;
+  std::vector<ToolCallStream> tools_;  ///< a choice each
+  std::vector<int64_t> num_calls_;
 };
 
 }  // namespace

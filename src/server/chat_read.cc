@@ -4,29 +4,13 @@
 #include "server/errors.h"
 #include "server/messages.h"
 #include "server/sampling_read.h"
+#include "server/tools_read.h"
 
 namespace foveal::server {
 namespace json = boost::json;
 namespace {
 
 constexpr size_t kMaxMessages = 65536;
-constexpr size_t kMaxTools = 256;
-
-void check_tool(const json::value& tool, const std::string& path) {
-  FOVEAL_CHECK(tool.is_object(), ErrorKind::kInvalidArgument, path, "got {}; need an object",
-               shown(tool));
-  JsonReader reader(tool.get_object(), path);
-  if (reader.need_text("type") != "function") reader.wrong("type", "function");
-  const json::object* function = reader.object("function");
-  if (function == nullptr) reader.wrong("function", "an object");
-  JsonReader inner(*function, reader.path("function"));
-  inner.need_text("name");
-  inner.text("description");
-  inner.object("parameters");
-  inner.flag("strict");
-  inner.finish();
-  reader.finish();
-}
 
 /// Template variables besides the messages.
 json::object read_extra(JsonReader& reader) {
@@ -39,19 +23,6 @@ json::object read_extra(JsonReader& reader) {
     }
     extra = *variables;
   }
-  const json::array* tools = reader.list("tools", kMaxTools);
-  const std::string choice =
-      reader.find("tool_choice") != nullptr && reader.find("tool_choice")->is_object()
-          ? "a function"
-          : reader.text("tool_choice").value_or("auto");
-  FOVEAL_CHECK(choice == "auto" || choice == "none", ErrorKind::kUnsupported, "tool_choice",
-               "got {}; need auto or none", shown(json::value(choice)));
-  reader.only_flag("parallel_tool_calls", true, "the model decides how many it calls");
-  if (tools == nullptr) return extra;
-  for (size_t idx = 0; idx < tools->size(); ++idx) {
-    check_tool((*tools)[idx], fmt::format("tools.{}", idx));
-  }
-  if (choice == "auto" && !tools->empty()) extra["tools"] = *tools;
   return extra;
 }
 
@@ -90,13 +61,16 @@ Call read_chat(const json::object& body, const ReadContext& context) {
   read_logprobs(reader, context, call.sampling);
   read_modalities(reader);
   const auto max_tokens = read_max_tokens(reader);
-  const json::object extra = read_extra(reader);
+  json::object extra = read_extra(reader);
+  const OfferedTools offered = read_tools(reader, context.llm.chat_template(), call);
   const json::array* messages = reader.list("messages", kMaxMessages);
   const bool prompt = reader.flag("add_generation_prompt").value_or(true);
   reader.finish();
   if (messages == nullptr) reader.wrong("messages", "a list of messages");
-  call.prompts.push_back(context.llm.chat_token_ids(
-      json::serialize(read_messages(*messages, "messages")), json::serialize(extra), prompt));
+  json::array told = read_messages(*messages, "messages");
+  offer_tools(offered, told, extra);
+  call.prompts.push_back(
+      context.llm.chat_token_ids(json::serialize(told), json::serialize(extra), prompt));
   call.prompt_texts.emplace_back();
   call.sampling.max_tokens = max_tokens.value_or(room_after(call, context.llm));
   return call;

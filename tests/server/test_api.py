@@ -168,6 +168,40 @@ class Api(unittest.TestCase):
         self.assertEqual(self.refused("/v1/completions", prompt="a", guided_regex="a", guided_json="{}"),
                          "guided_regex")
 
+    def test_tools(self):
+        weather = {"type": "function", "function": {
+            "name": "get_weather", "parameters": {
+                "type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"],
+                "additionalProperties": False}}}
+        named = {"type": "function", "function": {"name": "get_weather"}}
+        for choice in ("required", named):
+            body = self.chat(tools=[weather], tool_choice=choice, max_tokens=60)["choices"][0]
+            self.assertEqual(body["finish_reason"], "tool_calls")
+            call = body["message"]["tool_calls"][0]["function"]
+            self.assertEqual(call["name"], "get_weather")
+            self.assertIn(json.loads(call["arguments"])["city"], ("Paris", "Rome"))
+        # A stream says the same.
+        events = [json.loads(event) for event in self.server.events("/v1/chat/completions", {
+            "messages": CHAT, "tools": [weather], "tool_choice": "required", "max_tokens": 60, "temperature": 0,
+            "stream": True})[:-1]]
+        calls = [call for event in events for choice in event["choices"]
+                 for call in choice["delta"].get("tool_calls", [])]
+        self.assertEqual(calls[0]["function"], call)
+        self.assertEqual([choice["finish_reason"] for event in events for choice in event["choices"]][-1],
+                         "tool_calls")
+        # With nothing called the answer is content, and the tools were read.
+        body = self.chat(tools=[weather])
+        self.assertIn(body["choices"][0]["finish_reason"], ("stop", "length"))
+        self.assertTrue(body["choices"][0]["message"]["content"])
+        self.assertGreater(body["usage"]["prompt_tokens"], self.chat()["usage"]["prompt_tokens"] + 40)
+        self.assertEqual(self.chat(tools=[weather], tool_choice="none")["usage"]["prompt_tokens"],
+                         self.chat()["usage"]["prompt_tokens"])
+        chat = "/v1/chat/completions"
+        self.assertEqual(self.refused(chat, messages=CHAT, tool_choice="required"), "tool_choice")
+        self.assertEqual(self.refused(chat, messages=CHAT, tools=[weather], tool_choice="perhaps"), "tool_choice")
+        self.assertEqual(self.refused(chat, messages=CHAT, tools=[weather], tool_choice={
+            "type": "function", "function": {"name": "other"}}), "tool_choice")
+
     def test_refusals_name_the_field(self):
         completions, chat = "/v1/completions", "/v1/chat/completions"
         self.assertEqual(self.refused(completions, prompt="a", suffix="b"), "suffix")
