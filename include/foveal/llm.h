@@ -126,6 +126,7 @@ class Generation {
 
 /// Counts since the engine started, and what it holds now. See LLM::stats.
 struct EngineStats {
+  bool failed = false;  ///< a bug ended the engine's thread: every request is refused
   int64_t running = 0;
   int64_t waiting = 0;
   int64_t kv_pages_total = 0;

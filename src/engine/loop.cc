@@ -236,6 +236,7 @@ void Engine::Loop::run() {
   }
   followers_.clear();
   const std::lock_guard lock(mutex_);
+  stats_.failed = broken.has_value();
   stopping_ = true;
   for (auto& waiting : inbox_) waiting->finish(reason, 0, method, broken);
   inbox_.clear();

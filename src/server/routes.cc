@@ -18,6 +18,9 @@ HttpResponse answer_health(Service&, const HttpRequest&) {
 }
 
 HttpResponse answer_ready(Service& service, const HttpRequest&) {
+  if (service.llm().stats().failed) {
+    return error_response({.status = 503, .message = "the engine has failed", .code = "failed"});
+  }
   if (!service.closing()) return {.body = R"({"status": "ready"})"};
   return error_response(
       {.status = 503, .message = "the server is shutting down", .code = "draining"});
