@@ -10,6 +10,8 @@ cmake=.venv/bin/cmake
 [ -x $cmake ] || { echo "build: got no .venv/bin/cmake; need scripts/setup.sh first" >&2; exit 1; }
 options=()
 if command -v ccache >/dev/null; then
+  # Another clone of the same sources finds what this one compiled.
+  export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
   options+=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 fi
 log=build/$preset/configure.log
