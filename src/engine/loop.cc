@@ -103,9 +103,9 @@ std::vector<std::shared_ptr<TokenStream>> Engine::Loop::submit(EngineRequest req
   std::vector<std::unique_ptr<Running>> group;
   for (int64_t idx = 0; idx < count; ++idx) {
     streams.push_back(std::make_shared<TokenStream>());
-    EngineRequest own = idx + 1 < count ? request : std::move(request);
+    EngineRequest own = request;
     if (seed) own.sampling.seed = *seed + static_cast<uint64_t>(idx);
-    if (own.constraint && idx + 1 < count) {
+    if (own.constraint && count > 1) {  // each its own state
       own.constraint = std::make_shared<tokenizer::Constraint>(own.constraint->fork());
     }
     if (idx > 0) {  // what is asked of the prompt is asked of it once
