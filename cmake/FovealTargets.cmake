@@ -19,7 +19,9 @@ if(FOVEAL_SANITIZE)
   target_compile_options(foveal_flags INTERFACE -fsanitize=${FOVEAL_SANITIZE} -fno-omit-frame-pointer
                          -fno-sanitize-recover=all
                          # GCC 12 sees phantoms in <regex> once it is instrumented.
-                         $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-maybe-uninitialized>)
+                         $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-maybe-uninitialized>
+                         # Asio has fences, which the thread sanitizer does not model.
+                         $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-tsan>)
   target_link_options(foveal_flags INTERFACE -fsanitize=${FOVEAL_SANITIZE})
 endif()
 if(FOVEAL_FUZZ)
