@@ -26,7 +26,7 @@ bool TokenStream::drained() {
   return events_.empty() && summary_.has_value();
 }
 
-void TokenStream::on_ready(std::function<void()> callback) {
+void TokenStream::on_ready(const std::function<void()>& callback) {
   bool now = false;
   {
     const std::lock_guard lock(mutex_);

@@ -24,7 +24,7 @@ class TokenStream {
   bool drained();
   /// Called on the engine thread (once at once, on this one, when there is something already)
   /// whenever there is more to take. Must be quick and must not throw.
-  void on_ready(std::function<void()> callback);
+  void on_ready(const std::function<void()>& callback);
   /// Waits for the end. Once: logits and traces are too large to copy.
   RequestSummary summary();
   /// Asks the engine to stop; it does so before its next step.
