@@ -270,7 +270,8 @@ void TraceSim::execute_row(const SeqWork& work, Request& request, int32_t positi
   for (int32_t later = position; later < (position / page_size + 1) * page_size; ++later) {
     need(slot(page, later) == 0, "slots past the end are zero");
   }
-  content_[static_cast<size_t>(page * page_size + position % page_size)] =
+  content_[static_cast<size_t>(page) * static_cast<size_t>(page_size) +
+           static_cast<size_t>(position % page_size)] =
       request.state[static_cast<size_t>(position)];
 }
 
@@ -304,7 +305,9 @@ void TraceSim::maybe_release(RequestId id, Request& request) {
 void TraceSim::report_tokens() {
   std::vector<RequestId> ended;
   for (auto& [id, request] : live_) {
-    if (request.sample_due == 0 || --request.sample_due > 0) continue;
+    if (request.sample_due == 0) continue;
+    request.sample_due -= 1;
+    if (request.sample_due > 0) continue;
     scheduler_.append_token(id, request.text[static_cast<size_t>(request.known)]);
     ++request.known;
     if (request.known == static_cast<int32_t>(request.text.size())) ended.push_back(id);
@@ -334,7 +337,8 @@ void TraceSim::check_end() {
 
 uint64_t TraceSim::slot(kv::PageId page, int32_t position) const {
   const int32_t page_size = options_.config.page_size;
-  return content_[static_cast<size_t>(page * page_size + position % page_size)];
+  return content_[static_cast<size_t>(page) * static_cast<size_t>(page_size) +
+                  static_cast<size_t>(position % page_size)];
 }
 
 bool TraceSim::chance(int32_t percent) { return draw(0, 99) < percent; }
