@@ -74,6 +74,10 @@ function(foveal_library name)
   foveal_deps(foveal_${name} ${ARG_DEPS})
 endfunction()
 
+if(FOVEAL_SANITIZE MATCHES thread)
+  set(FOVEAL_TEST_ENVIRONMENT TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp)
+endif()
+
 # foveal_test(base_test SOURCES error_test.cc ... DEPS base [LABEL slow] [ARGS ...])
 function(foveal_test name)
   if(NOT FOVEAL_TESTS)
@@ -88,7 +92,7 @@ function(foveal_test name)
   target_link_libraries(${name} PRIVATE foveal_flags)
   target_compile_definitions(${name} PRIVATE FOVEAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS})
-  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL})
+  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} ENVIRONMENT "${FOVEAL_TEST_ENVIRONMENT}")
 endfunction()
 
 # One source, one object per instruction-set level, each in its own namespace (FOVEAL_ISA_NS), with a
