@@ -23,7 +23,7 @@ import sys
 import time
 
 # (prompt tokens, new tokens, requests at each concurrency)
-WORKLOADS = [(512, 128, {1: 4, 8: 16, 32: 32}), (4096, 64, {1: 2, 8: 8})]
+WORKLOADS = [(512, 128, {1: 4, 8: 16, 32: 32}), (4096, 64, {1: 1, 8: 8})]
 
 
 class Server:
@@ -224,7 +224,7 @@ def main():
     args = parser.parse_args()
     rng = random.Random(args.seed)
     servers = [Server("Foveal", [args.foveal, "serve", "--model", args.model, "--port", 18431, "--threads",
-                                 args.threads], 18431)]
+                                 args.threads, "--served-model-name", "m"], 18431)]
     if args.llama_server:
         servers.append(Server("llama.cpp", [args.llama_server, "-m", args.model, "--port", 18432, "-t", args.threads,
                                             "-tb", args.threads, "-np", 32, "-c", 32 * 4608, "-kvu"], 18432))
