@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "attention/capabilities.h"
+#include "attention/paged.h"
 #include "attention/registry.h"
 #include "base/check.h"
 #include "base/config_fields.h"
@@ -13,8 +14,6 @@ namespace foveal::attention {
 namespace {
 
 constexpr std::string_view kWhere = "sparse_attention_config";
-/// Kernels take factors in float32; smaller ones would turn into 0, and so into "off".
-constexpr double kMinFactor = 1e-30;
 
 AttentionSet::Methods make_configured(std::span<const SparseAttentionConfig> configs,
                                       const MethodContext& context) {

@@ -5,6 +5,9 @@
 
 namespace foveal::attention {
 
+/// Kernels take factors in float32; smaller ones would turn into 0, and so into "off".
+inline constexpr double kMinFactor = 1e-30;
+
 /// The paged loops over all keys; with `skip_factor` > 0 under the Skip Softmax tile policy.
 inline void attend_paged(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream,
                          const kernels::TileMap& tile_map = {}) {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "attention/paged.h"
 #include "attention/skip_softmax/checkpoint.h"
 #include "attention/skip_softmax/glob.h"
 #include "base/check.h"
@@ -10,9 +11,6 @@ namespace foveal::attention::skip_softmax {
 namespace {
 
 constexpr std::string_view kWhere = "skip_softmax";
-
-/// Kernels take the factor in float32; smaller ones would turn into 0, and so into "off".
-constexpr double kMinFactor = 1e-30;
 
 std::optional<double> value_of(const PhaseValue& value, Phase phase) {
   return phase == Phase::kPrefill ? value.prefill : value.decode;
