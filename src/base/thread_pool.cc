@@ -81,7 +81,9 @@ struct ThreadPool::Impl {
 
   void open(uint32_t items, const std::function<void(int64_t, int)>& region_task) {
     task.store(&region_task, std::memory_order_relaxed);
-    count.store(items, std::memory_order_relaxed);
+    // Released: whoever reads this count knows the ticket closed before it, and takes nothing by an
+    // older one.
+    count.store(items, std::memory_order_release);
     failed.store(false, std::memory_order_relaxed);
     done.store(0, std::memory_order_relaxed);
     const uint64_t number = epoch.load(std::memory_order_relaxed) + uint64_t{1};
@@ -97,7 +99,7 @@ struct ThreadPool::Impl {
     while (true) {
       const auto next = static_cast<uint32_t>(seen & kIndexMask);
       *region_task = task.load(std::memory_order_relaxed);
-      if (next >= count.load(std::memory_order_relaxed)) return false;  // kClosed is past any count
+      if (next >= count.load(std::memory_order_acquire)) return false;  // kClosed is past any count
       if (ticket.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel,
                                        std::memory_order_acquire)) {
         *idx = next;
