@@ -1,0 +1,135 @@
+#pragma once
+
+#include <cstdint>
+
+// Transaction barriers in shared memory (PTX ISA, "mbarrier"). A barrier's phase flips when its
+// arrivals and the bytes it expects have all come; waiting names the parity of the phase awaited.
+
+namespace foveal::cuda {
+
+using Barrier = uint64_t;
+
+__device__ inline uint32_t smem_address(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+__device__ inline void barrier_init(Barrier* barrier, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(smem_address(barrier)), "r"(arrivals));
+}
+
+/// Makes initialised barriers visible to the asynchronous units and to the cluster.
+__device__ inline void barrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ inline void barrier_arrive(Barrier* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(smem_address(barrier)) : "memory");
+}
+
+/// Arrives on the barrier at the same address in another CTA of the cluster (its own rank works too).
+__device__ inline void barrier_arrive_cluster(Barrier* barrier, uint32_t cta_rank) {
+  asm volatile(
+      "{\n.reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(
+          smem_address(barrier)),
+      "r"(cta_rank)
+      : "memory");
+}
+
+/// One arrival, and `bytes` more to come by bulk copies before the phase may flip.
+__device__ inline void barrier_arrive_expect(Barrier* barrier, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(smem_address(barrier)),
+               "r"(bytes)
+               : "memory");
+}
+
+__device__ inline bool barrier_try_wait(Barrier* barrier, uint32_t parity) {
+  uint32_t done;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(done)
+      : "r"(smem_address(barrier)), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
+__device__ inline void barrier_wait(Barrier* barrier, uint32_t parity) {
+  while (!barrier_try_wait(barrier, parity)) {
+  }
+}
+
+/// As barrier_wait, where arrivals from other CTAs of the cluster must be seen too.
+__device__ inline void barrier_wait_cluster(Barrier* barrier, uint32_t parity) {
+  uint32_t done = 0;
+  while (done == 0) {
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n}"
+        : "=r"(done)
+        : "r"(smem_address(barrier)), "r"(parity)
+        : "memory");
+  }
+}
+
+/// Named barriers of the CTA: `threads` counts those that sync and those that only arrive.
+__device__ inline void named_sync(uint32_t id, uint32_t threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ inline void named_arrive(uint32_t id, uint32_t threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+/// Syncs and tells whether `vote` holds in every one of the threads.
+__device__ inline bool named_sync_all(uint32_t id, uint32_t threads, bool vote) {
+  uint32_t all;
+  asm volatile(
+      "{\n.reg .pred in, out;\n"
+      "setp.ne.u32 in, %1, 0;\n"
+      "barrier.cta.red.and.pred out, %2, %3, in;\n"
+      "selp.u32 %0, 1, 0, out;\n}"
+      : "=r"(all)
+      : "r"(static_cast<uint32_t>(vote)), "r"(id), "r"(threads)
+      : "memory");
+  return all != 0;
+}
+
+__device__ inline void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ inline void cluster_wait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+__device__ inline void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
+}
+
+__device__ inline uint32_t cluster_rank() {
+  uint32_t rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+
+/// Moves registers between warpgroups: each must be one branch of the kernel, whose register count
+/// at entry is capped by its launch bounds.
+template <int kRegisters>
+__device__ inline void registers_grow() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void registers_shrink() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+/// Programmatic dependent launch: waits for the kernels before this one; lets those after it start.
+__device__ inline void grid_dependency_wait() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+__device__ inline void grid_dependents_launch() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
+}  // namespace foveal::cuda
