@@ -13,11 +13,16 @@ add_library(foveal_flags INTERFACE)
 target_include_directories(foveal_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 # No -ffast-math anywhere and no contraction behind our back: results are a contract, and a fused
 # multiply-add is written where it is meant.
-target_compile_options(foveal_flags INTERFACE -Wall -Wextra -Wshadow -Werror -Wno-missing-field-initializers -ffp-contract=off
-                       -fvisibility-inlines-hidden)
+set(FOVEAL_WARNINGS -Wall -Wextra -Wshadow -Werror -Wno-missing-field-initializers -ffp-contract=off
+    -fvisibility-inlines-hidden)
+target_compile_options(foveal_flags INTERFACE
+  "$<$<COMPILE_LANGUAGE:C,CXX>:${FOVEAL_WARNINGS}>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;--expt-relaxed-constexpr;-Xcompiler=-Wall,-Werror,-ffp-contract=off,-fvisibility-inlines-hidden>")
 if(FOVEAL_SANITIZE)
-  target_compile_options(foveal_flags INTERFACE -fsanitize=${FOVEAL_SANITIZE} -fno-omit-frame-pointer
-                         -fno-sanitize-recover=all
+  target_compile_options(foveal_flags INTERFACE
+                         $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${FOVEAL_SANITIZE}>
+                         $<$<COMPILE_LANGUAGE:C,CXX>:-fno-omit-frame-pointer>
+                         $<$<COMPILE_LANGUAGE:C,CXX>:-fno-sanitize-recover=all>
                          # GCC 12 sees phantoms in <regex> once it is instrumented.
                          $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-maybe-uninitialized>
                          # Asio has fences, which the thread sanitizer does not model.
@@ -25,7 +30,7 @@ if(FOVEAL_SANITIZE)
   target_link_options(foveal_flags INTERFACE -fsanitize=${FOVEAL_SANITIZE})
 endif()
 if(FOVEAL_FUZZ)
-  target_compile_options(foveal_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_compile_options(foveal_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=fuzzer-no-link>)
 endif()
 
 # Ends configuring with one sentence, in the form of all our errors.

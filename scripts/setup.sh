@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs what building Foveal needs and is missing: Debian packages, pip tools in .venv, Rust.
 #   scripts/setup.sh [--dev] [--full] [--cuda on|off|auto]
-# --dev adds what scripts/test.sh needs, --full what scripts/test.sh --full needs.
+# --dev adds what scripts/test.sh needs, --full what scripts/test.sh --full needs. CUDA's compiler and
+# libraries (1.1 GB in .venv, no GPU needed) come with auto, the default, on x86-64; where PyPI cannot
+# give them, an installed nvcc 13 (CUDA_HOME or PATH) serves. on insists on CUDA, off leaves it out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,14 +15,14 @@ while [ $# -gt 0 ]; do
     --dev) dev=1 ;;
     --full) dev=1 full=1 ;;
     --cuda) [ $# -ge 2 ] || die "got --cuda alone; need --cuda on, off or auto"; cuda=$2; shift ;;
-    -h|--help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
     *) die "got '$1'; need --dev, --full or --cuda on|off|auto" ;;
   esac
   shift
 done
 case $cuda in
-  on) die "got --cuda on; need off or auto (this version has no CUDA backend yet)" ;;
-  off|auto) ;;
+  on|off) ;;
+  auto) [ "$(uname -m)" = x86_64 ] || cuda=off ;;
   *) die "got --cuda $cuda; need on, off or auto" ;;
 esac
 
@@ -71,10 +73,26 @@ fi
 
 requirements=scripts/requirements.txt
 [ $dev = 0 ] || requirements=scripts/requirements-dev.txt
-stamp=.venv/$(basename "$requirements").done
-if ! cmp -s "$requirements" "$stamp"; then
-  echo "setup: installing pip tools into .venv"
-  [ -x .venv/bin/python ] || python3 -m venv .venv
-  .venv/bin/pip install -q --disable-pip-version-check -r "$requirements"
-  cp "$requirements" "$stamp"
+pip_install() {  # a file of requirements, whose copy in .venv says that it is installed
+  local stamp=.venv/$(basename "$1").done
+  ! cmp -s "$1" "$stamp" || return 0
+  echo "setup: installing ${2:-pip tools} into .venv"
+  [ -x .venv/bin/python ] || python3 -m venv .venv || return 1
+  .venv/bin/pip install -q --disable-pip-version-check -r "$1" && cp "$1" "$stamp"
+}
+system_nvcc() {  # the installed nvcc, if it is of CUDA 13
+  local nvcc
+  nvcc=$(PATH=${CUDA_HOME:+$CUDA_HOME/bin:}$PATH:/usr/local/cuda/bin command -v nvcc) || return 1
+  "$nvcc" --version | grep -q 'release 13\.' && echo "$nvcc"
+}
+
+pip_install $requirements
+if [ $cuda != off ] && ! pip_install scripts/requirements-cuda.txt "CUDA 13.0 (1.1 GB)"; then
+  if nvcc=$(system_nvcc); then
+    echo "setup: got no CUDA from PyPI; the build takes $nvcc"
+  elif [ $cuda = on ]; then
+    die "got no CUDA from PyPI and no nvcc 13; need one of them for --cuda on"
+  else
+    echo "setup: got no CUDA from PyPI and no nvcc 13; the build is for CPUs only" >&2
+  fi
 fi
