@@ -12,7 +12,7 @@ namespace foveal::cuda {
 /// 2^x to 2 ulp; 0 for -inf.
 __device__ inline float exp2_approx(float x) {
   float y;
-  asm volatile("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 

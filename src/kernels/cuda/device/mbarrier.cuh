@@ -26,12 +26,14 @@ __device__ inline void barrier_arrive(Barrier* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(smem_address(barrier)) : "memory");
 }
 
-/// Arrives on the barrier at the same address in another CTA of the cluster (its own rank works too).
+/// Arrives on the barrier at the same address in another CTA of the cluster (its own rank works
+/// too). Orders nothing but what the barrier's own CTA did: enough to hand back a stage that was
+/// only read. (`.release.cluster` would cost a fence of the whole GPU.)
 __device__ inline void barrier_arrive_cluster(Barrier* barrier, uint32_t cta_rank) {
   asm volatile(
       "{\n.reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(
           smem_address(barrier)),
       "r"(cta_rank)
       : "memory");

@@ -1,0 +1,77 @@
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+#include "foveal/error.h"
+#include "foveal/kernels.h"
+#include "kernels/cuda/attention.h"
+
+// The C entries: what was thrown becomes a status and a sentence.
+
+namespace foveal::kernels::cuda {
+namespace {
+
+void tell(const char* text, char* message, size_t size) {
+  if (message == nullptr || size == 0) return;
+  const size_t length = std::min(std::strlen(text), size - 1);
+  std::memcpy(message, text, length);
+  message[length] = '\0';
+}
+
+foveal_status status_of(ErrorKind kind) {
+  if (kind == ErrorKind::kInvalidArgument) return FOVEAL_INVALID_ARGUMENT;
+  return kind == ErrorKind::kUnsupported ? FOVEAL_UNSUPPORTED : FOVEAL_CUDA_ERROR;
+}
+
+using Entry = void (*)(const foveal_attention_params&, void*);
+
+foveal_status guarded(Entry entry, const char* name, const foveal_attention_params* params,
+                      void* stream, char* message, size_t size) {
+  try {
+    tell("", message, size);
+    if (params == nullptr) {
+      tell("[kernels] got no parameters; need their address", message, size);
+      return FOVEAL_INVALID_ARGUMENT;
+    }
+    entry(*params, stream);
+    return FOVEAL_OK;
+  } catch (const Error& error) {
+    tell(error.what(), message, size);
+    return status_of(error.kind());
+  } catch (const std::exception& error) {
+    tell(error.what(), message, size);
+  } catch (...) {
+    tell(name, message, size);
+  }
+  return FOVEAL_CUDA_ERROR;
+}
+
+}  // namespace
+}  // namespace foveal::kernels::cuda
+
+namespace ours = foveal::kernels::cuda;
+
+foveal_status foveal_attention_prefill(const foveal_attention_params* params, void* cuda_stream,
+                                       char* message, size_t message_size) {
+  return ours::guarded(ours::attention_prefill, "attention_prefill", params, cuda_stream, message,
+                       message_size);
+}
+
+foveal_status foveal_attention_decode(const foveal_attention_params* params, void* cuda_stream,
+                                      char* message, size_t message_size) {
+  return ours::guarded(ours::attention_decode, "attention_decode", params, cuda_stream, message,
+                       message_size);
+}
+
+size_t foveal_attention_prefill_workspace(const foveal_attention_params* params) {
+  return ours::prefill_workspace_bytes(*params);
+}
+size_t foveal_attention_decode_workspace(const foveal_attention_params* params) {
+  return ours::decode_workspace_bytes(*params);
+}
+foveal_attention_tiling foveal_attention_prefill_tiling(const foveal_attention_params* params) {
+  return ours::prefill_tiling(*params);
+}
+foveal_attention_tiling foveal_attention_decode_tiling(const foveal_attention_params* params) {
+  return ours::decode_tiling(*params);
+}

@@ -1,0 +1,121 @@
+#include "kernels/cuda/attention_check.h"
+
+#include <cmath>
+#include <cstdint>
+
+#include "base/check.h"
+#include "base/math.h"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+using Params = foveal_attention_params;
+
+void check_shape(const Params& p, std::string_view where) {
+  const auto positive = [&](int64_t value, std::string_view name) {
+    FOVEAL_CHECK(value > 0, ErrorKind::kInvalidArgument, where, "got {} {}; need 1 or more", name,
+                 value);
+  };
+  positive(p.num_seqs, "num_seqs");
+  positive(p.num_rows, "num_rows");
+  positive(p.num_heads, "num_heads");
+  positive(p.num_kv_heads, "num_kv_heads");
+  FOVEAL_CHECK(p.num_heads % p.num_kv_heads == 0, ErrorKind::kInvalidArgument, where,
+               "got {} heads over {} KV heads; need a multiple", p.num_heads, p.num_kv_heads);
+  const bool known = p.head_dim == 64 || p.head_dim == 96 || p.head_dim == 128 || p.head_dim == 192 ||
+                     p.head_dim == 256;
+  FOVEAL_CHECK(known, ErrorKind::kUnsupported, where,
+               "got head_dim {}; need 64, 96, 128, 192 or 256", p.head_dim);
+  FOVEAL_CHECK(p.max_kv_len >= 0 && p.max_q_len >= 0, ErrorKind::kInvalidArgument, where,
+               "got max_kv_len {}, max_q_len {}; need 0 or more", p.max_kv_len, p.max_q_len);
+  FOVEAL_CHECK(p.window >= 0, ErrorKind::kInvalidArgument, where,
+               "got window {}; need 0 (none) or more", p.window);
+}
+
+void check_dtypes(const Params& p, std::string_view where) {
+  const auto known = [](int32_t dtype) { return dtype >= FOVEAL_BF16 && dtype <= FOVEAL_E4M3; };
+  FOVEAL_CHECK(known(p.q_dtype) && known(p.kv_dtype), ErrorKind::kInvalidArgument, where,
+               "got q_dtype {}, kv_dtype {}; need FOVEAL_BF16, FOVEAL_F16 or FOVEAL_E4M3", p.q_dtype,
+               p.kv_dtype);
+  FOVEAL_CHECK(p.kv_dtype == p.q_dtype || p.kv_dtype == FOVEAL_E4M3, ErrorKind::kUnsupported, where,
+               "got q_dtype {} with kv_dtype {}; need the same, or e4m3 keys and values", p.q_dtype,
+               p.kv_dtype);
+}
+
+void check_aligned(const void* pointer, std::string_view name, std::string_view where) {
+  FOVEAL_CHECK(pointer != nullptr, ErrorKind::kInvalidArgument, where, "got no {}; need its address",
+               name);
+  FOVEAL_CHECK(reinterpret_cast<uintptr_t>(pointer) % 16 == 0, ErrorKind::kInvalidArgument, where,
+               "got {} at an address that is no multiple of 16; need one", name);
+}
+
+void check_stride(int64_t stride, int64_t least, int32_t dtype, std::string_view name,
+                  std::string_view where) {
+  const int64_t multiple = 16 / element_bytes(dtype);
+  FOVEAL_CHECK(stride >= least && stride % multiple == 0 && stride < (int64_t{1} << 38),
+               ErrorKind::kInvalidArgument, where,
+               "got {} {}; need at least {}, a multiple of {} elements (16 bytes) and below 2^38",
+               name, stride, least, multiple);
+}
+
+void check_tensors(const Params& p, std::string_view where) {
+  check_aligned(p.q, "q", where);
+  check_aligned(p.k, "k", where);
+  check_aligned(p.v, "v", where);
+  check_aligned(p.out, "out", where);
+  check_stride(p.q_row_stride, p.head_dim, p.q_dtype, "q_row_stride", where);
+  check_stride(p.q_head_stride, p.head_dim, p.q_dtype, "q_head_stride", where);
+  check_stride(p.out_row_stride, p.head_dim, FOVEAL_BF16, "out_row_stride", where);
+  check_stride(p.out_head_stride, p.head_dim, FOVEAL_BF16, "out_head_stride", where);
+  check_stride(p.k_head_stride, p.head_dim, p.kv_dtype, "k_head_stride", where);
+  check_stride(p.k_token_stride, p.head_dim, p.kv_dtype, "k_token_stride", where);
+  check_stride(p.v_head_stride, p.head_dim, p.kv_dtype, "v_head_stride", where);
+  check_stride(p.v_token_stride, p.head_dim, p.kv_dtype, "v_token_stride", where);
+  FOVEAL_CHECK(p.num_pages > 0, ErrorKind::kInvalidArgument, where,
+               "got num_pages {}; need 1 or more (rows of k and v without a page table)", p.num_pages);
+  FOVEAL_CHECK(p.kv_len != nullptr, ErrorKind::kInvalidArgument, where,
+               "got no kv_len; need its address on the device");
+  if (p.page_table == nullptr) {
+    FOVEAL_CHECK(p.cu_k != nullptr, ErrorKind::kInvalidArgument, where,
+                 "got neither page_table nor cu_k; need one of them");
+    return;
+  }
+  FOVEAL_CHECK(p.page_size == 16 || p.page_size == 32 || p.page_size == 64 || p.page_size == 128,
+               ErrorKind::kUnsupported, where, "got page_size {}; need 16, 32, 64 or 128",
+               p.page_size);
+  check_stride(p.k_page_stride, p.head_dim, p.kv_dtype, "k_page_stride", where);
+  check_stride(p.v_page_stride, p.head_dim, p.kv_dtype, "v_page_stride", where);
+  FOVEAL_CHECK(p.page_table_stride >= ceil_div(p.max_kv_len, p.page_size),
+               ErrorKind::kInvalidArgument, where,
+               "got page_table_stride {}; need the pages of max_kv_len ({} keys of pages of {})",
+               p.page_table_stride, p.max_kv_len, p.page_size);
+}
+
+void check_numbers(const Params& p, std::string_view where) {
+  const auto positive = [&](float value, std::string_view name) {
+    FOVEAL_CHECK(std::isfinite(value) && value > 0, ErrorKind::kInvalidArgument, where,
+                 "got {} {}; need a finite number above 0", name, value);
+  };
+  positive(p.softmax_scale, "softmax_scale");
+  positive(p.q_scale, "q_scale");
+  positive(p.k_scale, "k_scale");
+  positive(p.v_scale, "v_scale");
+  FOVEAL_CHECK(std::isfinite(p.skip_factor) && p.skip_factor >= 0, ErrorKind::kInvalidArgument, where,
+               "got skip_factor {}; need 0 (dense) or more", p.skip_factor);
+}
+
+}  // namespace
+
+int32_t element_bytes(int32_t dtype) { return dtype == FOVEAL_E4M3 ? 1 : 2; }
+
+void check_attention(const Params& params, std::string_view where) {
+  FOVEAL_CHECK(params.struct_size == sizeof(Params), ErrorKind::kInvalidArgument, where,
+               "got struct_size {}; need {} (a caller built against another foveal/kernels.h?)",
+               params.struct_size, sizeof(Params));
+  check_shape(params, where);
+  check_dtypes(params, where);
+  check_tensors(params, where);
+  check_numbers(params, where);
+}
+
+}  // namespace foveal::kernels::cuda

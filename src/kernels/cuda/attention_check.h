@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string_view>
+
+#include "foveal/kernels.h"
+
+namespace foveal::kernels::cuda {
+
+/// What prefill and decode ask of their parameters alike: shapes, strides, pointers. Throws
+/// kInvalidArgument or kUnsupported; `where` opens the message.
+void check_attention(const foveal_attention_params& params, std::string_view where);
+
+/// Bytes of one element of a foveal_dtype.
+int32_t element_bytes(int32_t dtype);
+
+}  // namespace foveal::kernels::cuda

@@ -1,0 +1,147 @@
+#include "kernels/cuda/prefill.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+
+#include "base/check.h"
+#include "device/cuda/check.h"
+#include "device/cuda/driver.h"
+#include "device/cuda/properties.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_check.h"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+using foveal::cuda::PrefillArgs;
+using foveal::cuda::PrefillLaunch;
+using foveal::cuda::PrefillMaps;
+using Params = foveal_attention_params;
+
+constexpr std::string_view kWhere = "attention_prefill";
+
+/// A tensor of rows of `head_dim` channels, outer dimensions innermost first, read in boxes of 64
+/// channels: 128-byte rows, swizzled. Channels past head_dim read as zero.
+CUtensorMap tensor_map(const void* data, int32_t dtype, std::array<uint64_t, 4> extents,
+                       std::array<int64_t, 3> strides, int rank, std::array<uint32_t, 4> box) {
+  std::array<uint64_t, 3> bytes{};
+  std::transform(strides.begin(), strides.end(), bytes.begin(), [&](int64_t stride) {
+    return static_cast<uint64_t>(stride * element_bytes(dtype));
+  });
+  const std::array<uint32_t, 4> steps{1, 1, 1, 1};
+  const CUtensorMapDataType type =
+      dtype == FOVEAL_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  CUtensorMap map;
+  foveal::cuda::check(
+      foveal::cuda::driver().tensor_map_encode_tiled(
+          &map, type, static_cast<uint32_t>(rank), const_cast<void*>(data), extents.data(),
+          bytes.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
+          CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+          CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+      "cuTensorMapEncodeTiled");
+  return map;
+}
+
+CUtensorMap key_map(const Params& p, const void* data, int64_t page_stride, int64_t head_stride,
+                    int64_t token_stride, int32_t box_rows) {
+  const bool paged = p.page_table != nullptr;
+  const auto rows = static_cast<uint64_t>(paged ? p.page_size : p.num_pages);
+  const auto pages = static_cast<uint64_t>(paged ? p.num_pages : 1);
+  return tensor_map(data, p.kv_dtype,
+                    {static_cast<uint64_t>(p.head_dim), rows, static_cast<uint64_t>(p.num_kv_heads),
+                     pages},
+                    {token_stride, head_stride, paged ? page_stride : head_stride}, 4,
+                    {64, static_cast<uint32_t>(box_rows), 1, 1});
+}
+
+PrefillMaps make_maps(const Params& p, const PrefillConfig& config) {
+  PrefillMaps maps;
+  maps.q = tensor_map(p.q, p.q_dtype,
+                      {static_cast<uint64_t>(p.head_dim), static_cast<uint64_t>(p.num_heads),
+                       static_cast<uint64_t>(p.num_rows)},
+                      {p.q_head_stride, p.q_row_stride, 0}, 3, {64, 1, 64});
+  maps.k = key_map(p, p.k, p.k_page_stride, p.k_head_stride, p.k_token_stride, config.box_rows);
+  maps.v = key_map(p, p.v, p.v_page_stride, p.v_head_stride, p.v_token_stride, config.box_rows);
+  return maps;
+}
+
+PrefillArgs make_args(const Params& p, const PrefillConfig& config, int64_t l2_bytes) {
+  constexpr float kLog2E = 1.4426950408889634F;
+  PrefillArgs args{};
+  args.out = p.out;
+  args.out_row_stride = p.out_row_stride;
+  args.out_head_stride = p.out_head_stride;
+  args.lse = p.lse;
+  args.cu_q = p.cu_q;
+  args.kv_len = p.kv_len;
+  args.page_table = p.page_table;
+  args.page_table_stride = p.page_table_stride;
+  args.cu_k = p.page_table == nullptr ? p.cu_k : nullptr;
+  args.skip_factors = p.skip_factors;
+  args.threshold_len = p.threshold_len;
+  args.counters = reinterpret_cast<unsigned long long*>(p.counters);
+  args.num_seqs = p.num_seqs;
+  args.num_heads = p.num_heads;
+  args.num_kv_heads = p.num_kv_heads;
+  args.page_shift = p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
+  args.box_rows = config.box_rows;
+  args.window = p.window;
+  // Two thirds: queries, outputs and what is on its way out need the rest.
+  args.l2_head_bytes = static_cast<int32_t>(std::min<int64_t>(l2_bytes * 2 / 3, INT32_MAX));
+  args.scale_log2 = p.softmax_scale * p.q_scale * p.k_scale * kLog2E;
+  args.out_scale = p.v_scale;
+  args.skip_factor = p.skip_factor;
+  return args;
+}
+
+PrefillLaunch find_launch(int32_t head_dim) {
+  switch (head_dim) {
+    case 64: return foveal::cuda::prefill_d64_launch;
+    case 96: return foveal::cuda::prefill_d96_launch;
+    case 128: return foveal::cuda::prefill_d128_launch;
+    case 192: return foveal::cuda::prefill_d192_launch;
+    default: return foveal::cuda::prefill_d256_launch;
+  }
+}
+
+}  // namespace
+
+PrefillConfig choose_prefill(const Params& params) {
+  PrefillConfig config;
+  config.head_dim = params.head_dim;
+  config.choice.f16 = params.q_dtype == FOVEAL_F16;
+  // Pairs of heads of one KV head read each tile of K and V from L2 once.
+  config.choice.cluster = params.num_heads / params.num_kv_heads % 2 == 0 ? 2 : 1;
+  config.choice.skip = params.skip_factor > 0;
+  config.choice.count = config.choice.skip && params.counters != nullptr;
+  const int32_t mine = foveal::cuda::prefill_keys(params.head_dim) / config.choice.cluster;
+  config.box_rows = params.page_table == nullptr ? mine : std::min(mine, params.page_size);
+  return config;
+}
+
+void attention_prefill(const Params& params, void* stream) {
+  check_attention(params, kWhere);
+  FOVEAL_CHECK(params.cu_q != nullptr, ErrorKind::kInvalidArgument, kWhere,
+               "got no cu_q; need its address on the device");
+  FOVEAL_CHECK(params.q_dtype != FOVEAL_E4M3 && params.kv_dtype != FOVEAL_E4M3,
+               ErrorKind::kUnsupported, kWhere, "got e4m3; need bf16 or f16");
+  FOVEAL_CHECK(params.counters == nullptr || params.skip_factor > 0, ErrorKind::kInvalidArgument,
+               kWhere, "got counters without a skip_factor; need none (dense drops nothing)");
+  const auto& properties = foveal::cuda::device_properties(foveal::cuda::current_device());
+  const PrefillConfig config = choose_prefill(params);
+  const PrefillMaps maps = make_maps(params, config);
+  const PrefillArgs args = make_args(params, config, properties.l2_bytes);
+  foveal::cuda::check_launch(find_launch(config.head_dim)(config.choice, args, maps, properties.num_sms,
+                                                          static_cast<cudaStream_t>(stream)),
+                             "attention_prefill");
+}
+
+size_t prefill_workspace_bytes(const Params& /*params*/) { return 0; }
+
+foveal_attention_tiling prefill_tiling(const Params& params) {
+  return {.vote_rows = 64, .keys = foveal::cuda::prefill_keys(params.head_dim)};
+}
+
+}  // namespace foveal::kernels::cuda

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+
+namespace foveal::cuda {
+
+/// Keys a tile, and warpgroups of 64 query rows a CTA; see PrefillTraits for why.
+constexpr int32_t prefill_keys(int32_t head_dim) { return head_dim <= 128 ? 128 : 64; }
+constexpr int32_t prefill_warpgroups(int32_t head_dim) { return head_dim == 64 ? 3 : 2; }
+
+/// Kernel arguments beside the three tensor maps. See foveal_attention_params for what they mean.
+struct PrefillArgs {
+  void* out;
+  int64_t out_row_stride;
+  int64_t out_head_stride;
+  float* lse;
+  const int32_t* cu_q;
+  const int32_t* kv_len;
+  const int32_t* page_table;
+  int64_t page_table_stride;
+  const int32_t* cu_k;
+  const float* skip_factors;
+  const int32_t* threshold_len;
+  unsigned long long* counters;
+  int32_t num_seqs;
+  int32_t num_heads;
+  int32_t num_kv_heads;
+  int32_t page_shift;  ///< log2 of the page size
+  int32_t box_rows;    ///< keys a copy
+  int32_t window;
+  int32_t l2_head_bytes;  ///< share of L2 that the K and V of heads worked on together may take
+  float scale_log2;       ///< softmax scale (and those of q and k) times log2 e
+  float out_scale;        ///< v's
+  float skip_factor;
+};
+
+}  // namespace foveal::cuda

@@ -1,0 +1,418 @@
+#pragma once
+
+#include <cmath>
+
+#include "kernels/cuda/sm90/prefill_softmax.cuh"
+#include "kernels/cuda/sm90/prefill_traits.cuh"
+
+namespace foveal::cuda {
+
+/// One warpgroup: 64 query rows. While the tensor cores multiply the next tile's Q K^T and the last
+/// one's P V, the other warpgroups compute their exponentials: they take turns in issuing products.
+template <class Traits>
+struct PrefillConsumer {
+  using Element = typename Traits::Element;
+  static constexpr int kScores = Traits::kKeys / 2;
+  static constexpr int kOut = Traits::kHeadDim / 2;
+  static constexpr uint32_t kTurnBarrier = 1;  ///< + warpgroup
+  static constexpr uint32_t kVoteBarrier = 5;  ///< + warpgroup
+
+  PrefillShared<Traits>& shared;
+  const PrefillArgs& args;
+  int group;  ///< warpgroup among the consumers
+
+  int32_t thread = threadIdx.x % 128;
+  int32_t lane = threadIdx.x % 32;
+  Ring<Traits::kStages> k_ring{};
+  Ring<Traits::kStages> v_ring{};
+  Ring<2> slot{};
+  uint32_t q_parity = 0;
+
+  float o[kOut];
+  float s[kScores];
+  uint32_t p[Traits::kKeys / 16][4];
+  RunningSoftmax softmax;
+  float kept_max[2];  ///< Skip Softmax: over the tiles that were kept
+  bool has_output;    ///< o holds something
+  bool pending;       ///< Skip Softmax: p waits for its product with V
+  PrefillItem item;
+  unsigned long long counts[4];
+
+  __device__ void run() {
+    if (group == Traits::kWarpgroups - 1) give_turn();
+    for (;;) {
+      barrier_wait(&shared.item_full[slot.stage], slot.parity);
+      item = shared.items[slot.stage];
+      __syncwarp();
+      if (lane == 0) barrier_arrive(&shared.item_empty[slot.stage]);
+      slot.next();
+      if (item.seq < 0) return;
+      compute();
+    }
+  }
+
+  __device__ void wait_turn() {
+    if constexpr (Traits::kWarpgroups > 1) named_sync(kTurnBarrier + group, 256);
+  }
+  __device__ void give_turn() {
+    if constexpr (Traits::kWarpgroups > 1) {
+      named_arrive(kTurnBarrier + (group + 1) % Traits::kWarpgroups, 256);
+    }
+  }
+
+  __device__ void release(Barrier* empty) {
+    if constexpr (Traits::kCluster == 1) {
+      if (lane == 0) barrier_arrive(empty);
+    } else {
+      if (lane < Traits::kCluster) barrier_arrive_cluster(empty, lane);
+    }
+  }
+
+  __device__ void compute() {
+    softmax = RunningSoftmax{};
+    has_output = false;
+    kept_max[0] = kept_max[1] = -INFINITY;
+    if constexpr (Traits::kCount) counts[0] = counts[1] = counts[2] = counts[3] = 0;
+
+    const int32_t first_position = item.position + group * 64;
+    const int32_t last_position = first_position + 63;
+    const int32_t full_end = (first_position + 1) / Traits::kKeys;
+    const int32_t full_begin =
+        args.window > 0
+            ? (max(0, last_position - args.window + 1) + Traits::kKeys - 1) / Traits::kKeys
+            : 0;
+
+    barrier_wait(&shared.q_full, q_parity);
+    q_parity ^= 1;
+    int32_t tile = item.first_tile;
+    first_tile(tile, tile < full_begin || tile >= full_end);
+    ++tile;
+    pending = true;
+    // Masked tiles at the window's edge, whole ones, masked ones at the diagonal.
+#pragma unroll 1
+    for (int pass = 0; pass < 2; ++pass) {
+      const int32_t masked_end = pass == 0 ? min(full_begin, item.end_tile) : item.end_tile;
+      const int32_t whole_end = pass == 0 ? min(full_end, item.end_tile) : item.end_tile;
+#pragma unroll 1
+      for (; tile < masked_end; ++tile) next_tile<true>(tile);
+#pragma unroll 1
+      for (; tile < whole_end; ++tile) next_tile<false>(tile);
+    }
+    release_queries();
+    if (!Traits::kSkip || pending) last_product();
+    write();
+  }
+
+  __device__ void release_queries() {
+    if (lane == 0) barrier_arrive(&shared.q_empty);
+  }
+
+  /// s = Q K^T of the stage; left running.
+  __device__ void issue_scores() {
+    const uint64_t q = k_major_descriptor(smem_address(shared.q[group]));
+    const uint64_t k = k_major_descriptor(smem_address(shared.k[k_ring.stage]));
+    registers_fence(s);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < Traits::kHeadDim / 16; ++step) {
+      const int block = step / 4;
+      const int inside = step % 4 * 32;
+      Wgmma<Element, Traits::kKeys>::ss(s, advance(q, block * Traits::kQueryBlockBytes + inside),
+                                        advance(k, block * Traits::kBlockBytes + inside), step > 0);
+    }
+    wgmma_commit();
+  }
+
+  /// o += P V of the stage; left running.
+  __device__ void issue_output() {
+    const uint64_t v =
+        swizzled_descriptor(smem_address(shared.v[v_ring.stage]), Traits::kBlockBytes);
+    registers_fence(o);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < Traits::kKeys / 16; ++step) {
+      Wgmma<Element, Traits::kHeadDim>::rs_n(o, p[step], advance(v, step * 16 * 128),
+                                             step > 0 || has_output);
+    }
+    wgmma_commit();
+    has_output = true;
+  }
+
+  __device__ void mask(int32_t tile) {
+    const int32_t row = item.position + group * 64 + thread / 32 * 16 + lane / 4;
+    const int32_t key = tile * Traits::kKeys + lane % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < kScores; ++i) {
+      const int32_t behind = row + (i % 4 >= 2 ? 8 : 0) - (key + i / 4 * 8 + i % 2);
+      const bool seen = behind >= 0 && (args.window == 0 || behind < args.window);
+      if (!seen) s[i] = -INFINITY;
+    }
+  }
+
+  __device__ void pack_probabilities() {
+#pragma unroll
+    for (int step = 0; step < Traits::kKeys / 16; ++step) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        p[step][i] = pack<Element>(s[step * 8 + i * 2], s[step * 8 + i * 2 + 1]);
+      }
+    }
+  }
+
+  __device__ void rescale(const float (&alpha)[2]) {
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) o[i] *= alpha[i % 4 / 2];
+  }
+
+  /// Ends the product that runs beside the softmax. The waits are in branches of their own because
+  /// the assembler would move a wait in front of the exponentials of its block.
+  __device__ void finish_output(bool grown, const float (&alpha)[2]) {
+    if (grown) {
+      wgmma_wait<0>();
+      registers_fence(o);
+      rescale(alpha);
+    } else {
+      wgmma_wait<0>();
+      registers_fence(o);
+    }
+    release(&shared.v_empty[v_ring.stage]);
+    v_ring.next();
+  }
+
+  __device__ void first_tile(int32_t tile, bool masked) {
+    barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
+    issue_scores();
+    wgmma_wait<0>();
+    registers_fence(s);
+    release(&shared.k_empty[k_ring.stage]);
+    k_ring.next();
+    if (masked) mask(tile);
+    float top[2];
+    float alpha[2];
+    RunningSoftmax::row_max(s, top);
+    if constexpr (Traits::kSkip) note_kept(top);
+    if constexpr (Traits::kCount) count(tile, true);
+    softmax.step(s, top, args.scale_log2, alpha);
+    pack_probabilities();
+  }
+
+  template <bool kMasked>
+  __device__ void next_tile(int32_t tile) {
+    if constexpr (Traits::kSkip) {
+      voted_step<kMasked>(tile);
+    } else {
+      step<kMasked>(tile);
+    }
+  }
+
+  template <bool kMasked>
+  __device__ void step(int32_t tile) {
+    barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
+    wait_turn();
+    issue_scores();
+    barrier_wait(&shared.v_full[v_ring.stage], v_ring.parity);
+    issue_output();
+    give_turn();
+    wgmma_wait<1>();
+    registers_fence(s);
+    release(&shared.k_empty[k_ring.stage]);
+    k_ring.next();
+    if constexpr (kMasked) mask(tile);
+    float top[2];
+    float alpha[2];
+    RunningSoftmax::row_max(s, top);
+    if constexpr (Traits::kCount) count(tile, true);
+    const bool grown = softmax.step(s, top, args.scale_log2, alpha);
+    finish_output(grown, alpha);
+    pack_probabilities();
+  }
+
+  __device__ void last_product() {
+    barrier_wait(&shared.v_full[v_ring.stage], v_ring.parity);
+    issue_output();
+    wgmma_wait<0>();
+    registers_fence(o);
+    release(&shared.v_empty[v_ring.stage]);
+    v_ring.next();
+  }
+
+  /// Rounds, transposes through shared memory and writes the warp's sixteen rows.
+  __device__ void write() {
+    softmax.finish();
+    const int32_t warp = threadIdx.x / 32 - 4;
+    const int32_t first = group * 64 + thread / 32 * 16;
+    float factor[2];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      factor[r] = softmax.sum[r] > 0 ? args.out_scale / softmax.sum[r] : 0.0F;
+      const int32_t row = first + lane / 4 + r * 8;
+      if (args.lse != nullptr && lane % 4 == 0 && row < item.num_rows) {
+        constexpr float kLn2 = 0.6931471805599453F;
+        args.lse[int64_t{item.first_row + row} * args.num_heads + item.head] =
+            softmax.sum[r] > 0
+                ? softmax.reference[r] * args.scale_log2 * kLn2 + logf(softmax.sum[r])
+                : -INFINITY;
+      }
+    }
+    const uint32_t staging = smem_address(shared.staging[warp]);
+    const int32_t to_row = lane % 16;
+    using Type = typename Element::Type;
+    auto* out = static_cast<Type*>(args.out) + int64_t{item.first_row} * args.out_row_stride +
+                int64_t{item.head} * args.out_head_stride;
+#pragma unroll
+    for (int block = 0; block < Traits::kBlocks; ++block) {
+      constexpr int kPairs = 4;  // of columns of 8
+#pragma unroll
+      for (int pair = 0; pair < kPairs; ++pair) {
+        const int at = block * 32 + pair * 8;
+        if (at >= kOut) break;
+        const uint32_t chunk = pair * 2 + lane / 16;
+        store_matrix_x4(staging + to_row * 128 + ((chunk ^ (to_row % 8)) * 16),
+                        pack<Element>(o[at] * factor[0], o[at + 1] * factor[0]),
+                        pack<Element>(o[at + 2] * factor[1], o[at + 3] * factor[1]),
+                        pack<Element>(o[at + 4] * factor[0], o[at + 5] * factor[0]),
+                        pack<Element>(o[at + 6] * factor[1], o[at + 7] * factor[1]));
+      }
+      __syncwarp();
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int32_t row = i * 4 + lane / 8;
+        const int32_t chunk = lane % 8;
+        const uint4 value = *reinterpret_cast<const uint4*>(
+            shared.staging[warp] + row * 128 + ((chunk ^ (row % 8)) * 16));
+        const int32_t channel = block * 64 + chunk * 8;
+        if (first + row < item.num_rows && channel < Traits::kHeadDim) {
+          *reinterpret_cast<uint4*>(out + int64_t{first + row} * args.out_row_stride + channel) =
+              value;
+        }
+      }
+      __syncwarp();
+    }
+    if constexpr (Traits::kCount) flush_counts();
+  }
+
+  // --- Skip Softmax ---
+
+  __device__ void note_kept(const float (&top)[2]) {
+    kept_max[0] = fmaxf(kept_max[0], top[0]);
+    kept_max[1] = fmaxf(kept_max[1], top[1]);
+  }
+
+  /// Whether no row of the warpgroup needs the tile. Rows that do not exist, and rows that see
+  /// nothing of it, agree (a difference of infinities is not a number, and not >= either).
+  __device__ bool vote(const float (&top)[2]) {
+    const int32_t row = group * 64 + thread / 32 * 16 + lane / 4;
+    bool skip = true;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const bool needs = (top[r] - kept_max[r]) * args.scale_log2 >= item.log2_threshold;
+      skip = skip && (!needs || row + r * 8 >= item.num_rows);
+    }
+    return __any_sync(~0U, named_sync_all(kVoteBarrier + group, 128, skip));
+  }
+
+  /// Passes over the tile's V, once its copy has come.
+  __device__ void pass_over_values() {
+    barrier_wait(&shared.v_full[v_ring.stage], v_ring.parity);
+    release(&shared.v_empty[v_ring.stage]);
+    v_ring.next();
+  }
+
+  /// As `step`, with a vote. False when the tile was dropped: then nothing waits for a V.
+  template <bool kMasked>
+  __device__ bool step_after_kept(int32_t tile) {
+    barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
+    wait_turn();
+    issue_scores();
+    barrier_wait(&shared.v_full[v_ring.stage], v_ring.parity);
+    issue_output();
+    give_turn();
+    wgmma_wait<1>();
+    registers_fence(s);
+    release(&shared.k_empty[k_ring.stage]);
+    k_ring.next();
+    if constexpr (kMasked) mask(tile);
+    float top[2];
+    RunningSoftmax::row_max(s, top);
+    const bool skip = vote(top);
+    if constexpr (Traits::kCount) count(tile, !skip);
+    if (skip) {
+      wgmma_wait<0>();
+      registers_fence(o);
+      release(&shared.v_empty[v_ring.stage]);
+      v_ring.next();
+      pass_over_values();
+      return false;
+    }
+    float alpha[2];
+    note_kept(top);
+    const bool grown = softmax.step(s, top, args.scale_log2, alpha);
+    finish_output(grown, alpha);
+    pack_probabilities();
+    return true;
+  }
+
+  /// The same when the tile before was dropped. True when this one is kept.
+  template <bool kMasked>
+  __device__ bool step_after_dropped(int32_t tile) {
+    barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
+    wait_turn();
+    issue_scores();
+    give_turn();
+    wgmma_wait<0>();
+    registers_fence(s);
+    release(&shared.k_empty[k_ring.stage]);
+    k_ring.next();
+    if constexpr (kMasked) mask(tile);
+    float top[2];
+    RunningSoftmax::row_max(s, top);
+    const bool skip = vote(top);
+    if constexpr (Traits::kCount) count(tile, !skip);
+    if (skip) {
+      pass_over_values();
+      return false;
+    }
+    float alpha[2];
+    note_kept(top);
+    if (softmax.step(s, top, args.scale_log2, alpha)) rescale(alpha);
+    pack_probabilities();
+    return true;
+  }
+
+  template <bool kMasked>
+  __device__ void voted_step(int32_t tile) {
+    pending = pending ? step_after_kept<kMasked>(tile) : step_after_dropped<kMasked>(tile);
+  }
+
+  // --- counting ---
+
+  /// Pairs of the warpgroup's rows with the tile's keys, and what became of them.
+  __device__ void count(int32_t tile, bool used) {
+    if (thread != 0) return;
+    const int32_t rows = min(64, item.num_rows - group * 64);
+    const bool whole = item.position + group * 64 >= (tile + 1) * Traits::kKeys - 1 && args.window == 0;
+    unsigned long long pairs = whole ? max(rows, 0) * Traits::kKeys : 0;
+    for (int32_t row = 0; row < rows && !whole; ++row) {
+      const int32_t position = item.position + group * 64 + row;
+      const int32_t low = args.window > 0 ? max(0, position - args.window + 1) : 0;
+      const int32_t begin = max(low, tile * Traits::kKeys);
+      const int32_t end = min(position + 1, (tile + 1) * Traits::kKeys);
+      if (end > begin) pairs += static_cast<unsigned>(end - begin);
+    }
+    if (pairs == 0) return;
+    counts[0] += pairs;
+    counts[2] += 1;
+    if (used) {
+      counts[1] += pairs;
+    } else {
+      counts[3] += 1;
+    }
+  }
+
+  __device__ void flush_counts() {
+    if (thread != 0 || args.counters == nullptr) return;
+    for (int i = 0; i < 4; ++i) atomicAdd(args.counters + int64_t{item.seq} * 4 + i, counts[i]);
+  }
+};
+
+}  // namespace foveal::cuda

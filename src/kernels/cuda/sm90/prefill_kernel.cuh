@@ -1,0 +1,78 @@
+#pragma once
+
+#include "kernels/cuda/sm90/prefill_consumer.cuh"
+#include "kernels/cuda/sm90/prefill_producer.cuh"
+
+namespace foveal::cuda {
+
+/// Computes:  out = softmax(scale * q K^T + causal or window mask) V, tile by tile with a running
+///            softmax (FlashAttention); with kSkip key tiles are dropped as BLASST says.
+/// In/out:    q [rows, num_heads, head_dim], out likewise; K and V by pages or contiguous; see
+///            include/foveal/kernels.h for strides and ragged batches.
+/// Units:     keys and rows; scores stay unscaled, exponents are base 2.
+/// Launch:    persistent: one CTA of 1 + kWarpgroups warpgroups an SM, in clusters of kCluster whose
+///            CTAs work on different heads of one KV head and copy K and V once for all; shared
+///            memory sizeof(PrefillShared).
+/// Needs:     sm_90a; rows of q, k, v and out at multiples of 16 bytes.
+/// Numerics:  float32 scores, sums and output; probabilities rounded to Element. A row that sees no
+///            key gives 0. Deterministic; a row's result depends on its sequence alone.
+/// Source:    FlashAttention-3 (arXiv 2407.08608) for the two overlaps, BLASST (arXiv 2512.12087);
+///            the lagging reference maximum as in FlashAttention-4; the multicast is ours.
+/// Measured:  docs/kernels/cuda_prefill.md
+template <class Traits>
+__global__ void __launch_bounds__(Traits::kThreads, 1)
+    prefill_kernel(const __grid_constant__ PrefillArgs args, const __grid_constant__ CUtensorMap q_map,
+                   const __grid_constant__ CUtensorMap k_map,
+                   const __grid_constant__ CUtensorMap v_map) {
+  extern __shared__ __align__(1024) uint8_t raw[];
+  auto& shared = *reinterpret_cast<PrefillShared<Traits>*>(raw);
+  if (threadIdx.x == 0) {
+    constexpr uint32_t kConsumerWarps = Traits::kWarpgroups * 4;
+    for (int i = 0; i < 2; ++i) {
+      barrier_init(&shared.item_full[i], 1);
+      barrier_init(&shared.item_empty[i], kConsumerWarps);
+    }
+    barrier_init(&shared.q_full, 1);
+    barrier_init(&shared.q_empty, kConsumerWarps);
+    for (int i = 0; i < Traits::kStages; ++i) {
+      barrier_init(&shared.k_full[i], 1);
+      barrier_init(&shared.v_full[i], 1);
+      barrier_init(&shared.k_empty[i], kConsumerWarps * Traits::kCluster);
+      barrier_init(&shared.v_empty[i], kConsumerWarps * Traits::kCluster);
+    }
+    barrier_init_fence();
+    tma_prefetch(&q_map);
+    tma_prefetch(&k_map);
+    tma_prefetch(&v_map);
+  }
+  if constexpr (Traits::kCluster == 1) {
+    __syncthreads();
+  } else {
+    cluster_sync();
+  }
+  const int warpgroup = static_cast<int>(threadIdx.x) / 128;
+  if (warpgroup == 0) {
+    registers_shrink<Traits::kProducerRegisters>();
+    if (threadIdx.x < 32) {
+      const uint32_t rank = Traits::kCluster == 1 ? 0 : cluster_rank();
+      PrefillProducer<Traits> producer{.shared = shared,
+                                       .args = args,
+                                       .q_map = &q_map,
+                                       .k_map = &k_map,
+                                       .v_map = &v_map,
+                                       .cta_rank = rank};
+      producer.run(PrefillSchedule<Traits>{.args = args,
+                                           .cluster_idx = blockIdx.x / Traits::kCluster,
+                                           .num_clusters = gridDim.x / Traits::kCluster,
+                                           .cta_rank = rank});
+    }
+  } else {
+    registers_grow<Traits::kConsumerRegisters>();
+    PrefillConsumer<Traits> consumer{.shared = shared, .args = args, .group = warpgroup - 1};
+    consumer.run();
+  }
+  // Another CTA of the cluster may still copy into this one, or arrive at its barriers.
+  if constexpr (Traits::kCluster > 1) cluster_sync();
+}
+
+}  // namespace foveal::cuda

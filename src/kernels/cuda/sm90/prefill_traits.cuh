@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/device/mbarrier.cuh"
+#include "kernels/cuda/device/wgmma.cuh"
+#include "kernels/cuda/sm90/prefill_args.h"
+
+namespace foveal::cuda {
+
+/// Everything about a prefill kernel that is fixed when it is compiled.
+template <class Element_, int kHeadDim_, int kCluster_, bool kSkip_, bool kCount_>
+struct PrefillTraits {
+  using Element = Element_;
+  static constexpr int kHeadDim = kHeadDim_;
+  static constexpr int kCluster = kCluster_;  ///< CTAs that share K and V: heads of one KV head
+  static constexpr bool kSkip = kSkip_;
+  static constexpr bool kCount = kCount_;
+
+  /// Blocks of 64 channels: rows of a tile in shared memory are 128 bytes, as swizzling wants.
+  static constexpr int kBlocks = (kHeadDim + 63) / 64;
+  /// Keys a tile. Scores and their rounded copy take 0.75 * kKeys registers a thread beside the
+  /// output's kHeadDim / 2; both fit in 240 without spills, and two stages of K and V in 227 KiB.
+  static constexpr int kKeys = prefill_keys(kHeadDim);
+  static constexpr int kWarpgroups = prefill_warpgroups(kHeadDim);
+  static constexpr int kRows = 64 * kWarpgroups;
+  static constexpr int kStages = 2;
+  static constexpr int kThreads = 128 * (1 + kWarpgroups);
+  /// Together what the launch gives: 168 a thread for three warpgroups, 128 for four.
+  static constexpr int kProducerRegisters = kWarpgroups == 2 ? 56 : 32;
+  static constexpr int kConsumerRegisters = kWarpgroups == 2 ? 224 : 160;
+
+  static constexpr int kBlockBytes = kKeys * 128;  ///< 64 channels of a tile of K or V
+  static constexpr int kTileBytes = kBlockBytes * kBlocks;
+  static constexpr int kQueryBlockBytes = 64 * 128;  ///< 64 channels of one warpgroup's queries
+  static constexpr int kQueryBytes = kQueryBlockBytes * kBlocks;
+  static constexpr int kStagingBytes = 16 * 128;  ///< a warp's 16 rows of 64 output channels
+};
+
+/// One query block of one head, as the producer hands it to the consumers.
+struct PrefillItem {
+  int32_t seq;       ///< -1: no more work
+  int32_t head;      ///< of the queries
+  int32_t first_row; ///< of q and out
+  int32_t num_rows;  ///< that exist; the block's others are padding
+  int32_t position;  ///< of the first row, in its sequence
+  int32_t kv_len;
+  int32_t key_base;    ///< row of k and v where the sequence begins; contiguous keys only
+  int32_t first_tile;  ///< of keys
+  int32_t end_tile;
+  float log2_threshold;  ///< Skip Softmax; -inf: nothing is dropped
+};
+
+template <class Traits>
+struct PrefillShared {
+  alignas(1024) uint8_t q[Traits::kWarpgroups][Traits::kQueryBytes];
+  alignas(1024) uint8_t k[Traits::kStages][Traits::kTileBytes];
+  alignas(1024) uint8_t v[Traits::kStages][Traits::kTileBytes];
+  alignas(1024) uint8_t staging[Traits::kWarpgroups * 4][Traits::kStagingBytes];
+  PrefillItem items[2];
+  Barrier item_full[2], item_empty[2];
+  Barrier q_full, q_empty;
+  Barrier k_full[Traits::kStages], k_empty[Traits::kStages];
+  Barrier v_full[Traits::kStages], v_empty[Traits::kStages];
+};
+
+/// Position in a ring of stages, and the parity of its barriers.
+template <int kStages>
+struct Ring {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void next() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+}  // namespace foveal::cuda
