@@ -1,9 +1,10 @@
 #ifndef FOVEAL_KERNELS_H_
 #define FOVEAL_KERNELS_H_
 
-/* Foveal's CUDA attention kernels behind a plain C interface (libfoveal_kernels.so): plain parameter
- * structs, raw device pointers, strides and a stream. Nothing is allocated, nothing synchronises; a
- * call is checked on the host, launched on the stream, and may be captured into a CUDA graph.
+/* Foveal's CUDA attention kernels behind a plain C interface (libfoveal_kernels.so): plain
+ * parameter structs, raw device pointers, strides and a stream. Nothing is allocated, nothing
+ * synchronises; a call is checked on the host, launched on the stream, and may be captured into a
+ * CUDA graph.
  *
  * Every entry returns a foveal_status and, where that is not FOVEAL_OK, writes one sentence of the
  * form "[where] got X; need Y" into `message` (always terminated; may be null with size 0). */
@@ -27,12 +28,14 @@ typedef enum foveal_status {
 typedef enum foveal_dtype { FOVEAL_BF16 = 0, FOVEAL_F16 = 1, FOVEAL_E4M3 = 2 } foveal_dtype;
 
 /* Bits of foveal_attention_params.flags. */
-#define FOVEAL_ATTENTION_FIXED_SPLITS 1u /* decode: splits at absolute positions, so that a row's
-                                            result does not depend on its batch */
+#define FOVEAL_ATTENTION_FIXED_SPLITS                         \
+  1u /* decode: splits at absolute positions, so that a row's \
+        result does not depend on its batch */
 
 /* softmax(scale * q K^T + mask) V over a ragged batch. Sequence s has kv_len[s] keys; its queries
- * are the tokens at the end of them: in prefill cu_q[s + 1] - cu_q[s] of them, in decode one. Causal:
- * the query at position p sees keys [max(0, p - window + 1), p], or [0, p] when window is 0.
+ * are the tokens at the end of them: in prefill cu_q[s + 1] - cu_q[s] of them, in decode one.
+ * Causal: the query at position p sees keys [max(0, p - window + 1), p], or [0, p] when window is
+ * 0.
  *
  * K and V lie in pages: key i of sequence s is row i % page_size of page
  * page_table[s * page_table_stride + i / page_size]. Rows past the length must hold finite values.
@@ -42,9 +45,9 @@ typedef enum foveal_dtype { FOVEAL_BF16 = 0, FOVEAL_F16 = 1, FOVEAL_E4M3 = 2 } f
  *
  * Skip Softmax (BLASST, arXiv 2512.12087): with a factor above 0 a key tile is dropped for a vote
  * unit when every unmasked row in it has tile_max - running_max < log(factor / threshold_len),
- * strictly; running_max is the row's maximum over the tiles before it that were kept. The first tile
- * is never dropped, and nothing is when factor >= threshold_len. Tiles are at absolute positions;
- * foveal_attention_tiles tells their geometry. */
+ * strictly; running_max is the row's maximum over the tiles before it that were kept. The first
+ * tile is never dropped, and nothing is when factor >= threshold_len. Tiles are at absolute
+ * positions; foveal_attention_tiles tells their geometry. */
 typedef struct foveal_attention_params {
   uint32_t struct_size; /* sizeof(foveal_attention_params) */
   int32_t q_dtype;      /* bf16 or f16; e4m3 where kv_dtype is e4m3. The output is bf16 for e4m3 */
@@ -93,8 +96,8 @@ typedef struct foveal_attention_params {
   float skip_factor;            /* 0: dense */
   const float* skip_factors;    /* device [num_seqs]: replaces it where >= 0; or null */
   const int32_t* threshold_len; /* device [num_seqs]; null: kv_len */
-  uint64_t* counters;           /* device [num_seqs, 4], added to: (query, key) pairs, pairs used, tiles,
-                                   tiles skipped; or null */
+  uint64_t* counters; /* device [num_seqs, 4], added to: (query, key) pairs, pairs used, tiles,
+                         tiles skipped; or null */
 
   void* workspace; /* device, 256-byte aligned, zeroed once by the caller, then left alone;
                       not shared by calls that may overlap */

@@ -2,8 +2,8 @@
 
 #include "foveal/kernels.h"
 
-// The CUDA attention kernels for callers in C++: the entries of foveal/kernels.h, with errors thrown.
-// `stream` is a cudaStream_t of the current device.
+// The CUDA attention kernels for callers in C++: the entries of foveal/kernels.h, with errors
+// thrown. `stream` is a cudaStream_t of the current device.
 
 namespace foveal::kernels::cuda {
 

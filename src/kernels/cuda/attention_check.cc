@@ -22,8 +22,8 @@ void check_shape(const Params& p, std::string_view where) {
   positive(p.num_kv_heads, "num_kv_heads");
   FOVEAL_CHECK(p.num_heads % p.num_kv_heads == 0, ErrorKind::kInvalidArgument, where,
                "got {} heads over {} KV heads; need a multiple", p.num_heads, p.num_kv_heads);
-  const bool known = p.head_dim == 64 || p.head_dim == 96 || p.head_dim == 128 || p.head_dim == 192 ||
-                     p.head_dim == 256;
+  const bool known = p.head_dim == 64 || p.head_dim == 96 || p.head_dim == 128 ||
+                     p.head_dim == 192 || p.head_dim == 256;
   FOVEAL_CHECK(known, ErrorKind::kUnsupported, where,
                "got head_dim {}; need 64, 96, 128, 192 or 256", p.head_dim);
   FOVEAL_CHECK(p.max_kv_len >= 0 && p.max_q_len >= 0, ErrorKind::kInvalidArgument, where,
@@ -35,16 +35,16 @@ void check_shape(const Params& p, std::string_view where) {
 void check_dtypes(const Params& p, std::string_view where) {
   const auto known = [](int32_t dtype) { return dtype >= FOVEAL_BF16 && dtype <= FOVEAL_E4M3; };
   FOVEAL_CHECK(known(p.q_dtype) && known(p.kv_dtype), ErrorKind::kInvalidArgument, where,
-               "got q_dtype {}, kv_dtype {}; need FOVEAL_BF16, FOVEAL_F16 or FOVEAL_E4M3", p.q_dtype,
-               p.kv_dtype);
+               "got q_dtype {}, kv_dtype {}; need FOVEAL_BF16, FOVEAL_F16 or FOVEAL_E4M3",
+               p.q_dtype, p.kv_dtype);
   FOVEAL_CHECK(p.kv_dtype == p.q_dtype || p.kv_dtype == FOVEAL_E4M3, ErrorKind::kUnsupported, where,
                "got q_dtype {} with kv_dtype {}; need the same, or e4m3 keys and values", p.q_dtype,
                p.kv_dtype);
 }
 
 void check_aligned(const void* pointer, std::string_view name, std::string_view where) {
-  FOVEAL_CHECK(pointer != nullptr, ErrorKind::kInvalidArgument, where, "got no {}; need its address",
-               name);
+  FOVEAL_CHECK(pointer != nullptr, ErrorKind::kInvalidArgument, where,
+               "got no {}; need its address", name);
   FOVEAL_CHECK(reinterpret_cast<uintptr_t>(pointer) % 16 == 0, ErrorKind::kInvalidArgument, where,
                "got {} at an address that is no multiple of 16; need one", name);
 }
@@ -72,7 +72,8 @@ void check_tensors(const Params& p, std::string_view where) {
   check_stride(p.v_head_stride, p.head_dim, p.kv_dtype, "v_head_stride", where);
   check_stride(p.v_token_stride, p.head_dim, p.kv_dtype, "v_token_stride", where);
   FOVEAL_CHECK(p.num_pages > 0, ErrorKind::kInvalidArgument, where,
-               "got num_pages {}; need 1 or more (rows of k and v without a page table)", p.num_pages);
+               "got num_pages {}; need 1 or more (rows of k and v without a page table)",
+               p.num_pages);
   FOVEAL_CHECK(p.kv_len != nullptr, ErrorKind::kInvalidArgument, where,
                "got no kv_len; need its address on the device");
   if (p.page_table == nullptr) {
@@ -100,8 +101,8 @@ void check_numbers(const Params& p, std::string_view where) {
   positive(p.q_scale, "q_scale");
   positive(p.k_scale, "k_scale");
   positive(p.v_scale, "v_scale");
-  FOVEAL_CHECK(std::isfinite(p.skip_factor) && p.skip_factor >= 0, ErrorKind::kInvalidArgument, where,
-               "got skip_factor {}; need 0 (dense) or more", p.skip_factor);
+  FOVEAL_CHECK(std::isfinite(p.skip_factor) && p.skip_factor >= 0, ErrorKind::kInvalidArgument,
+               where, "got skip_factor {}; need 0 (dense) or more", p.skip_factor);
 }
 
 }  // namespace

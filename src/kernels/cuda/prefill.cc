@@ -21,6 +21,7 @@ using foveal::cuda::PrefillMaps;
 using Params = foveal_attention_params;
 
 constexpr std::string_view kWhere = "attention_prefill";
+constexpr size_t kWorkspaceBytes = 256;  // the counter of query blocks, a line of its own
 
 /// A tensor of rows of `head_dim` channels, outer dimensions innermost first, read in boxes of 64
 /// channels: 128-byte rows, swizzled. Channels past head_dim read as zero.
@@ -34,13 +35,12 @@ CUtensorMap tensor_map(const void* data, int32_t dtype, std::array<uint64_t, 4> 
   const CUtensorMapDataType type =
       dtype == FOVEAL_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
   CUtensorMap map;
-  foveal::cuda::check(
-      foveal::cuda::driver().tensor_map_encode_tiled(
-          &map, type, static_cast<uint32_t>(rank), const_cast<void*>(data), extents.data(),
-          bytes.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE,
-          CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-          CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-      "cuTensorMapEncodeTiled");
+  foveal::cuda::check(foveal::cuda::driver().tensor_map_encode_tiled(
+                          &map, type, static_cast<uint32_t>(rank), const_cast<void*>(data),
+                          extents.data(), bytes.data(), box.data(), steps.data(),
+                          CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                          CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+                      "cuTensorMapEncodeTiled");
   return map;
 }
 
@@ -49,11 +49,11 @@ CUtensorMap key_map(const Params& p, const void* data, int64_t page_stride, int6
   const bool paged = p.page_table != nullptr;
   const auto rows = static_cast<uint64_t>(paged ? p.page_size : p.num_pages);
   const auto pages = static_cast<uint64_t>(paged ? p.num_pages : 1);
-  return tensor_map(data, p.kv_dtype,
-                    {static_cast<uint64_t>(p.head_dim), rows, static_cast<uint64_t>(p.num_kv_heads),
-                     pages},
-                    {token_stride, head_stride, paged ? page_stride : head_stride}, 4,
-                    {64, static_cast<uint32_t>(box_rows), 1, 1});
+  return tensor_map(
+      data, p.kv_dtype,
+      {static_cast<uint64_t>(p.head_dim), rows, static_cast<uint64_t>(p.num_kv_heads), pages},
+      {token_stride, head_stride, paged ? page_stride : head_stride}, 4,
+      {64, static_cast<uint32_t>(box_rows), 1, 1});
 }
 
 PrefillMaps make_maps(const Params& p, const PrefillConfig& config) {
@@ -82,10 +82,12 @@ PrefillArgs make_args(const Params& p, const PrefillConfig& config, int64_t l2_b
   args.skip_factors = p.skip_factors;
   args.threshold_len = p.threshold_len;
   args.counters = reinterpret_cast<unsigned long long*>(p.counters);
+  args.next_item = static_cast<uint32_t*>(p.workspace);
   args.num_seqs = p.num_seqs;
   args.num_heads = p.num_heads;
   args.num_kv_heads = p.num_kv_heads;
-  args.page_shift = p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
+  args.page_shift =
+      p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
   args.box_rows = config.box_rows;
   args.window = p.window;
   // Two thirds: queries, outputs and what is on its way out need the rest.
@@ -98,11 +100,16 @@ PrefillArgs make_args(const Params& p, const PrefillConfig& config, int64_t l2_b
 
 PrefillLaunch find_launch(int32_t head_dim) {
   switch (head_dim) {
-    case 64: return foveal::cuda::prefill_d64_launch;
-    case 96: return foveal::cuda::prefill_d96_launch;
-    case 128: return foveal::cuda::prefill_d128_launch;
-    case 192: return foveal::cuda::prefill_d192_launch;
-    default: return foveal::cuda::prefill_d256_launch;
+    case 64:
+      return foveal::cuda::prefill_d64_launch;
+    case 96:
+      return foveal::cuda::prefill_d96_launch;
+    case 128:
+      return foveal::cuda::prefill_d128_launch;
+    case 192:
+      return foveal::cuda::prefill_d192_launch;
+    default:
+      return foveal::cuda::prefill_d256_launch;
   }
 }
 
@@ -129,16 +136,20 @@ void attention_prefill(const Params& params, void* stream) {
                ErrorKind::kUnsupported, kWhere, "got e4m3; need bf16 or f16");
   FOVEAL_CHECK(params.counters == nullptr || params.skip_factor > 0, ErrorKind::kInvalidArgument,
                kWhere, "got counters without a skip_factor; need none (dense drops nothing)");
+  FOVEAL_CHECK(params.workspace != nullptr && params.workspace_bytes >= kWorkspaceBytes,
+               ErrorKind::kInvalidArgument, kWhere, "got a workspace of {} bytes; need {}",
+               params.workspace == nullptr ? 0 : params.workspace_bytes, kWorkspaceBytes);
   const auto& properties = foveal::cuda::device_properties(foveal::cuda::current_device());
   const PrefillConfig config = choose_prefill(params);
   const PrefillMaps maps = make_maps(params, config);
   const PrefillArgs args = make_args(params, config, properties.l2_bytes);
-  foveal::cuda::check_launch(find_launch(config.head_dim)(config.choice, args, maps, properties.num_sms,
-                                                          static_cast<cudaStream_t>(stream)),
-                             "attention_prefill");
+  foveal::cuda::check_launch(
+      find_launch(config.head_dim)(config.choice, args, maps, properties.num_sms,
+                                   static_cast<cudaStream_t>(stream)),
+      "attention_prefill");
 }
 
-size_t prefill_workspace_bytes(const Params& /*params*/) { return 0; }
+size_t prefill_workspace_bytes(const Params& /*params*/) { return kWorkspaceBytes; }
 
 foveal_attention_tiling prefill_tiling(const Params& params) {
   return {.vote_rows = 64, .keys = foveal::cuda::prefill_keys(params.head_dim)};

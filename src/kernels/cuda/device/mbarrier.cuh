@@ -14,7 +14,8 @@ __device__ inline uint32_t smem_address(const void* pointer) {
 }
 
 __device__ inline void barrier_init(Barrier* barrier, uint32_t arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(smem_address(barrier)), "r"(arrivals));
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(smem_address(barrier)),
+               "r"(arrivals));
 }
 
 /// Makes initialised barriers visible to the asynchronous units and to the cluster.
@@ -33,17 +34,30 @@ __device__ inline void barrier_arrive_cluster(Barrier* barrier, uint32_t cta_ran
   asm volatile(
       "{\n.reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(
-          smem_address(barrier)),
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(smem_address(barrier)),
       "r"(cta_rank)
+      : "memory");
+}
+
+/// Writes a word, and the arrival of its four bytes, at the same addresses in another CTA.
+__device__ inline void barrier_send_cluster(uint32_t* to, uint32_t value, Barrier* barrier,
+                                            uint32_t cta_rank) {
+  asm volatile(
+      "{\n.reg .b32 remote, remote_barrier;\n"
+      "mapa.shared::cluster.u32 remote, %0, %3;\n"
+      "mapa.shared::cluster.u32 remote_barrier, %2, %3;\n"
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [remote], %1, "
+      "[remote_barrier];\n}" ::"r"(smem_address(to)),
+      "r"(value), "r"(smem_address(barrier)), "r"(cta_rank)
       : "memory");
 }
 
 /// One arrival, and `bytes` more to come by bulk copies before the phase may flip.
 __device__ inline void barrier_arrive_expect(Barrier* barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(smem_address(barrier)),
-               "r"(bytes)
-               : "memory");
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(smem_address(barrier)),
+      "r"(bytes)
+      : "memory");
 }
 
 __device__ inline bool barrier_try_wait(Barrier* barrier, uint32_t parity) {
@@ -58,23 +72,22 @@ __device__ inline bool barrier_try_wait(Barrier* barrier, uint32_t parity) {
   return done != 0;
 }
 
+/// Sees what bulk copies and barrier_send_cluster brought. It orders no ordinary writes of other
+/// CTAs (`.acquire.cluster` would, by emptying L1 each time).
 __device__ inline void barrier_wait(Barrier* barrier, uint32_t parity) {
   while (!barrier_try_wait(barrier, parity)) {
   }
 }
 
-/// As barrier_wait, where arrivals from other CTAs of the cluster must be seen too.
-__device__ inline void barrier_wait_cluster(Barrier* barrier, uint32_t parity) {
-  uint32_t done = 0;
-  while (done == 0) {
-    asm volatile(
-        "{\n.reg .pred p;\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, p;\n}"
-        : "=r"(done)
-        : "r"(smem_address(barrier)), "r"(parity)
-        : "memory");
-  }
+/// One lane of a converged warp, which the compiler knows to be one.
+__device__ inline bool elect_lane() {
+  uint32_t elected;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "elect.sync _|p, 0xffffffff;\n"
+      "selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(elected));
+  return elected != 0;
 }
 
 /// Named barriers of the CTA: `threads` counts those that sync and those that only arrive.
@@ -127,9 +140,7 @@ __device__ inline void registers_shrink() {
 }
 
 /// Programmatic dependent launch: waits for the kernels before this one; lets those after it start.
-__device__ inline void grid_dependency_wait() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
+__device__ inline void grid_dependency_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 __device__ inline void grid_dependents_launch() {
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }

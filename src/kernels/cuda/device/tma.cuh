@@ -22,8 +22,8 @@ enum class CacheHint : uint64_t {
   kEvictLast = 0x14F0000000000000ULL,
 };
 
-__device__ inline void tma_load_3d(const CUtensorMap* map, Barrier* barrier, void* smem, CacheHint hint,
-                                   int x, int y, int z) {
+__device__ inline void tma_load_3d(const CUtensorMap* map, Barrier* barrier, void* smem,
+                                   CacheHint hint, int x, int y, int z) {
   asm volatile(
       "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
       " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(smem_address(smem)),
@@ -31,8 +31,8 @@ __device__ inline void tma_load_3d(const CUtensorMap* map, Barrier* barrier, voi
       : "memory");
 }
 
-__device__ inline void tma_load_4d(const CUtensorMap* map, Barrier* barrier, void* smem, CacheHint hint,
-                                   int x, int y, int z, int w) {
+__device__ inline void tma_load_4d(const CUtensorMap* map, Barrier* barrier, void* smem,
+                                   CacheHint hint, int x, int y, int z, int w) {
   asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
       " [%0], [%1, {%3, %4, %5, %6}], [%2], %7;" ::"r"(smem_address(smem)),
@@ -43,7 +43,8 @@ __device__ inline void tma_load_4d(const CUtensorMap* map, Barrier* barrier, voi
 
 /// Into the same shared address of every CTA in `cta_mask`, completing on each one's own barrier.
 __device__ inline void tma_multicast_4d(const CUtensorMap* map, Barrier* barrier, void* smem,
-                                        uint16_t cta_mask, CacheHint hint, int x, int y, int z, int w) {
+                                        uint16_t cta_mask, CacheHint hint, int x, int y, int z,
+                                        int w) {
   asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
       ".multicast::cluster.L2::cache_hint [%0], [%1, {%4, %5, %6, %7}], [%2], %3, %8;" ::"r"(

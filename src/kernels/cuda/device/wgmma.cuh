@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
-// Warpgroup matrix products (PTX ISA, "wgmma"): D[64, N] (+)= A[64, K] B[K, N] in float32, issued by
-// four warps together. Thread t of the group holds, of row 16 * warp + t % 32 / 4 (+ 8), columns
+// Warpgroup matrix products (PTX ISA, "wgmma"): D[64, N] (+)= A[64, K] B[K, N] in float32, issued
+// by four warps together. Thread t of the group holds, of row 16 * warp + t % 32 / 4 (+ 8), columns
 // 8 * block + 2 * (t % 4) (+ 1) in d[4 * block + {0, 1}] (rows + 8: {2, 3}). A comes from shared
 // memory (mma_ss) or registers (mma_rs), B from shared memory, in 128-byte swizzled tiles:
 //   K-major  rows of 64 values of the reduced dimension; 8 rows are 1024 bytes
@@ -38,7 +38,9 @@ __device__ inline uint64_t advance(uint64_t descriptor, uint32_t bytes) {
 }
 
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ inline void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
 /// Until at most `kPending` of the committed groups are unfinished.
 template <int kPending>
 __device__ inline void wgmma_wait() {

@@ -22,6 +22,7 @@ struct PrefillArgs {
   const float* skip_factors;
   const int32_t* threshold_len;
   unsigned long long* counters;
+  uint32_t* next_item;  ///< 0 between launches
   int32_t num_seqs;
   int32_t num_heads;
   int32_t num_kv_heads;

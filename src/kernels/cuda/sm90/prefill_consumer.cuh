@@ -15,7 +15,7 @@ struct PrefillConsumer {
   static constexpr int kScores = Traits::kKeys / 2;
   static constexpr int kOut = Traits::kHeadDim / 2;
   static constexpr uint32_t kTurnBarrier = 1;  ///< + warpgroup
-  static constexpr uint32_t kVoteBarrier = 5;  ///< + warpgroup
+  static constexpr uint32_t kVoteBarrier = 4;  ///< + 4 * warpgroup + vote % 4
 
   PrefillShared<Traits>& shared;
   const PrefillArgs& args;
@@ -23,18 +23,19 @@ struct PrefillConsumer {
 
   int32_t thread = threadIdx.x % 128;
   int32_t lane = threadIdx.x % 32;
-  Ring<Traits::kStages> k_ring{};
-  Ring<Traits::kStages> v_ring{};
+  Ring<Traits::kKeyStages> k_ring{};
+  Ring<Traits::kValueStages> v_ring{};
   Ring<2> slot{};
-  uint32_t q_parity = 0;
+  Ring<Traits::kQueryStages> q_ring{};
 
   float o[kOut];
   float s[kScores];
   uint32_t p[Traits::kKeys / 16][4];
   RunningSoftmax softmax;
-  float kept_max[2];  ///< Skip Softmax: over the tiles that were kept
-  bool has_output;    ///< o holds something
-  bool pending;       ///< Skip Softmax: p waits for its product with V
+  float kept_max[2];   ///< Skip Softmax: over the tiles that were kept
+  bool has_output;     ///< o holds something
+  uint32_t votes = 0;  ///< so far
+  bool pending;        ///< Skip Softmax: p waits for its product with V
   PrefillItem item;
   unsigned long long counts[4];
 
@@ -51,13 +52,9 @@ struct PrefillConsumer {
     }
   }
 
-  __device__ void wait_turn() {
-    if constexpr (Traits::kWarpgroups > 1) named_sync(kTurnBarrier + group, 256);
-  }
+  __device__ void wait_turn() { named_sync(kTurnBarrier + group, 256); }
   __device__ void give_turn() {
-    if constexpr (Traits::kWarpgroups > 1) {
-      named_arrive(kTurnBarrier + (group + 1) % Traits::kWarpgroups, 256);
-    }
+    named_arrive(kTurnBarrier + (group + 1) % Traits::kWarpgroups, 256);
   }
 
   __device__ void release(Barrier* empty) {
@@ -82,8 +79,7 @@ struct PrefillConsumer {
             ? (max(0, last_position - args.window + 1) + Traits::kKeys - 1) / Traits::kKeys
             : 0;
 
-    barrier_wait(&shared.q_full, q_parity);
-    q_parity ^= 1;
+    barrier_wait(&shared.q_full[q_ring.stage], q_ring.parity);
     int32_t tile = item.first_tile;
     first_tile(tile, tile < full_begin || tile >= full_end);
     ++tile;
@@ -104,21 +100,23 @@ struct PrefillConsumer {
   }
 
   __device__ void release_queries() {
-    if (lane == 0) barrier_arrive(&shared.q_empty);
+    if (lane == 0) barrier_arrive(&shared.q_empty[q_ring.stage]);
+    q_ring.next();
   }
 
   /// s = Q K^T of the stage; left running.
   __device__ void issue_scores() {
-    const uint64_t q = k_major_descriptor(smem_address(shared.q[group]));
-    const uint64_t k = k_major_descriptor(smem_address(shared.k[k_ring.stage]));
+    const uint64_t queries = k_major_descriptor(smem_address(shared.q[q_ring.stage][group]));
+    const uint64_t keys = k_major_descriptor(smem_address(shared.k[k_ring.stage]));
     registers_fence(s);
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < Traits::kHeadDim / 16; ++step) {
       const int block = step / 4;
       const int inside = step % 4 * 32;
-      Wgmma<Element, Traits::kKeys>::ss(s, advance(q, block * Traits::kQueryBlockBytes + inside),
-                                        advance(k, block * Traits::kBlockBytes + inside), step > 0);
+      Wgmma<Element, Traits::kKeys>::ss(
+          s, advance(queries, block * Traits::kQueryBlockBytes + inside),
+          advance(keys, block * Traits::kBlockBytes + inside), step > 0);
     }
     wgmma_commit();
   }
@@ -189,10 +187,11 @@ struct PrefillConsumer {
     if (masked) mask(tile);
     float top[2];
     float alpha[2];
-    RunningSoftmax::row_max(s, top);
-    if constexpr (Traits::kSkip) note_kept(top);
+    RunningSoftmax::lane_max(s, top);
     if constexpr (Traits::kCount) count(tile, true);
-    softmax.step(s, top, args.scale_log2, alpha);
+    softmax.admit(top, args.scale_log2, alpha);
+    if constexpr (Traits::kSkip) note_kept(top);
+    softmax.exponentiate(s, args.scale_log2);
     pack_probabilities();
   }
 
@@ -220,9 +219,9 @@ struct PrefillConsumer {
     if constexpr (kMasked) mask(tile);
     float top[2];
     float alpha[2];
-    RunningSoftmax::row_max(s, top);
-    if constexpr (Traits::kCount) count(tile, true);
-    const bool grown = softmax.step(s, top, args.scale_log2, alpha);
+    RunningSoftmax::lane_max(s, top);
+    const bool grown = softmax.admit(top, args.scale_log2, alpha);
+    softmax.exponentiate(s, args.scale_log2);
     finish_output(grown, alpha);
     pack_probabilities();
   }
@@ -278,8 +277,8 @@ struct PrefillConsumer {
       for (int i = 0; i < 4; ++i) {
         const int32_t row = i * 4 + lane / 8;
         const int32_t chunk = lane % 8;
-        const uint4 value = *reinterpret_cast<const uint4*>(
-            shared.staging[warp] + row * 128 + ((chunk ^ (row % 8)) * 16));
+        const uint4 value = *reinterpret_cast<const uint4*>(shared.staging[warp] + row * 128 +
+                                                            ((chunk ^ (row % 8)) * 16));
         const int32_t channel = block * 64 + chunk * 8;
         if (first + row < item.num_rows && channel < Traits::kHeadDim) {
           *reinterpret_cast<uint4*>(out + int64_t{first + row} * args.out_row_stride + channel) =
@@ -293,22 +292,37 @@ struct PrefillConsumer {
 
   // --- Skip Softmax ---
 
-  __device__ void note_kept(const float (&top)[2]) {
+  __device__ void note_kept(float (&top)[2]) {
+    RunningSoftmax::row_max(top);
     kept_max[0] = fmaxf(kept_max[0], top[0]);
     kept_max[1] = fmaxf(kept_max[1], top[1]);
   }
 
   /// Whether no row of the warpgroup needs the tile. Rows that do not exist, and rows that see
-  /// nothing of it, agree (a difference of infinities is not a number, and not >= either).
+  /// nothing of it, agree (a difference of infinities is not a number, and not >= either); a row's
+  /// lanes need not share a maximum, for it needs the tile when one of them does. A warp
+  /// that needs the tile says so and goes on; only one that does not waits for the others. So a
+  /// warp may be two votes ahead (further, its K stages are not handed back): votes take turns over
+  /// four barriers and words, each of which holds the number of the last vote with a yes.
   __device__ bool vote(const float (&top)[2]) {
     const int32_t row = group * 64 + thread / 32 * 16 + lane / 4;
-    bool skip = true;
+    bool needs = false;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const bool needs = (top[r] - kept_max[r]) * args.scale_log2 >= item.log2_threshold;
-      skip = skip && (!needs || row + r * 8 >= item.num_rows);
+      needs = needs || ((top[r] - kept_max[r]) * args.scale_log2 >= item.log2_threshold &&
+                        row + r * 8 < item.num_rows);
     }
-    return __any_sync(~0U, named_sync_all(kVoteBarrier + group, 128, skip));
+    const uint32_t turn = ++votes % 4;
+    volatile uint32_t* kept = &shared.kept[group][turn];
+    const uint32_t barrier = kVoteBarrier + group * 4 + turn;
+    if (__any_sync(~0U, needs)) {
+      if (lane == 0) *kept = votes;
+      __syncwarp();
+      named_arrive(barrier, 128);
+      return false;
+    }
+    named_sync(barrier, 128);
+    return __all_sync(~0U, *kept != votes);
   }
 
   /// Passes over the tile's V, once its copy has come.
@@ -333,7 +347,7 @@ struct PrefillConsumer {
     k_ring.next();
     if constexpr (kMasked) mask(tile);
     float top[2];
-    RunningSoftmax::row_max(s, top);
+    RunningSoftmax::lane_max(s, top);
     const bool skip = vote(top);
     if constexpr (Traits::kCount) count(tile, !skip);
     if (skip) {
@@ -345,8 +359,9 @@ struct PrefillConsumer {
       return false;
     }
     float alpha[2];
+    const bool grown = softmax.admit(top, args.scale_log2, alpha);
+    softmax.exponentiate(s, args.scale_log2);
     note_kept(top);
-    const bool grown = softmax.step(s, top, args.scale_log2, alpha);
     finish_output(grown, alpha);
     pack_probabilities();
     return true;
@@ -365,7 +380,7 @@ struct PrefillConsumer {
     k_ring.next();
     if constexpr (kMasked) mask(tile);
     float top[2];
-    RunningSoftmax::row_max(s, top);
+    RunningSoftmax::lane_max(s, top);
     const bool skip = vote(top);
     if constexpr (Traits::kCount) count(tile, !skip);
     if (skip) {
@@ -373,8 +388,9 @@ struct PrefillConsumer {
       return false;
     }
     float alpha[2];
+    if (softmax.admit(top, args.scale_log2, alpha)) rescale(alpha);
+    softmax.exponentiate(s, args.scale_log2);
     note_kept(top);
-    if (softmax.step(s, top, args.scale_log2, alpha)) rescale(alpha);
     pack_probabilities();
     return true;
   }
@@ -390,7 +406,8 @@ struct PrefillConsumer {
   __device__ void count(int32_t tile, bool used) {
     if (thread != 0) return;
     const int32_t rows = min(64, item.num_rows - group * 64);
-    const bool whole = item.position + group * 64 >= (tile + 1) * Traits::kKeys - 1 && args.window == 0;
+    const bool whole =
+        item.position + group * 64 >= (tile + 1) * Traits::kKeys - 1 && args.window == 0;
     unsigned long long pairs = whole ? max(rows, 0) * Traits::kKeys : 0;
     for (int32_t row = 0; row < rows && !whole; ++row) {
       const int32_t position = item.position + group * 64 + row;

@@ -3,7 +3,7 @@
 namespace foveal::cuda {
 
 cudaError_t prefill_d128_launch(const PrefillChoice& choice, const PrefillArgs& args,
-                               const PrefillMaps& maps, int32_t num_sms, cudaStream_t stream) {
+                                const PrefillMaps& maps, int32_t num_sms, cudaStream_t stream) {
   return prefill_head_dim<128>(choice, args, maps, num_sms, stream);
 }
 

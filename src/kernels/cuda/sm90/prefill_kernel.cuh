@@ -10,7 +10,8 @@ namespace foveal::cuda {
 /// In/out:    q [rows, num_heads, head_dim], out likewise; K and V by pages or contiguous; see
 ///            include/foveal/kernels.h for strides and ragged batches.
 /// Units:     keys and rows; scores stay unscaled, exponents are base 2.
-/// Launch:    persistent: one CTA of 1 + kWarpgroups warpgroups an SM, in clusters of kCluster whose
+/// Launch:    persistent: one CTA of 1 + kWarpgroups warpgroups an SM, in clusters of kCluster
+/// whose
 ///            CTAs work on different heads of one KV head and copy K and V once for all; shared
 ///            memory sizeof(PrefillShared).
 /// Needs:     sm_90a; rows of q, k, v and out at multiples of 16 bytes.
@@ -21,7 +22,8 @@ namespace foveal::cuda {
 /// Measured:  docs/kernels/cuda_prefill.md
 template <class Traits>
 __global__ void __launch_bounds__(Traits::kThreads, 1)
-    prefill_kernel(const __grid_constant__ PrefillArgs args, const __grid_constant__ CUtensorMap q_map,
+    prefill_kernel(const __grid_constant__ PrefillArgs args,
+                   const __grid_constant__ CUtensorMap q_map,
                    const __grid_constant__ CUtensorMap k_map,
                    const __grid_constant__ CUtensorMap v_map) {
   extern __shared__ __align__(1024) uint8_t raw[];
@@ -32,13 +34,23 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
       barrier_init(&shared.item_full[i], 1);
       barrier_init(&shared.item_empty[i], kConsumerWarps);
     }
-    barrier_init(&shared.q_full, 1);
-    barrier_init(&shared.q_empty, kConsumerWarps);
-    for (int i = 0; i < Traits::kStages; ++i) {
+    for (auto& barrier : shared.next_full) barrier_init(&barrier, 1);
+    for (int i = 0; i < Traits::kQueryStages; ++i) {
+      barrier_init(&shared.q_full[i], 1);
+      barrier_init(&shared.q_empty[i], kConsumerWarps);
+    }
+    for (int i = 0; i < Traits::kKeyStages; ++i) {
       barrier_init(&shared.k_full[i], 1);
-      barrier_init(&shared.v_full[i], 1);
       barrier_init(&shared.k_empty[i], kConsumerWarps * Traits::kCluster);
+    }
+    for (int i = 0; i < Traits::kValueStages; ++i) {
+      barrier_init(&shared.v_full[i], 1);
       barrier_init(&shared.v_empty[i], kConsumerWarps * Traits::kCluster);
+    }
+    if constexpr (Traits::kSkip) {
+      for (auto& group : shared.kept) {
+        for (uint32_t& vote : group) vote = 0;
+      }
     }
     barrier_init_fence();
     tma_prefetch(&q_map);
@@ -61,10 +73,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
                                        .k_map = &k_map,
                                        .v_map = &v_map,
                                        .cta_rank = rank};
-      producer.run(PrefillSchedule<Traits>{.args = args,
-                                           .cluster_idx = blockIdx.x / Traits::kCluster,
-                                           .num_clusters = gridDim.x / Traits::kCluster,
-                                           .cta_rank = rank});
+      producer.run(PrefillSchedule<Traits>{.shared = shared, .args = args, .cta_rank = rank});
     }
   } else {
     registers_grow<Traits::kConsumerRegisters>();

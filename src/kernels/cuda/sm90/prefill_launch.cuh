@@ -28,26 +28,27 @@ cudaError_t prefill_launch(const PrefillArgs& args, const PrefillMaps& maps, int
 }
 
 template <class Element, int kHeadDim, int kCluster>
-cudaError_t prefill_mode(const PrefillChoice& choice, const PrefillArgs& args, const PrefillMaps& maps,
-                         int32_t num_sms, cudaStream_t stream) {
+cudaError_t prefill_mode(const PrefillChoice& choice, const PrefillArgs& args,
+                         const PrefillMaps& maps, int32_t num_sms, cudaStream_t stream) {
   if (!choice.skip) {
-    return prefill_launch<PrefillTraits<Element, kHeadDim, kCluster, false, false>>(args, maps, num_sms,
-                                                                                   stream);
+    return prefill_launch<PrefillTraits<Element, kHeadDim, kCluster, false, false>>(
+        args, maps, num_sms, stream);
   }
   if (!choice.count) {
-    return prefill_launch<PrefillTraits<Element, kHeadDim, kCluster, true, false>>(args, maps, num_sms,
-                                                                                  stream);
+    return prefill_launch<PrefillTraits<Element, kHeadDim, kCluster, true, false>>(args, maps,
+                                                                                   num_sms, stream);
   }
   return prefill_launch<PrefillTraits<Element, kHeadDim, kCluster, true, true>>(args, maps, num_sms,
-                                                                               stream);
+                                                                                stream);
 }
 
 template <int kHeadDim>
 cudaError_t prefill_head_dim(const PrefillChoice& choice, const PrefillArgs& args,
                              const PrefillMaps& maps, int32_t num_sms, cudaStream_t stream) {
   if (choice.f16) {
-    return choice.cluster == 2 ? prefill_mode<F16, kHeadDim, 2>(choice, args, maps, num_sms, stream)
-                               : prefill_mode<F16, kHeadDim, 1>(choice, args, maps, num_sms, stream);
+    return choice.cluster == 2
+               ? prefill_mode<F16, kHeadDim, 2>(choice, args, maps, num_sms, stream)
+               : prefill_mode<F16, kHeadDim, 1>(choice, args, maps, num_sms, stream);
   }
   return choice.cluster == 2 ? prefill_mode<Bf16, kHeadDim, 2>(choice, args, maps, num_sms, stream)
                              : prefill_mode<Bf16, kHeadDim, 1>(choice, args, maps, num_sms, stream);

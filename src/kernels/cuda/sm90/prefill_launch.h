@@ -21,16 +21,17 @@ struct PrefillMaps {
 
 /// One function a head dim, each in a file of its own, so that they compile side by side.
 using PrefillLaunch = cudaError_t (*)(const PrefillChoice& choice, const PrefillArgs& args,
-                                      const PrefillMaps& maps, int32_t num_sms, cudaStream_t stream);
-cudaError_t prefill_d64_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&, int32_t,
-                               cudaStream_t);
-cudaError_t prefill_d96_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&, int32_t,
-                               cudaStream_t);
-cudaError_t prefill_d128_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&, int32_t,
-                                cudaStream_t);
-cudaError_t prefill_d192_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&, int32_t,
-                                cudaStream_t);
-cudaError_t prefill_d256_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&, int32_t,
-                                cudaStream_t);
+                                      const PrefillMaps& maps, int32_t num_sms,
+                                      cudaStream_t stream);
+cudaError_t prefill_d64_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                               int32_t, cudaStream_t);
+cudaError_t prefill_d96_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                               int32_t, cudaStream_t);
+cudaError_t prefill_d128_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                int32_t, cudaStream_t);
+cudaError_t prefill_d192_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                int32_t, cudaStream_t);
+cudaError_t prefill_d256_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                int32_t, cudaStream_t);
 
 }  // namespace foveal::cuda

@@ -4,27 +4,39 @@
 
 #include "kernels/cuda/sm90/prefill_traits.cuh"
 
-// Which cluster computes which query block, without talking to anyone: cluster c takes, of the items
-// in order, every num_clusters-th, back and forth (c, 2n - 1 - c, 2n + c, ...), so that work that
-// falls along the order comes out even. Order: sequences; in one, groups of KV heads whose K and V
-// fit L2 together; in a group, query blocks from the last (longest) to the first; then heads.
+// Which cluster computes which query block: the next one in order, taken from a counter in device
+// memory. Order: sequences; in one, groups of KV heads whose K and V fit L2 together; in a group,
+// query blocks from the last (longest) to the first, so that the short ones fill the gaps at the
+// end; then heads.
 
 namespace foveal::cuda {
 
 template <class Traits>
 struct PrefillSchedule {
+  PrefillShared<Traits>& shared;
   const PrefillArgs& args;
-  uint32_t cluster_idx;
-  uint32_t num_clusters;
   uint32_t cta_rank;
-  int64_t round = 0;
+  Ring<kPrefillNextSlots> slot{};
   int32_t lane = threadIdx.x % 32;
 
-  /// The warp's next item; all lanes get it.
+  /// The cluster's first CTA takes the next number and tells the others.
+  __device__ void take() {
+    if (lane != 0) return;
+    barrier_arrive_expect(&shared.next_full[slot.stage], sizeof(uint32_t));
+    if (cta_rank != 0) return;
+    const uint32_t index = atomicAdd(args.next_item, 1U);
+    for (uint32_t rank = 0; rank < Traits::kCluster; ++rank) {
+      barrier_send_cluster(&shared.next_index[slot.stage], index, &shared.next_full[slot.stage],
+                           rank);
+    }
+  }
+
+  /// The item that was taken; all lanes get it.
   __device__ PrefillItem next() {
-    const bool back = round % 2 != 0;
-    const int64_t index = round * num_clusters + (back ? num_clusters - 1 - cluster_idx : cluster_idx);
-    ++round;
+    __syncwarp();
+    barrier_wait(&shared.next_full[slot.stage], slot.parity);
+    const int64_t index = shared.next_index[slot.stage];
+    slot.next();
     const int32_t units = args.num_heads / Traits::kCluster;
     int64_t before = 0;
     for (int32_t base = 0; base < args.num_seqs; base += 32) {
@@ -48,6 +60,9 @@ struct PrefillSchedule {
       }
       before += __shfl_sync(~0U, up_to, 31);
     }
+    // The last cluster to find nothing leaves the counter as it was.
+    const int64_t num_clusters = gridDim.x / Traits::kCluster;
+    if (lane == 0 && cta_rank == 0 && index - before == num_clusters - 1) *args.next_item = 0;
     return PrefillItem{.seq = -1};
   }
 
@@ -82,7 +97,8 @@ struct PrefillSchedule {
     out.log2_threshold = -INFINITY;
     if constexpr (Traits::kSkip) {
       float factor = args.skip_factor;
-      if (args.skip_factors != nullptr && args.skip_factors[seq] >= 0) factor = args.skip_factors[seq];
+      if (args.skip_factors != nullptr && args.skip_factors[seq] >= 0)
+        factor = args.skip_factors[seq];
       const int32_t length = args.threshold_len == nullptr ? kv_len : args.threshold_len[seq];
       if (factor > 0 && factor < static_cast<float>(length)) {
         out.log2_threshold = log2f(factor / static_cast<float>(length));

@@ -24,7 +24,10 @@ struct PrefillTraits {
   static constexpr int kKeys = prefill_keys(kHeadDim);
   static constexpr int kWarpgroups = prefill_warpgroups(kHeadDim);
   static constexpr int kRows = 64 * kWarpgroups;
-  static constexpr int kStages = 2;
+  static constexpr int kKeyStages = 2;
+  static constexpr int kValueStages = 2;
+  /// The next block's queries come while this one's are in use, where they fit.
+  static constexpr int kQueryStages = kHeadDim <= 192 ? 2 : 1;
   static constexpr int kThreads = 128 * (1 + kWarpgroups);
   /// Together what the launch gives: 168 a thread for three warpgroups, 128 for four.
   static constexpr int kProducerRegisters = kWarpgroups == 2 ? 56 : 32;
@@ -39,11 +42,11 @@ struct PrefillTraits {
 
 /// One query block of one head, as the producer hands it to the consumers.
 struct PrefillItem {
-  int32_t seq;       ///< -1: no more work
-  int32_t head;      ///< of the queries
-  int32_t first_row; ///< of q and out
-  int32_t num_rows;  ///< that exist; the block's others are padding
-  int32_t position;  ///< of the first row, in its sequence
+  int32_t seq;        ///< -1: no more work
+  int32_t head;       ///< of the queries
+  int32_t first_row;  ///< of q and out
+  int32_t num_rows;   ///< that exist; the block's others are padding
+  int32_t position;   ///< of the first row, in its sequence
   int32_t kv_len;
   int32_t key_base;    ///< row of k and v where the sequence begins; contiguous keys only
   int32_t first_tile;  ///< of keys
@@ -51,17 +54,25 @@ struct PrefillItem {
   float log2_threshold;  ///< Skip Softmax; -inf: nothing is dropped
 };
 
+/// Item numbers on their way to the CTAs of a cluster. The first CTA sends the next one when it has
+/// issued all copies of the last; those need what all CTAs' consumers have handed back, so that no
+/// CTA is more than three behind.
+inline constexpr int kPrefillNextSlots = 4;
+
 template <class Traits>
 struct PrefillShared {
-  alignas(1024) uint8_t q[Traits::kWarpgroups][Traits::kQueryBytes];
-  alignas(1024) uint8_t k[Traits::kStages][Traits::kTileBytes];
-  alignas(1024) uint8_t v[Traits::kStages][Traits::kTileBytes];
+  alignas(1024) uint8_t q[Traits::kQueryStages][Traits::kWarpgroups][Traits::kQueryBytes];
+  alignas(1024) uint8_t k[Traits::kKeyStages][Traits::kTileBytes];
+  alignas(1024) uint8_t v[Traits::kValueStages][Traits::kTileBytes];
   alignas(1024) uint8_t staging[Traits::kWarpgroups * 4][Traits::kStagingBytes];
   PrefillItem items[2];
+  uint32_t next_index[kPrefillNextSlots];
+  Barrier next_full[kPrefillNextSlots];
   Barrier item_full[2], item_empty[2];
-  Barrier q_full, q_empty;
-  Barrier k_full[Traits::kStages], k_empty[Traits::kStages];
-  Barrier v_full[Traits::kStages], v_empty[Traits::kStages];
+  Barrier q_full[Traits::kQueryStages], q_empty[Traits::kQueryStages];
+  uint32_t kept[Traits::kWarpgroups][4];  ///< Skip Softmax: numbers of votes; see PrefillConsumer
+  Barrier k_full[Traits::kKeyStages], k_empty[Traits::kKeyStages];
+  Barrier v_full[Traits::kValueStages], v_empty[Traits::kValueStages];
 };
 
 /// Position in a ring of stages, and the parity of its barriers.
