@@ -100,7 +100,6 @@ function(foveal_gpu_test name)
   add_executable(${name} ${ARG_SOURCES} ${CMAKE_SOURCE_DIR}/tests/gpu/main.cc)
   foveal_deps(${name} ${ARG_DEPS} device foveal_cuda GTest::gtest)
   target_link_libraries(${name} PRIVATE foveal_flags)
-  target_compile_definitions(${name} PRIVATE FOVEAL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS gpu SKIP_REGULAR_EXPRESSION "gpu tests skipped:"
                        RUN_SERIAL ON)

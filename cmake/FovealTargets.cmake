@@ -17,7 +17,8 @@ set(FOVEAL_WARNINGS -Wall -Wextra -Wshadow -Werror -Wno-missing-field-initialize
     -fvisibility-inlines-hidden)
 target_compile_options(foveal_flags INTERFACE
   "$<$<COMPILE_LANGUAGE:C,CXX>:${FOVEAL_WARNINGS}>"
-  "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;--expt-relaxed-constexpr;-Xcompiler=-Wall,-Werror,-ffp-contract=off,-fvisibility-inlines-hidden>")
+  # {fmt} takes nvcc for a compiler that cannot do constexpr, by halves, which does not compile.
+  "$<$<COMPILE_LANGUAGE:CUDA>:-DFMT_USE_CONSTEXPR=1;-Werror=all-warnings;--expt-relaxed-constexpr;-Xcompiler=-Wall,-Werror,-ffp-contract=off,-fvisibility-inlines-hidden>")
 if(FOVEAL_SANITIZE)
   target_compile_options(foveal_flags INTERFACE
                          $<$<COMPILE_LANGUAGE:C,CXX>:-fsanitize=${FOVEAL_SANITIZE}>

@@ -2,35 +2,50 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <charconv>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "device/backend.h"
-#include "device/stream.h"
 
 namespace foveal {
+namespace {
+
+Device automatic_device() {
+  const GpuChoice choice = choose_gpu(cuda::list_gpus());
+  if (choice.index) return {DeviceKind::kCuda, *choice.index};
+  static std::atomic<bool> said = false;
+  if (!said.exchange(true)) log_info("device: the CPU ({})", choice.reason);
+  return {};
+}
+
+/// N of `cuda:N`, 0 for `cuda`.
+std::optional<int> parse_cuda_index(std::string_view text) {
+  constexpr std::string_view kCuda = "cuda";
+  if (!text.starts_with(kCuda)) return {};
+  std::string_view digits = text.substr(kCuda.size());
+  if (digits.empty()) return 0;
+  if (!digits.starts_with(':')) return {};
+  digits.remove_prefix(1);
+  int index = -1;
+  const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+  if (status != std::errc{} || end != digits.data() + digits.size() || index < 0) return {};
+  return index;
+}
+
+}  // namespace
 
 Device parse_device(std::string_view text) {
-  if (text == "auto" || text == "cpu") return {};
-  constexpr std::string_view kCuda = "cuda";
-  if (text.starts_with(kCuda)) {
-    std::string_view digits = text.substr(kCuda.size());
-    int index = 0;
-    bool good = digits.empty();
-    if (digits.starts_with(':')) {
-      digits.remove_prefix(1);
-      const auto [end, status] =
-          std::from_chars(digits.data(), digits.data() + digits.size(), index);
-      good = status == std::errc{} && end == digits.data() + digits.size() && index >= 0;
-    }
-    if (good) {
-      FOVEAL_CHECK(cuda::in_build(), ErrorKind::kUnsupported, "device",
-                   "got {}; need auto or cpu (CUDA is not in this build)", text);
-      return {DeviceKind::kCuda, index};
-    }
-  }
-  fail(ErrorKind::kInvalidArgument, "device", "got '{}'; need auto, cpu or cuda:N", text);
+  if (text == "cpu") return {};
+  if (text == "auto") return automatic_device();
+  const std::optional<int> index = parse_cuda_index(text);
+  FOVEAL_CHECK(index.has_value(), ErrorKind::kInvalidArgument, "device",
+               "got '{}'; need auto, cpu or cuda:N", text);
+  check_gpu(cuda::list_gpus(), *index);
+  return {DeviceKind::kCuda, *index};
 }
 
 std::string device_name(Device device) {
@@ -69,14 +84,6 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
 
 int64_t available_memory(Device device) {
   return device.kind == DeviceKind::kCpu ? cpu::available_memory() : cuda::available_memory(device);
-}
-
-std::byte* Stream::scratch(size_t bytes) {
-  if (scratch_.size() < bytes) {
-    scratch_ = Buffer();  // release before growing: the old content is never needed
-    scratch_ = Buffer(device_, bytes + bytes / 4, "kernel scratch");
-  }
-  return scratch_.data();
 }
 
 }  // namespace foveal

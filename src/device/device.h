@@ -16,13 +16,16 @@ struct Device {
   bool operator==(const Device&) const = default;
 };
 
-/// Parses `auto`, `cpu` or `cuda:N`. `auto` takes the best device of this build and machine.
-/// Throws kInvalidArgument for other words and kUnsupported for a device that is not in this build.
+/// Parses `auto`, `cpu`, `cuda` (the same as `cuda:0`) or `cuda:N`. `auto` takes the first GPU that
+/// our kernels run on, or the CPU, and then says why in the log. Throws kInvalidArgument for other
+/// words and kUnsupported for a GPU that this build or machine cannot use, naming what is
+/// supported.
 Device parse_device(std::string_view text);
 std::string device_name(Device device);
 
-/// Memory of a device, owned. Aligned to 4096 bytes, zeroed, large blocks backed by huge pages
-/// where the system offers them. Move-only.
+/// Memory of a device, owned. Zeroed; aligned to 4096 bytes on a CPU, where large blocks are backed
+/// by huge pages if the system offers them, and to 256 on a GPU, whose memory the host cannot
+/// touch. Freeing GPU memory waits for the device. Move-only.
 class Buffer {
  public:
   Buffer() = default;

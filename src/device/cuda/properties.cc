@@ -1,0 +1,45 @@
+#include "device/cuda/properties.h"
+
+#include <cuda_runtime_api.h>
+
+#include <map>
+#include <mutex>
+
+#include "device/cuda/check.h"
+
+namespace foveal::cuda {
+namespace {
+
+DeviceProperties read_properties(int index) {
+  cudaDeviceProp device{};
+  check(cudaGetDeviceProperties(&device, index), "cudaGetDeviceProperties");
+  int driver = 0;
+  check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  return {.name = device.name,
+          .major = device.major,
+          .minor = device.minor,
+          .num_sms = device.multiProcessorCount,
+          .l2_bytes = device.l2CacheSize,
+          .memory_bytes = static_cast<int64_t>(device.totalGlobalMem),
+          .max_shared_bytes = device.sharedMemPerBlockOptin,
+          .driver_version = driver};
+}
+
+}  // namespace
+
+const DeviceProperties& device_properties(int index) {
+  static std::mutex mutex;
+  static std::map<int, DeviceProperties> known;  // its elements stay where they are
+  const std::scoped_lock lock(mutex);
+  const auto found = known.find(index);
+  if (found != known.end()) return found->second;
+  return known.emplace(index, read_properties(index)).first->second;
+}
+
+int current_device() {
+  int index = 0;
+  check(cudaGetDevice(&index), "cudaGetDevice");
+  return index;
+}
+
+}  // namespace foveal::cuda
