@@ -90,8 +90,22 @@ function(foveal_cuda_library name)
   endif()
 endfunction()
 
-# foveal_gpu_test(device_cuda_test SOURCES a_test.cc b_test.cu ... DEPS device ...): a GoogleTest program
+# Programs that scripts/gpu_pack.sh takes to a machine with a GPU.
+add_custom_target(gpu_programs)
+function(foveal_gpu_program kind name)
+  add_dependencies(gpu_programs ${name})
+  set_property(GLOBAL APPEND_STRING PROPERTY FOVEAL_GPU_PROGRAMS "${kind} ${name}\n")
+endfunction()
+
+# At the end of the top folder: their list.
+function(foveal_write_gpu_programs)
+  get_property(programs GLOBAL PROPERTY FOVEAL_GPU_PROGRAMS)
+  file(WRITE ${CMAKE_BINARY_DIR}/gpu_programs.txt "${programs}")
+endfunction()
+
+# foveal_gpu_test(device_gpu_test SOURCES a_test.cc b_test.cu ... DEPS device ...): a GoogleTest program
 # with label gpu, which skips all its tests, saying why, where no GPU of ours is. Only built with CUDA.
+# It has no path of the source tree in it: it may run elsewhere.
 function(foveal_gpu_test name)
   if(NOT FOVEAL_TESTS OR NOT FOVEAL_HAS_CUDA)
     return()
@@ -103,4 +117,19 @@ function(foveal_gpu_test name)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS gpu SKIP_REGULAR_EXPRESSION "gpu tests skipped:"
                        RUN_SERIAL ON)
+  foveal_gpu_program(test ${name})
+endfunction()
+
+# foveal_gpu_bench(bench_decode SOURCES bench_decode.cu ... DEPS kernels_decode_cuda): a program that
+# measures on a GPU. Only built with CUDA and FOVEAL_BENCH.
+function(foveal_gpu_bench name)
+  if(NOT FOVEAL_BENCH OR NOT FOVEAL_HAS_CUDA)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/bench)
+  foveal_deps(${name} ${ARG_DEPS} device foveal_cuda)
+  target_link_libraries(${name} PRIVATE foveal_flags)
+  foveal_gpu_program(bench ${name})
 endfunction()

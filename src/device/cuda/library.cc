@@ -75,7 +75,9 @@ void* open_library(const std::string& name) {
     if (library == nullptr) tried += fmt::format("{}{}", tried.empty() ? "" : "; ", dlerror());
     return library;
   };
-  for (const fs::path& folder : library_folders(own_object(), own_program())) {
+  std::vector<fs::path> folders = library_folders(own_object(), own_program());
+  add(folders, "/usr/local/cuda/lib64");  // where NVIDIA's installer puts a toolkit
+  for (const fs::path& folder : folders) {
     std::error_code ignored;
     if (!fs::exists(folder / name, ignored)) {
       tried += fmt::format("{}not in {}", tried.empty() ? "" : "; ", folder.string());

@@ -13,8 +13,9 @@ namespace foveal::cuda {
 std::vector<std::filesystem::path> library_folders(const std::filesystem::path& object,
                                                    const std::filesystem::path& program);
 
-/// dlopen of `name` from the first folder that has it, else from the library path. Never closed.
-/// Throws kUnsupported, with every place and what was wrong there.
+/// dlopen of `name` from the first of those folders, and then of an installed toolkit, that has it,
+/// else from the library path. Never closed. Throws kUnsupported, with every place and what was
+/// wrong there.
 void* open_library(const std::string& name);
 
 /// dlsym; throws kUnsupported when the library has no such function.
