@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds Foveal: scripts/build.sh [preset] [ninja arguments...] -> build/<preset>/bin/foveal
-# Presets: release (default), debug, asan, tsan, fuzz. Run scripts/setup.sh first.
+# Presets: release (default), debug, cpu (release without CUDA), asan, tsan, fuzz. Run scripts/setup.sh first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

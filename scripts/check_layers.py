@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Includes go one way, intrinsics and PTX stay in their folders, backends are chosen in device/ only.
+"""Includes go one way, intrinsics and PTX stay in their folders, backends are chosen in device/ only,
+CUDA's handles and memory are made there, and kernels are launched from kernels/cuda and rooms.
 
 The table is DESIGN's: a folder may include itself, what is listed, and nothing else of ours."""
 
@@ -31,6 +32,11 @@ TOOLS_INTERNAL = {"engine/inspect.h", "model/safetensors_writer.h", "engine/load
 METHODS = {path.name for path in (ROOT / "src/attention").iterdir() if path.is_dir()}
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 INTRINSIC = re.compile(r"\b_mm(?:256|512)?_\w+\(|#\s*include\s*<(?:immintrin|x86intrin|arm_neon)\.h>")
+ASSEMBLY = re.compile(r"\basm\s+volatile\b|\basm\s*\(")
+LAUNCH = re.compile(r"<<<|\bcudaLaunchKernel\w*\(")
+# What makes or ends something that src/device owns.
+OWNED = re.compile(r"\bcuda(?:Malloc|Free|HostAlloc|HostRegister|StreamCreate|StreamDestroy|EventCreate|EventDestroy|"
+                   r"GraphInstantiate|StreamBeginCapture|StreamEndCapture|MemPoolCreate|SetDevice|DeviceReset)\w*\s*\(")
 BACKEND = re.compile(r"#\s*if(?:def|ndef)?\b.*\bFOVEAL_CUDA\b")
 
 
@@ -66,6 +72,26 @@ def check_include(path, include, problems):
             problems.append(f"{path.relative_to(ROOT)}: only its own room may include {include}")
 
 
+def check_cuda(path, text, problems):
+    where = path.relative_to(ROOT)
+    folder = str(where.parent)
+    is_test = path.stem.endswith(("_test", "_testing"))
+    in_vocabulary = folder.startswith("src/kernels/cuda/device")
+    if ASSEMBLY.search(text) and not in_vocabulary:
+        problems.append(f"{where}: inline assembly lives in kernels/cuda/device only")
+    if in_vocabulary:
+        for include in INCLUDE.findall(text):
+            if not include.startswith("kernels/cuda/device/"):
+                problems.append(f"{where}: the device vocabulary may not include {include}")
+    if OWNED.search(text) and not folder.startswith("src/device/cuda") and not is_test:
+        problems.append(f"{where}: {OWNED.search(text).group(0)}...) belongs in device/cuda, as an owner")
+    launches = folder.startswith("src/kernels/cuda") or path.name.endswith("_cuda.cu") or is_test
+    if LAUNCH.search(text) and not launches:
+        problems.append(f"{where}: kernels are launched from kernels/cuda or a room's _cuda.cu")
+    if path.suffix in {".h", ".cc"} and re.search(r'^\s*#\s*include\s+"[^"]+\.cuh"', text, re.M):
+        problems.append(f"{where}: device code (.cuh) is for .cu and .cuh files")
+
+
 def main():
     problems = []
     for path in sources("src", "tools"):
@@ -77,8 +103,7 @@ def main():
             problems.append(f"{where}: intrinsics live in kernels/cpu/simd only")
         if not str(where).startswith("src/device") and BACKEND.search(text):
             problems.append(f"{where}: #ifdef on a backend lives in device/ only")
-        if re.search(r"\basm\s+volatile\b", text) and "kernels/cuda/device" not in str(where):
-            problems.append(f"{where}: inline assembly lives in kernels/cuda/device only")
+        check_cuda(path, text, problems)
         if re.search(r"(?<![\w:.])(?:std::)?(?:abort|exit|_exit|terminate)\s*\(", text) and \
                 not path.stem.endswith("_test"):
             problems.append(f"{where}: nothing calls abort or exit; throw foveal::Error")

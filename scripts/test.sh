@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the tests: scripts/test.sh [--full]
-# Plain: set-up, one release build, format / layer / size gates, clang-tidy on changed files, unit and
-# contract tests, replay of the fuzz corpora, short tests on a real model, the Python wheel and libfoveal.
-# --full adds clang-tidy on everything, sanitizer builds, libFuzzer runs and soaks.
+# Plain: set-up, one release build (every CUDA kernel is compiled, GPU or not), format / layer / size gates,
+# clang-tidy on changed files, unit and contract tests, replay of the fuzz corpora, short tests on a real
+# model, GPU tests (skipped, saying so, where there is no GPU), a build without CUDA, the Python wheel and
+# libfoveal. --full adds clang-tidy on everything, sanitizer builds, libFuzzer runs and soaks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -37,6 +38,12 @@ export FOVEAL_TEST_MODEL=$PWD/$model
 run_tests() { .venv/bin/ctest --test-dir "$1" --output-on-failure -j 2 -L "$2"; }
 run_tests build/release unit
 run_tests build/release slow
+if [ -s build/release/gpu_programs.txt ]; then run_tests build/release gpu; fi
+
+step "a build without CUDA"
+scripts/build.sh cpu foveal device_test
+build/cpu/bin/device_test --gtest_brief=1
+build/cpu/bin/foveal run --model "$model" --device auto --prompt "The capital of France is" --max-tokens 1 >/dev/null
 
 step python
 tests/python/run.sh

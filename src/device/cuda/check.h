@@ -11,9 +11,9 @@ namespace foveal::cuda {
 /// last. `check(cudaMemcpyAsync(...), "cudaMemcpyAsync")`.
 void check(cudaError_t status, std::string_view call);
 
-/// After each `<<<>>>` and cudaLaunchKernelEx whose status was not looked at: throws what the
-/// launch found wrong. `kernel` is a literal. With CUDA_LAUNCH_BLOCKING=1 in the environment a
-/// kernel's own errors appear here too, under its name.
+/// After each launch whose status was not looked at: throws what it found wrong. `kernel` is a
+/// literal. With CUDA_LAUNCH_BLOCKING=1 in the environment a kernel's own errors appear here too,
+/// under its name.
 void check_launch(const char* kernel);
 
 /// The same for a launch that returned its status.
