@@ -1,0 +1,1 @@
+// CMake wants a source of each library; what libfoveal_kernels.so holds comes from static ones.
