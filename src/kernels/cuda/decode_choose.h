@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "foveal/kernels.h"
+#include "kernels/cuda/decode_plan.h"
+
+namespace foveal::kernels::cuda {
+
+/// What a call of paged decode will run: a pure function of the call's sizes and the device's.
+struct DecodeChoice {
+  DecodeShape shape;
+  bool skip;             ///< the kernel that votes before it reads V
+  int32_t grid;          ///< CTAs; each finds its work from the lengths on the device
+  int32_t chunk_units;   ///< the grain of that work
+  int32_t min_chunks;    ///< fewest chunks a CTA
+  int32_t max_splits;    ///< fixed splits: slots of a row; 0: as dealt
+  int32_t prefetch_lines;  ///< 128-byte lines of a page table row to fetch ahead
+  DecodeWorkspace workspace;
+};
+
+/// Grid of any device that these kernels know; keeps the workspace a function of sizes alone.
+inline constexpr int32_t kMaxDecodeGrid = 160;
+
+DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multiprocessors);
+
+/// One line for FOVEAL_TRACE_CONFIG.
+std::string to_string(const DecodeChoice& choice);
+
+/// Throws Error(kInvalidArgument or kUnsupported), `[decode] got X; need Y`.
+void decode_check(const foveal_attention_params& params);
+
+}  // namespace foveal::kernels::cuda

@@ -1,0 +1,177 @@
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "kernels/cuda/decode_testing.h"
+
+namespace foveal::kernels::cuda::testing {
+namespace {
+
+void expect_right(const DecodeCase& what) {
+  DecodeFixture fixture(what);
+  const DecodeOutput first = fixture.run();
+  EXPECT_EQ(differences(fixture, first), "");
+  const DecodeOutput second = fixture.run();
+  EXPECT_EQ(first.bits, second.bits) << "two runs differ";
+}
+
+std::vector<int32_t> ragged(int32_t count, int32_t longest, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<int32_t> lengths;
+  for (int32_t i = 0; i < count; ++i) {
+    lengths.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(longest + 1)));
+  }
+  return lengths;
+}
+
+TEST(Decode, PageEdges) {
+  for (const int32_t page : {16, 32, 64, 128}) {
+    DecodeCase what;
+    what.page_size = page;
+    for (const int32_t edge : {1, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 257, 1000}) {
+      what.lengths.push_back(edge);
+    }
+    what.lengths.push_back(0);
+    what.seed = static_cast<uint64_t>(page);
+    SCOPED_TRACE(page);
+    expect_right(what);
+  }
+}
+
+TEST(Decode, EveryHeadDimAndGroup) {
+  for (const int32_t d : {64, 96, 128, 192, 256}) {
+    for (const int32_t group : {1, 2, 3, 4, 7, 8, 16}) {
+      for (const int32_t dtype : {FOVEAL_BF16, FOVEAL_F16, FOVEAL_E4M3}) {
+        DecodeCase what;
+        what.lengths = {1, 300, 17, 0, 1025, 64};
+        what.head_dim = d;
+        what.group = group;
+        what.kv_heads = group == 16 ? 1 : 3;
+        what.q_dtype = dtype == FOVEAL_F16 ? FOVEAL_F16 : FOVEAL_BF16;
+        what.kv_dtype = dtype;
+        what.k_scale = 0.37F;
+        what.v_scale = 1.9F;
+        what.seed = static_cast<uint64_t>(d * 100 + group * 3 + dtype);
+        SCOPED_TRACE(::testing::Message() << "head_dim " << d << " group " << group << " dtype " << dtype);
+        expect_right(what);
+      }
+    }
+  }
+}
+
+TEST(Decode, E4m3TakesAnyQuery) {
+  for (const int32_t dtype : {FOVEAL_BF16, FOVEAL_F16, FOVEAL_E4M3}) {
+    for (const float spread : {1e-3F, 1.0F, 30.0F}) {
+      DecodeCase what;
+      what.lengths = {777, 31};
+      what.q_dtype = dtype;
+      what.kv_dtype = FOVEAL_E4M3;
+      what.q_spread = spread;
+      SCOPED_TRACE(::testing::Message() << "dtype " << dtype << " spread " << spread);
+      expect_right(what);
+    }
+  }
+}
+
+TEST(Decode, ContiguousAndTokenMajor) {
+  DecodeCase what;
+  what.lengths = ragged(9, 700, 4);
+  what.page_size = 0;
+  expect_right(what);
+  what.page_size = 32;
+  what.token_major = true;
+  expect_right(what);
+}
+
+TEST(Decode, RaggedBatches) {
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    DecodeCase what;
+    what.lengths = ragged(64, 2000, seed);
+    what.seed = seed;
+    what.kv_heads = 4;
+    what.slack_len = seed == 2 ? 5000 : 0;
+    expect_right(what);
+  }
+  DecodeCase many;
+  many.lengths = ragged(300, 200, 9);
+  many.page_size = 16;
+  expect_right(many);
+  DecodeCase lone;
+  lone.lengths = std::vector<int32_t>(40, 0);
+  lone.lengths[33] = 5000;
+  expect_right(lone);
+}
+
+TEST(Decode, Window) {
+  for (const int32_t window : {1, 15, 64, 100, 513}) {
+    DecodeCase what;
+    what.lengths = ragged(12, 1500, static_cast<uint64_t>(window));
+    what.window = window;
+    SCOPED_TRACE(window);
+    expect_right(what);
+  }
+}
+
+TEST(Decode, Scales) {
+  for (const float spread : {0.01F, 5.0F, 60.0F}) {
+    DecodeCase what;
+    what.lengths = {3000, 1, 129};
+    what.q_spread = spread;
+    SCOPED_TRACE(spread);
+    expect_right(what);
+  }
+}
+
+TEST(Decode, Long) {
+  for (const int32_t dtype : {FOVEAL_BF16, FOVEAL_E4M3}) {
+    DecodeCase what;
+    what.lengths = {131072 - 7};
+    what.kv_heads = 1;
+    what.kv_dtype = dtype;
+    expect_right(what);
+  }
+}
+
+TEST(Decode, FixedSplitsIgnoreTheBatch) {
+  DecodeCase what;
+  what.lengths = {4097};
+  what.flags = FOVEAL_ATTENTION_FIXED_SPLITS;
+  for (const int32_t keys : {0, 64, 1024}) {
+    what.split_keys = keys;
+    DecodeFixture alone(what);
+    const DecodeOutput single = alone.run();
+    EXPECT_EQ(differences(alone, single), "");
+    DecodeCase more = what;
+    more.lengths = {4097, 100, 9000, 0, 3};
+    DecodeFixture together(more);
+    const DecodeOutput batch = together.run();
+    EXPECT_EQ(differences(together, batch), "");
+    // The first sequence's values depend on the seed, its index and the position only.
+    EXPECT_TRUE(std::equal(single.bits.begin(), single.bits.end(), batch.bits.begin())) << keys;
+  }
+}
+
+TEST(Decode, Refuses) {
+  DecodeCase what;
+  what.lengths = {10};
+  DecodeFixture fixture(what);
+  const foveal_attention_params good = fixture.params();
+  const auto refuse = [&](auto change, const char* part) {
+    foveal_attention_params bad = good;
+    change(bad);
+    char message[512];
+    EXPECT_NE(foveal_attention_decode(&bad, nullptr, message, sizeof(message)), FOVEAL_OK) << part;
+    EXPECT_NE(std::string(message).find(part), std::string::npos) << message;
+  };
+  refuse([](auto& p) { p.struct_size = 8; }, "struct of 8 bytes");
+  refuse([](auto& p) { p.head_dim = 80; }, "head_dim 80");
+  refuse([](auto& p) { p.page_size = 24; }, "page_size 24");
+  refuse([](auto& p) { p.kv_dtype = FOVEAL_F16; }, "kv_dtype 1");
+  refuse([](auto& p) { p.num_kv_heads = 3; }, "3 KV heads");
+  refuse([](auto& p) { p.workspace_bytes = 64; }, "64 bytes of workspace");
+  refuse([](auto& p) { p.k_token_stride += 1; }, "16 bytes");
+  refuse([](auto& p) { p.num_rows = 2; }, "2 rows");
+}
+
+}  // namespace
+}  // namespace foveal::kernels::cuda::testing

@@ -1,0 +1,135 @@
+#include "kernels/cuda/decode_launch.h"
+
+#include <cuda_runtime_api.h>
+
+#include <bit>
+#include <mutex>
+#include <numbers>
+#include <set>
+#include <utility>
+
+#include "base/error.h"
+
+namespace foveal::kernels::cuda {
+
+namespace {
+
+void check_call(cudaError_t status, const char* call) {
+  if (status != cudaSuccess) {
+    fail(ErrorKind::kInternal, "decode", "got {} from {}; need success", cudaGetErrorString(status), call);
+  }
+}
+
+int32_t multiprocessors(int device) {
+  int count = 0;
+  check_call(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+             "cudaDeviceGetAttribute");
+  return count;
+}
+
+const void* find_kernel(const foveal_attention_params& params, const DecodeChoice& choice) {
+  switch (params.kv_dtype) {
+    case FOVEAL_BF16:
+      return decode_kernel_bf16(choice.shape, choice.skip);
+    case FOVEAL_F16:
+      return decode_kernel_f16(choice.shape, choice.skip);
+    default:
+      return decode_kernel_e4m3(choice.shape, choice.skip);
+  }
+}
+
+/// More than 48 KiB of shared memory must be asked for, once a kernel and device.
+void allow_shared(const void* kernel, int device, int32_t bytes) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int>> done;
+  const std::lock_guard lock(mutex);
+  if (done.count({kernel, device}) != 0) return;
+  check_call(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+             "cudaFuncSetAttribute");
+  done.emplace(kernel, device);
+}
+
+void fill_rows(DecodeArgs& args, const foveal_attention_params& params) {
+  const int64_t q_bytes = params.q_dtype == FOVEAL_E4M3 ? 1 : 2;
+  const int64_t kv_bytes = params.kv_dtype == FOVEAL_E4M3 ? 1 : 2;
+  args.q = static_cast<const char*>(params.q);
+  args.q_row_bytes = params.q_row_stride * q_bytes;
+  args.q_head_bytes = params.q_head_stride * q_bytes;
+  args.out = static_cast<char*>(params.out);
+  args.out_row_bytes = params.out_row_stride * 2;
+  args.out_head_bytes = params.out_head_stride * 2;
+  args.lse = params.lse;
+  args.k = static_cast<const char*>(params.k);
+  args.k_page_bytes = params.k_page_stride * kv_bytes;
+  args.k_head_bytes = params.k_head_stride * kv_bytes;
+  args.k_token_bytes = params.k_token_stride * kv_bytes;
+  args.v = static_cast<const char*>(params.v);
+  args.v_page_bytes = params.v_page_stride * kv_bytes;
+  args.v_head_bytes = params.v_head_stride * kv_bytes;
+  args.v_token_bytes = params.v_token_stride * kv_bytes;
+  args.kv_len = params.kv_len;
+  args.page_table = params.page_table;
+  args.page_table_stride = params.page_table_stride;
+  args.cu_k = params.cu_k;
+  args.page_shift = params.page_table != nullptr
+                        ? std::countr_zero(static_cast<uint32_t>(params.page_size))
+                        : 0;
+}
+
+DecodeArgs make_args(const foveal_attention_params& params, const DecodeChoice& choice) {
+  DecodeArgs args{};
+  fill_rows(args, params);
+  args.num_seqs = params.num_seqs;
+  args.num_heads = params.num_heads;
+  args.num_kv_heads = params.num_kv_heads;
+  args.group = params.num_heads / params.num_kv_heads;
+  args.window = params.window;
+  args.q_dtype = params.q_dtype;
+  const bool e4m3 = params.kv_dtype == FOVEAL_E4M3;
+  args.scale_log2 = params.softmax_scale * std::numbers::log2e_v<float> *
+                    (e4m3 ? params.k_scale : 1.0F) *
+                    (params.q_dtype == FOVEAL_E4M3 ? params.q_scale : 1.0F);
+  args.v_scale = e4m3 ? params.v_scale : 1.0F;
+  args.skip_factor = params.skip_factor;
+  args.skip_factors = params.skip_factors;
+  args.threshold_len = params.threshold_len;
+  args.counters = reinterpret_cast<unsigned long long*>(params.counters);
+  auto* workspace = static_cast<char*>(params.workspace);
+  args.arrivals = reinterpret_cast<uint32_t*>(workspace);
+  args.stats = reinterpret_cast<float*>(workspace + choice.workspace.stats_offset);
+  args.partial = reinterpret_cast<float*>(workspace + choice.workspace.partial_offset);
+  args.chunk_units = choice.chunk_units;
+  args.min_chunks = choice.min_chunks;
+  args.max_splits = choice.max_splits;
+  args.prefetch_lines = choice.prefetch_lines;
+  return args;
+}
+
+}  // namespace
+
+void decode_attention(const foveal_attention_params& params, void* cuda_stream) {
+  decode_check(params);
+  int device = 0;
+  check_call(cudaGetDevice(&device), "cudaGetDevice");
+  const DecodeChoice choice = decode_choose(params, multiprocessors(device));
+  const void* kernel = find_kernel(params, choice);
+  if (kernel == nullptr) {
+    fail(ErrorKind::kUnsupported, "decode", "got {}; need a shape that is compiled", to_string(choice));
+  }
+  allow_shared(kernel, device, choice.shape.shared_bytes());
+  DecodeArgs args = make_args(params, choice);
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(choice.grid));
+  config.blockDim = dim3(static_cast<unsigned>(choice.shape.warps() * 32));
+  config.dynamicSmemBytes = static_cast<size_t>(choice.shape.shared_bytes());
+  config.stream = static_cast<cudaStream_t>(cuda_stream);
+  config.attrs = &overlap;
+  config.numAttrs = 1;
+  void* arguments[] = {&args};
+  check_call(cudaLaunchKernelExC(&config, kernel, arguments), "the launch of the decode kernel");
+}
+
+}  // namespace foveal::kernels::cuda

@@ -1,0 +1,328 @@
+#include "kernels/cuda/decode_testing.h"
+
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <random>
+#include <stdexcept>
+#include <thread>
+
+namespace foveal::kernels::cuda::testing {
+
+namespace {
+
+void check(cudaError_t status) {
+  if (status != cudaSuccess) throw std::runtime_error(cudaGetErrorString(status));
+}
+
+uint64_t mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15ULL;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+/// Roughly normal: the sum of four uniform numbers, from one hash.
+float normal(uint64_t x) {
+  const uint64_t h = mix(x);
+  const auto sum = static_cast<float>((h & 0xffff) + (h >> 16 & 0xffff) + (h >> 32 & 0xffff) + (h >> 48));
+  return (sum / 65535.0F - 2.0F) * 1.7320508F;
+}
+
+uint16_t to_bf16(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+float from_bf16(uint16_t x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
+uint16_t to_f16(float x) { return std::bit_cast<uint16_t>(static_cast<_Float16>(x)); }
+float from_f16(uint16_t x) { return static_cast<float>(std::bit_cast<_Float16>(x)); }
+float from_e4m3(uint8_t x) {
+  const int exponent = x >> 3 & 15;
+  const int mantissa = x & 7;
+  if (exponent == 15 && mantissa == 7) return std::numeric_limits<float>::quiet_NaN();
+  const float magnitude =
+      exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9) : std::ldexp(8.0F + static_cast<float>(mantissa), exponent - 10);
+  return x & 0x80 ? -magnitude : magnitude;
+}
+uint8_t to_e4m3(float x) {
+  const float magnitude = std::min(std::fabs(x), 448.0F);
+  const uint8_t sign = std::signbit(x) ? 0x80 : 0;
+  int exponent = 0;
+  std::frexp(magnitude, &exponent);
+  const int step = std::max(exponent - 4, -9);  // 3 mantissa bits
+  const float rounded = std::nearbyint(std::ldexp(magnitude, -step));
+  const auto units = static_cast<int>(rounded);
+  if (units == 0) return sign;
+  if (step == -9) return static_cast<uint8_t>(sign | units);  // subnormal, or the first normals
+  const int carry = units == 16 ? 1 : 0;
+  const int mantissa = (carry ? 8 : units) - 8;
+  return static_cast<uint8_t>(sign | (step + carry + 10) << 3 | mantissa);
+}
+
+size_t size_of(int32_t dtype) { return dtype == FOVEAL_E4M3 ? 1 : 2; }
+void put(std::vector<uint8_t>& data, size_t index, int32_t dtype, float x) {
+  if (dtype == FOVEAL_E4M3) {
+    data[index] = to_e4m3(x);
+    return;
+  }
+  const uint16_t bits = dtype == FOVEAL_BF16 ? to_bf16(x) : to_f16(x);
+  std::memcpy(&data[index * 2], &bits, 2);
+}
+float get(const std::vector<uint8_t>& data, size_t index, int32_t dtype) {
+  if (dtype == FOVEAL_E4M3) return from_e4m3(data[index]);
+  uint16_t bits = 0;
+  std::memcpy(&bits, &data[index * 2], 2);
+  return dtype == FOVEAL_BF16 ? from_bf16(bits) : from_f16(bits);
+}
+
+void parallel(int32_t count, const std::function<void(int32_t)>& body) {
+  std::atomic<int32_t> next{0};
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < std::max(1U, std::thread::hardware_concurrency()); ++i) {
+    threads.emplace_back([&] {
+      for (int32_t item = next++; item < count; item = next++) body(item);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+}  // namespace
+
+void* DecodeFixture::to_device(const void* data, size_t bytes) {
+  void* pointer = nullptr;
+  check(cudaMalloc(&pointer, std::max<size_t>(bytes, 256)));
+  owned_.push_back(pointer);
+  if (data != nullptr && bytes > 0) check(cudaMemcpy(pointer, data, bytes, cudaMemcpyHostToDevice));
+  if (data == nullptr) check(cudaMemset(pointer, 0, std::max<size_t>(bytes, 256)));
+  return pointer;
+}
+
+DecodeFixture::DecodeFixture(const DecodeCase& given) : what(given) {
+  const auto seqs = static_cast<int32_t>(what.lengths.size());
+  const int32_t heads = what.kv_heads * what.group;
+  const int32_t d = what.head_dim;
+  const int32_t longest = *std::max_element(what.lengths.begin(), what.lengths.end());
+  const bool paged = what.page_size > 0;
+  const int32_t page = paged ? what.page_size : 1;
+  stride_ = (longest + what.slack_len + page - 1) / page + 1;
+  int32_t rows = 0;
+  for (const int32_t length : what.lengths) {
+    starts_.push_back(rows);
+    rows += (length + page - 1) / page;
+  }
+  starts_.push_back(rows);
+  const int32_t pool = rows + 3;
+  std::vector<int32_t> order(static_cast<size_t>(pool));
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), std::mt19937_64(what.seed));
+  table_.assign(static_cast<size_t>(seqs) * stride_, 0x7fffffff);  // never to be followed
+  for (int32_t s = 0; s < seqs; ++s) {
+    for (int32_t i = 0; i < (what.lengths[s] + page - 1) / page; ++i) {
+      table_[static_cast<size_t>(s) * stride_ + i] = order[static_cast<size_t>(starts_[s] + i)];
+    }
+  }
+  const size_t kv_size = size_of(what.kv_dtype);
+  const size_t elements = static_cast<size_t>(pool) * page * what.kv_heads * d;
+  // Rows that no sequence owns are NaN: they must not be read into any sum.
+  k_.assign(elements * kv_size, 0xff);
+  v_.assign(elements * kv_size, 0xff);
+  q_.assign(static_cast<size_t>(seqs) * heads * d * size_of(what.q_dtype), 0);
+  params_.struct_size = sizeof(params_);
+  const int64_t token = what.token_major || !paged ? static_cast<int64_t>(what.kv_heads) * d : d;
+  const int64_t head = what.token_major || !paged ? d : static_cast<int64_t>(page) * d;
+  const int64_t whole = static_cast<int64_t>(what.kv_heads) * page * d;
+  params_.k_page_stride = params_.v_page_stride = whole;
+  params_.k_head_stride = params_.v_head_stride = head;
+  params_.k_token_stride = params_.v_token_stride = token;
+  params_.page_size = what.page_size;
+  parallel(seqs * heads, [&](int32_t row) {
+    for (int32_t c = 0; c < d; ++c) {
+      const auto index = static_cast<size_t>(row) * d + c;
+      put(q_, index, what.q_dtype, what.q_spread * normal(mix(what.seed) + index));
+    }
+  });
+  parallel(seqs * what.kv_heads, [&](int32_t item) {
+    const int32_t s = item / what.kv_heads;
+    const int32_t h = item % what.kv_heads;
+    for (int32_t i = 0; i < what.lengths[s]; ++i) {
+      const int64_t row = paged ? table_[static_cast<size_t>(s) * stride_ + i / page] * whole + i % page * token
+                                : (starts_[s] + static_cast<int64_t>(i)) * token;
+      const uint64_t seed = mix(what.seed + 77) + (static_cast<uint64_t>(item) << 40) + static_cast<uint64_t>(i) * 512;
+      const float pull = what.tile_spread * normal(mix(what.seed + 5) + static_cast<uint64_t>(item) * 100003 + i / 64);
+      for (int32_t c = 0; c < d; ++c) {
+        // A component along the first query head's own direction moves a whole tile's scores.
+        const float along = get(q_, (static_cast<size_t>(s) * heads + h * what.group) * d + c, what.q_dtype) / what.q_spread;
+        put(k_, static_cast<size_t>(row + h * head + c), what.kv_dtype, normal(seed + c) + pull * along);
+        put(v_, static_cast<size_t>(row + h * head + c), what.kv_dtype, normal(seed + 256 + c));
+      }
+    }
+  });
+  params_.q_dtype = what.q_dtype;
+  params_.kv_dtype = what.kv_dtype;
+  params_.q = to_device(q_.data(), q_.size());
+  params_.q_row_stride = params_.out_row_stride = static_cast<int64_t>(heads) * d;
+  params_.q_head_stride = params_.out_head_stride = d;
+  params_.out = to_device(nullptr, static_cast<size_t>(seqs) * heads * d * 2);
+  params_.lse = static_cast<float*>(to_device(nullptr, static_cast<size_t>(seqs) * heads * 4));
+  params_.k = to_device(k_.data(), k_.size());
+  params_.v = to_device(v_.data(), v_.size());
+  params_.num_seqs = params_.num_rows = seqs;
+  params_.num_heads = heads;
+  params_.num_kv_heads = what.kv_heads;
+  params_.head_dim = d;
+  params_.num_pages = pool;
+  params_.max_q_len = 1;
+  params_.max_kv_len = longest + what.slack_len;
+  params_.kv_len = static_cast<int32_t*>(to_device(what.lengths.data(), what.lengths.size() * 4));
+  if (paged) {
+    params_.page_table = static_cast<int32_t*>(to_device(table_.data(), table_.size() * 4));
+    params_.page_table_stride = stride_;
+  } else {
+    params_.cu_k = static_cast<int32_t*>(to_device(starts_.data(), starts_.size() * 4));
+  }
+  params_.softmax_scale = 1.0F / std::sqrt(static_cast<float>(d));
+  params_.window = what.window;
+  params_.q_scale = 1;
+  params_.k_scale = what.k_scale;
+  params_.v_scale = what.v_scale;
+  params_.skip_factor = what.skip_factor;
+  params_.counters = static_cast<uint64_t*>(to_device(nullptr, static_cast<size_t>(seqs) * 32));
+  params_.flags = what.flags;
+  params_.split_keys = what.split_keys;
+  params_.workspace_bytes = foveal_attention_decode_workspace(&params_);
+  params_.workspace = to_device(nullptr, params_.workspace_bytes);
+}
+
+DecodeFixture::~DecodeFixture() {
+  for (void* pointer : owned_) cudaFree(pointer);
+}
+
+DecodeOutput DecodeFixture::run() {
+  const size_t lines = static_cast<size_t>(params_.num_seqs) * params_.num_heads;
+  const size_t elements = lines * params_.head_dim;
+  check(cudaMemset(params_.out, 0xff, elements * 2));
+  check(cudaMemset(params_.lse, 0xff, lines * 4));
+  check(cudaMemset(params_.counters, 0, static_cast<size_t>(params_.num_seqs) * 32));
+  char message[512];
+  if (foveal_attention_decode(&params_, nullptr, message, sizeof(message)) != FOVEAL_OK) {
+    throw std::runtime_error(message);
+  }
+  check(cudaDeviceSynchronize());
+  DecodeOutput output;
+  output.bits.resize(elements);
+  output.lse.resize(lines);
+  output.counters.resize(static_cast<size_t>(params_.num_seqs) * 4);
+  check(cudaMemcpy(output.bits.data(), params_.out, elements * 2, cudaMemcpyDeviceToHost));
+  check(cudaMemcpy(output.lse.data(), params_.lse, lines * 4, cudaMemcpyDeviceToHost));
+  check(cudaMemcpy(output.counters.data(), params_.counters, output.counters.size() * 8, cudaMemcpyDeviceToHost));
+  for (const uint16_t bits : output.bits) {
+    output.out.push_back(what.q_dtype == FOVEAL_F16 ? from_f16(bits) : from_bf16(bits));
+  }
+  return output;
+}
+
+double DecodeFixture::value(bool key, int32_t seq, int32_t head, int32_t position, int32_t channel) const {
+  const int64_t row = what.page_size > 0
+                          ? table_[static_cast<size_t>(seq) * stride_ + position / what.page_size] * params_.k_page_stride +
+                                position % what.page_size * params_.k_token_stride
+                          : (starts_[seq] + static_cast<int64_t>(position)) * params_.k_token_stride;
+  const auto index = static_cast<size_t>(row + head * params_.k_head_stride + channel);
+  const double scale = what.kv_dtype == FOVEAL_E4M3 ? (key ? what.k_scale : what.v_scale) : 1;
+  return get(key ? k_ : v_, index, what.kv_dtype) * scale;
+}
+
+void DecodeFixture::truth_of(DecodeTruth& truth, int32_t seq, int32_t head) const {
+  const int32_t d = what.head_dim;
+  const int32_t length = what.lengths[seq];
+  const int32_t first = what.window > 0 ? std::max(0, length - what.window) : 0;
+  const size_t line = static_cast<size_t>(seq) * params_.num_heads + head;
+  std::vector<double> scores(static_cast<size_t>(length));
+  std::vector<double> query(static_cast<size_t>(d));
+  for (int32_t c = 0; c < d; ++c) query[c] = get(q_, line * d + c, what.q_dtype);
+  double max = -std::numeric_limits<double>::infinity();
+  double norm = 0;
+  for (int32_t i = first; i < length; ++i) {
+    double sum = 0;
+    double size = 0;
+    for (int32_t c = 0; c < d; ++c) {
+      const double product = query[c] * value(true, seq, head / what.group, i, c);
+      sum += product;
+      size += std::fabs(product);
+    }
+    scores[i] = sum * params_.softmax_scale;
+    norm = std::max(norm, size * params_.softmax_scale);
+    max = std::max(max, scores[i]);
+  }
+  double total = 0;
+  for (int32_t i = first; i < length; ++i) total += std::exp(scores[i] - max);
+  for (int32_t i = first; i < length; ++i) {
+    const double weight = std::exp(scores[i] - max) / total;
+    for (int32_t c = 0; c < d; ++c) {
+      const double v = value(false, seq, head / what.group, i, c);
+      truth.out[line * d + c] += weight * v;
+      truth.magnitude[line * d + c] += weight * std::fabs(v);
+    }
+  }
+  truth.lse[line] = total > 0 ? max + std::log(total) : -std::numeric_limits<double>::infinity();
+  truth.score_norm[line] = norm;
+}
+
+DecodeTruth DecodeFixture::truth() const {
+  const size_t lines = static_cast<size_t>(params_.num_seqs) * params_.num_heads;
+  DecodeTruth truth;
+  truth.out.assign(lines * what.head_dim, 0);
+  truth.magnitude.assign(lines * what.head_dim, 0);
+  truth.lse.assign(lines, 0);
+  truth.score_norm.assign(lines, 0);
+  parallel(static_cast<int32_t>(lines), [&](int32_t line) {
+    truth_of(truth, line / params_.num_heads, line % params_.num_heads);
+  });
+  return truth;
+}
+
+double DecodeFixture::tolerance(const DecodeTruth& truth, size_t i) const {
+  const double half_ulp = what.q_dtype == FOVEAL_F16 ? std::ldexp(1, -11) : std::ldexp(1, -9);
+  const double weight_ulp = what.kv_dtype == FOVEAL_BF16 ? std::ldexp(1, -9) : std::ldexp(1, -11);
+  // Scores: float32 sums of head_dim products and ex2.approx; an error e of a score moves weights by e.
+  const double score_error = truth.score_norm[i / what.head_dim] * std::ldexp(1, -21) + std::ldexp(1, -20);
+  // Weights below 2^-24 of the reference are lost in f16: at most one such quantum a key.
+  const double lost = what.kv_dtype == FOVEAL_BF16 ? 0 : std::ldexp(1, -17);
+  return half_ulp * std::fabs(truth.out[i]) + truth.magnitude[i] * (weight_ulp + 2 * score_error + lost) +
+         std::ldexp(1, -24);
+}
+
+std::string differences(const DecodeFixture& fixture, const DecodeOutput& got) {
+  const DecodeTruth truth = fixture.truth();
+  std::string text;
+  int found = 0;
+  double worst = 0;
+  for (size_t i = 0; i < truth.out.size(); ++i) {
+    const double error = std::fabs(got.out[i] - truth.out[i]);
+    const double allowed = fixture.tolerance(truth, i);
+    worst = std::max(worst, error / allowed);
+    if (error <= allowed) continue;
+    if (found++ < 4) {
+      text += fmt::format("out[{}] (row {} head {} channel {}) got {} want {} +- {}\n", i,
+                          i / fixture.what.head_dim / fixture.params().num_heads,
+                          i / fixture.what.head_dim % fixture.params().num_heads, i % fixture.what.head_dim,
+                          got.out[i], truth.out[i], allowed);
+    }
+  }
+  for (size_t line = 0; line < truth.lse.size(); ++line) {
+    const double want = truth.lse[line];
+    const double allowed = truth.score_norm[line] * std::ldexp(1, -20) + 1e-5;
+    if (std::isinf(want) ? got.lse[line] == want : std::fabs(got.lse[line] - want) <= allowed) continue;
+    if (found++ < 8) text += fmt::format("lse[{}] got {} want {} +- {}\n", line, got.lse[line], want, allowed);
+  }
+  if (found > 0) text += fmt::format("{} differences in all, the worst {} times the tolerance\n", found, worst);
+  return text;
+}
+
+}  // namespace foveal::kernels::cuda::testing

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "foveal/kernels.h"
+
+namespace foveal::kernels::cuda::testing {
+
+/// What a random call of paged decode looks like.
+struct DecodeCase {
+  std::vector<int32_t> lengths;
+  int32_t kv_heads = 2;
+  int32_t group = 4;
+  int32_t head_dim = 128;
+  int32_t page_size = 64;  ///< 0: contiguous
+  int32_t q_dtype = FOVEAL_BF16;
+  int32_t kv_dtype = FOVEAL_BF16;
+  bool token_major = false;  ///< pages [page_size, kv_heads, head_dim] instead of [kv_heads, page_size, .]
+  int32_t window = 0;
+  float q_spread = 1;     ///< standard deviation of the queries
+  float tile_spread = 0;  ///< of a component that all keys of a 64-key tile share along the queries
+  float k_scale = 1;
+  float v_scale = 1;
+  float skip_factor = 0;
+  uint32_t flags = 0;
+  int32_t split_keys = 0;
+  int32_t slack_len = 0;  ///< max_kv_len is this much above the longest
+  uint64_t seed = 1;
+};
+
+/// What came out of the device, in float.
+struct DecodeOutput {
+  std::vector<float> out;  ///< [rows, heads, head_dim]
+  std::vector<float> lse;  ///< [rows, heads]
+  std::vector<uint64_t> counters;
+  std::vector<uint16_t> bits;  ///< of out
+};
+
+/// Double precision over the values as stored, and what errors scale with.
+struct DecodeTruth {
+  std::vector<double> out;
+  std::vector<double> lse;
+  std::vector<double> magnitude;   ///< weights' mean of |v|
+  std::vector<double> score_norm;  ///< [rows, heads] largest sum over d of |q k| scale
+};
+
+/// Inputs on the host and the device; runs the C entry.
+class DecodeFixture {
+ public:
+  explicit DecodeFixture(const DecodeCase& what);
+  ~DecodeFixture();
+  DecodeFixture(const DecodeFixture&) = delete;
+  DecodeFixture& operator=(const DecodeFixture&) = delete;
+
+  foveal_attention_params params() const { return params_; }
+  foveal_attention_params& mutable_params() { return params_; }
+  DecodeOutput run();
+  DecodeTruth truth() const;
+  /// |out - truth| that rounding alone explains, for element i.
+  double tolerance(const DecodeTruth& truth, size_t i) const;
+
+  DecodeCase what;
+
+ private:
+  double value(bool key, int32_t seq, int32_t head, int32_t position, int32_t channel) const;
+  void truth_of(DecodeTruth& truth, int32_t seq, int32_t head) const;
+  void* to_device(const void* data, size_t bytes);
+
+  std::vector<uint8_t> q_, k_, v_;
+  std::vector<int32_t> table_;
+  int32_t stride_ = 0;
+  std::vector<int32_t> starts_;
+  foveal_attention_params params_{};
+  std::vector<void*> owned_;
+};
+
+/// Compares with the truth; the first few differences as text, empty when good.
+std::string differences(const DecodeFixture& fixture, const DecodeOutput& got);
+
+}  // namespace foveal::kernels::cuda::testing

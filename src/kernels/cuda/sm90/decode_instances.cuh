@@ -1,0 +1,38 @@
+#pragma once
+
+#include "kernels/cuda/decode_launch.h"
+#include "kernels/cuda/sm90/decode_dense.cuh"
+
+namespace foveal::kernels::cuda {
+
+template <class Kv, int kHeadDim, int kHeadBlocks>
+const void* decode_instance(bool skip) {
+  if (skip) return nullptr;
+  return reinterpret_cast<const void*>(&decode_dense_kernel<Kv, kHeadDim, kHeadBlocks>);
+}
+
+template <class Kv, int kHeadDim>
+const void* decode_instance(int32_t head_blocks, bool skip) {
+  return head_blocks == 1 ? decode_instance<Kv, kHeadDim, 1>(skip)
+                          : decode_instance<Kv, kHeadDim, 2>(skip);
+}
+
+template <class Kv>
+const void* decode_instance(const DecodeShape& shape, bool skip) {
+  switch (shape.head_dim) {
+    case 64:
+      return decode_instance<Kv, 64>(shape.head_blocks, skip);
+    case 96:
+      return decode_instance<Kv, 96>(shape.head_blocks, skip);
+    case 128:
+      return decode_instance<Kv, 128>(shape.head_blocks, skip);
+    case 192:
+      return decode_instance<Kv, 192>(shape.head_blocks, skip);
+    case 256:
+      return decode_instance<Kv, 256>(shape.head_blocks, skip);
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace foveal::kernels::cuda

@@ -1,0 +1,371 @@
+#pragma once
+
+#include "foveal/kernels.h"
+#include "kernels/cuda/decode_plan.h"
+#include "kernels/cuda/device/convert.cuh"
+#include "kernels/cuda/device/cp_async.cuh"
+#include "kernels/cuda/device/mma.cuh"
+#include "kernels/cuda/sm90/decode_args.h"
+
+// One warp's work on a unit of 16 keys. Keys are the rows of the products and the query heads their
+// columns (8 a block), so that a group of 4 wastes half of the tensor cores' work, not three quarters:
+//   S^T[16 keys, 8 heads] = K Q^T        O^T[d, 8 heads] += V^T P^T
+// The order of the reduced dimension is free as long as both sides agree, so each lane copies exactly
+// the bytes that it feeds to the products later: 16 contiguous bytes a copy, written to and read from
+// its own place in shared memory. No lane reads what another copied: no barrier, no bank conflict, no
+// swizzle. With g = lane / 4 and t = lane % 4 a lane owns
+//   K  keys g and g + 8, pieces t, t + 4, ... of the row
+//   V  keys 2t, 2t + 1, 2t + 8, 2t + 9, pieces g, g + 8, ... of the row
+
+namespace foveal::kernels::cuda {
+
+struct E4m3 {};
+
+/// How values of the cache reach the tensor cores: as they are, or e4m3 widened to f16 (exact).
+template <class Kv>
+struct KvTraits {
+  using Math = Kv;
+  static constexpr int kBytes = 2;
+};
+template <>
+struct KvTraits<E4m3> {
+  using Math = foveal::cuda::F16;
+  static constexpr int kBytes = 1;
+};
+
+template <class Kv, int kHeadDim, int kHeadBlocks>
+struct DecodeTile {
+  using Math = typename KvTraits<Kv>::Math;
+  static constexpr int kBytes = KvTraits<Kv>::kBytes;
+  static constexpr DecodeShape kShape{kHeadDim, kBytes, kHeadBlocks};
+  static constexpr int kRowBytes = kHeadDim * kBytes;
+  static constexpr int kSteps = kHeadDim / 16;  ///< mma steps along head_dim, both products
+
+  /// The largest copy that divides a lane's share of a row.
+  static constexpr int piece_bytes(int share) { return share % 16 == 0 ? 16 : share % 8 == 0 ? 8 : 4; }
+  static constexpr int kKPiece = piece_bytes(kRowBytes / 4);
+  static constexpr int kKPieces = kRowBytes / 4 / kKPiece;
+  static constexpr int kVPiece = piece_bytes(kRowBytes / 8);
+  static constexpr int kVPieces = kRowBytes / 8 / kVPiece;
+  static constexpr int kKWords = kKPiece / 4;
+  static constexpr int kVWords = kVPiece / 4;
+  static constexpr int kVElements = kVPiece / kBytes;
+
+  /// b operands of all steps: lane's head is g + 8 * block.
+  struct Query {
+    uint32_t b[kHeadBlocks][kSteps][2];
+    float scale[kHeadBlocks][2];  ///< of the scores of columns 2t, 2t + 1, to the log2 domain
+  };
+  struct Accumulator {
+    float o[kHeadBlocks][kSteps][4];
+    float max[kHeadBlocks][2];  ///< reference of the exponentials, log2 domain, of columns 2t, 2t + 1
+    float sum[kHeadBlocks][2];  ///< of this lane's keys only
+  };
+
+  // ------------------------------------------------------------------------------------ copies
+
+  __device__ static void copy_k(uint32_t slot, const char* rows, int64_t token_bytes, int32_t keys,
+                                int lane) {
+    const int g = lane / 4;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const char* row = rows + (g + 8 * half) * token_bytes + (lane % 4) * kKPiece;
+      const uint32_t valid = g + 8 * half < keys ? kKPiece : 0;
+#pragma unroll
+      for (int piece = 0; piece < kKPieces; ++piece) {
+        foveal::cuda::cp_async<kKPiece>(slot + ((half * kKPieces + piece) * 32 + lane) * kKPiece,
+                                        row + piece * 4 * kKPiece, valid);
+      }
+    }
+  }
+  __device__ static int v_key(int index, int lane) {
+    return 2 * (lane % 4) + (index % 2) + 8 * (index / 2);
+  }
+  __device__ static void copy_v(uint32_t slot, const char* rows, int64_t token_bytes, int32_t keys,
+                                int lane) {
+#pragma unroll
+    for (int index = 0; index < 4; ++index) {
+      const int key = v_key(index, lane);
+      const char* row = rows + key * token_bytes + (lane / 4) * kVPiece;
+      const uint32_t valid = key < keys ? kVPiece : 0;
+#pragma unroll
+      for (int piece = 0; piece < kVPieces; ++piece) {
+        foveal::cuda::cp_async<kVPiece>(slot + ((index * kVPieces + piece) * 32 + lane) * kVPiece,
+                                        row + piece * 8 * kVPiece, valid);
+      }
+    }
+  }
+
+  template <int kWords>
+  __device__ static void read_piece(uint32_t (&words)[kWords], const char* slot, int index, int lane) {
+    const char* at = slot + (index * 32 + lane) * (kWords * 4);
+    if constexpr (kWords == 4) {
+      const uint4 value = *reinterpret_cast<const uint4*>(at);
+      words[0] = value.x, words[1] = value.y, words[2] = value.z, words[3] = value.w;
+    } else if constexpr (kWords == 2) {
+      const uint2 value = *reinterpret_cast<const uint2*>(at);
+      words[0] = value.x, words[1] = value.y;
+    } else {
+      words[0] = *reinterpret_cast<const uint32_t*>(at);
+    }
+  }
+
+  // ------------------------------------------------------------------------------------ query
+
+  /// Four consecutive values of a query row as two pairs for the tensor cores, and their largest
+  /// magnitude. bf16 queries of an e4m3 cache come as f32 first (see load_query).
+  __device__ static float4 read_query(const DecodeArgs& args, const char* row, int element) {
+    if (args.q_dtype == FOVEAL_E4M3) {
+      const uint32_t word = *reinterpret_cast<const uint32_t*>(row + element);
+      const uint32_t low = foveal::cuda::e4m3x2_to_f16x2(word & 0xffff);
+      const uint32_t high = foveal::cuda::e4m3x2_to_f16x2(word >> 16);
+      const float2 a = __half22float2(*reinterpret_cast<const __half2*>(&low));
+      const float2 b = __half22float2(*reinterpret_cast<const __half2*>(&high));
+      return {a.x, a.y, b.x, b.y};
+    }
+    const uint2 words = *reinterpret_cast<const uint2*>(row + element * 2);
+    if (args.q_dtype == FOVEAL_F16) {
+      const float2 a = __half22float2(*reinterpret_cast<const __half2*>(&words.x));
+      const float2 b = __half22float2(*reinterpret_cast<const __half2*>(&words.y));
+      return {a.x, a.y, b.x, b.y};
+    }
+    return {__uint_as_float(words.x << 16), __uint_as_float(words.x & 0xffff0000u),
+            __uint_as_float(words.y << 16), __uint_as_float(words.y & 0xffff0000u)};
+  }
+
+  /// First of the four values of head_dim that step `step` takes from this lane.
+  __device__ static int query_element(int step, int lane) {
+    constexpr int kElements = kKPiece / kBytes;
+    constexpr int kStepsAPiece = kElements / 4;
+    return (step / kStepsAPiece) * 4 * kElements + (lane % 4) * kElements + (step % kStepsAPiece) * 4;
+  }
+
+  __device__ static void load_query(Query& query, const DecodeArgs& args, int32_t seq, int32_t kv_head,
+                                    int lane) {
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+      const int head = block * 8 + lane / 4;
+      const char* row = args.q + seq * args.q_row_bytes +
+                        (kv_head * args.group + min(head, args.group - 1)) * args.q_head_bytes;
+      float factor = args.scale_log2;
+      if constexpr (kBytes == 2) {
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          const uint2 words = *reinterpret_cast<const uint2*>(row + query_element(step, lane) * 2);
+          query.b[block][step][0] = head < args.group ? words.x : 0;
+          query.b[block][step][1] = head < args.group ? words.y : 0;
+        }
+      } else {
+        factor *= load_wide_query(query.b[block], args, row, head < args.group, lane);
+      }
+      query.scale[block][0] = __shfl_sync(~0u, factor, (lane % 4) * 8);
+      query.scale[block][1] = __shfl_sync(~0u, factor, (lane % 4) * 8 + 4);
+    }
+  }
+
+  /// Queries for a cache that is widened to f16: scaled by a power of two (exactly) so that the row's
+  /// largest value lies in [1, 2) and any bf16 fits. Returns the inverse of that scale.
+  __device__ static float load_wide_query(uint32_t (&b)[kSteps][2], const DecodeArgs& args,
+                                          const char* row, bool used, int lane) {
+    float4 values[kSteps];
+    float largest = 0;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      values[step] = read_query(args, row, query_element(step, lane));
+      const float4& v = values[step];
+      largest = fmaxf(largest, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
+    }
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+    const int exponent = min(max(static_cast<int>(__float_as_uint(largest) >> 23), 1), 253);
+    const float down = used ? __uint_as_float(static_cast<uint32_t>(254 - exponent) << 23) : 0.0F;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const float4& v = values[step];
+      b[step][0] = foveal::cuda::pack<foveal::cuda::F16>(v.x * down, v.y * down);
+      b[step][1] = foveal::cuda::pack<foveal::cuda::F16>(v.z * down, v.w * down);
+    }
+    return __uint_as_float(static_cast<uint32_t>(exponent) << 23);
+  }
+
+  // ------------------------------------------------------------------------------------ products
+
+  /// Scores in the log2 domain: s[block][0, 1] of key g, columns 2t and 2t + 1; [2, 3] of key g + 8.
+  __device__ static void score(float (&s)[kHeadBlocks][4], const Query& query, const char* slot,
+                               int lane) {
+    float odd[kHeadBlocks][4];
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) s[block][i] = 0, odd[block][i] = 0;
+    }
+#pragma unroll
+    for (int piece = 0; piece < kKPieces; ++piece) {
+      uint32_t low[kKWords], high[kKWords];
+      read_piece(low, slot, piece, lane);
+      read_piece(high, slot, kKPieces + piece, lane);
+      constexpr int kStepsAPiece = kKPiece / kBytes / 4;
+#pragma unroll
+      for (int i = 0; i < kStepsAPiece; ++i) {
+        uint32_t a[4];
+        if constexpr (kBytes == 2) {
+          a[0] = low[2 * i], a[1] = high[2 * i], a[2] = low[2 * i + 1], a[3] = high[2 * i + 1];
+        } else {
+          a[0] = foveal::cuda::e4m3x2_to_f16x2(low[i] & 0xffff);
+          a[1] = foveal::cuda::e4m3x2_to_f16x2(high[i] & 0xffff);
+          a[2] = foveal::cuda::e4m3x2_to_f16x2(low[i] >> 16);
+          a[3] = foveal::cuda::e4m3x2_to_f16x2(high[i] >> 16);
+        }
+        const int step = piece * kStepsAPiece + i;
+#pragma unroll
+        for (int block = 0; block < kHeadBlocks; ++block) {
+          // Two chains of additions: half of the latency.
+          foveal::cuda::mma_16x8x16<Math>(step % 2 == 0 ? s[block] : odd[block], a, query.b[block][step]);
+        }
+      }
+    }
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) s[block][i] = (s[block][i] + odd[block][i]) * query.scale[block][i % 2];
+    }
+  }
+
+  /// Scores of keys outside [first, end) become -inf.
+  __device__ static void mask(float (&s)[kHeadBlocks][4], int32_t unit, int32_t first, int32_t end,
+                              int lane) {
+    const int32_t key = unit * kDecodeUnit + lane / 4;
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int32_t own = key + 8 * (i / 2);
+        if (own < first || own >= end) s[block][i] = -INFINITY;
+      }
+    }
+  }
+
+  __device__ static void clear(Accumulator& acc) {
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) acc.o[block][step][i] = 0;
+      }
+      acc.max[block][0] = acc.max[block][1] = -INFINITY;
+      acc.sum[block][0] = acc.sum[block][1] = 0;
+    }
+  }
+
+  /// Largest value of each column over the unit's keys, in all lanes.
+  __device__ static float column_max(const float (&s)[4], int column) {
+    float largest = fmaxf(s[column], s[column + 2]);
+#pragma unroll
+    for (int step = 4; step < 32; step *= 2) {
+      largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+    }
+    return largest;
+  }
+
+  /// Moves the exponentials' reference to `next` (per block and column).
+  __device__ static void rescale(Accumulator& acc, int block, int column, float next) {
+    const float factor = next == -INFINITY ? 1.0F : foveal::cuda::exp2_approx(acc.max[block][column] - next);
+    acc.max[block][column] = next;
+    acc.sum[block][column] *= factor;
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      acc.o[block][step][column] *= factor;
+      acc.o[block][step][column + 2] *= factor;
+    }
+  }
+
+  /// The reference follows the running maximum only when a score passes it by 2^kSlack: any reference
+  /// gives the same quotient, and the usual unit then needs no exchange between lanes.
+  static constexpr float kSlack = 8;
+  __device__ static void raise_max(Accumulator& acc, const float (&s)[kHeadBlocks][4]) {
+    bool passed = false;
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+      passed |= fmaxf(s[block][0], s[block][2]) > acc.max[block][0] + kSlack;
+      passed |= fmaxf(s[block][1], s[block][3]) > acc.max[block][1] + kSlack;
+    }
+    if (!__any_sync(~0u, passed)) return;
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+#pragma unroll
+      for (int column = 0; column < 2; ++column) {
+        rescale(acc, block, column, fmaxf(acc.max[block][column], column_max(s[block], column)));
+      }
+    }
+  }
+
+  /// Scores to weights: the b operand of the second product (a pair of keys of one head a register).
+  __device__ static void weigh(uint32_t (&p)[kHeadBlocks][2], Accumulator& acc,
+                               const float (&s)[kHeadBlocks][4]) {
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+      float w[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float max = acc.max[block][i % 2];
+        w[i] = foveal::cuda::exp2_approx(s[block][i] - (max == -INFINITY ? 0.0F : max));
+      }
+      acc.sum[block][0] += w[0] + w[2];
+      acc.sum[block][1] += w[1] + w[3];
+      p[block][0] = foveal::cuda::transpose_8x8(foveal::cuda::pack<Math>(w[0], w[1]));
+      p[block][1] = foveal::cuda::transpose_8x8(foveal::cuda::pack<Math>(w[2], w[3]));
+    }
+  }
+
+  __device__ static void accumulate(Accumulator& acc, const uint32_t (&p)[kHeadBlocks][2],
+                                    const char* slot, int lane) {
+#pragma unroll
+    for (int piece = 0; piece < kVPieces; ++piece) {
+      uint32_t rows[4][kVWords];
+#pragma unroll
+      for (int index = 0; index < 4; ++index) {
+        read_piece(rows[index], slot, index * kVPieces + piece, lane);
+      }
+#pragma unroll
+      for (int word = 0; word < kVWords; ++word) {
+        if constexpr (kBytes == 2) {
+          const uint32_t a[4] = {__byte_perm(rows[0][word], rows[1][word], 0x5410),
+                                 __byte_perm(rows[0][word], rows[1][word], 0x7632),
+                                 __byte_perm(rows[2][word], rows[3][word], 0x5410),
+                                 __byte_perm(rows[2][word], rows[3][word], 0x7632)};
+          product(acc, a, p, piece * kVWords + word);
+        } else {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const uint32_t select = half == 0 ? 0x5140 : 0x7362;
+            const uint32_t first = __byte_perm(rows[0][word], rows[1][word], select);
+            const uint32_t second = __byte_perm(rows[2][word], rows[3][word], select);
+            const uint32_t a[4] = {foveal::cuda::e4m3x2_to_f16x2(first & 0xffff),
+                                   foveal::cuda::e4m3x2_to_f16x2(first >> 16),
+                                   foveal::cuda::e4m3x2_to_f16x2(second & 0xffff),
+                                   foveal::cuda::e4m3x2_to_f16x2(second >> 16)};
+            product(acc, a, p, (piece * kVWords + word) * 2 + half);
+          }
+        }
+      }
+    }
+  }
+
+  /// head_dim index of o[.][step][0, 1]; [2, 3] hold the next one.
+  __device__ static int out_element(int step, int lane) {
+    constexpr int kStepsAPiece = kVElements / 2;
+    return (step / kStepsAPiece) * 8 * kVElements + (lane / 4) * kVElements + (step % kStepsAPiece) * 2;
+  }
+
+ private:
+  __device__ static void product(Accumulator& acc, const uint32_t (&a)[4],
+                                 const uint32_t (&p)[kHeadBlocks][2], int step) {
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+      foveal::cuda::mma_16x8x16<Math>(acc.o[block][step], a, p[block]);
+    }
+  }
+};
+
+}  // namespace foveal::kernels::cuda

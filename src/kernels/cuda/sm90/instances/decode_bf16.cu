@@ -1,0 +1,9 @@
+#include "kernels/cuda/sm90/decode_instances.cuh"
+
+namespace foveal::kernels::cuda {
+
+const void* decode_kernel_bf16(const DecodeShape& shape, bool skip) {
+  return decode_instance<foveal::cuda::Bf16>(shape, skip);
+}
+
+}  // namespace foveal::kernels::cuda
