@@ -9,8 +9,11 @@ namespace foveal::kernels::cuda {
 namespace {
 
 constexpr int32_t kDefaultSplitKeys = 512;
-/// A CTA's step in the voting kernel: 8 warps of one unit each, two votes.
-constexpr int32_t kVoteChunkUnits = 8;
+/// Work is dealt in whole votes, dense or not: the same splits, so that a voting call which drops
+/// nothing gives the dense call's bits.
+constexpr int32_t kChunkUnits = kDecodeVoteKeys / kDecodeUnit;
+/// A step of eight warps: less would leave warps without a unit.
+constexpr uint32_t kMinChunksLog2 = 1;
 /// Table rows longer than this are not fetched ahead: nobody waits for one entry of a large batch.
 constexpr int32_t kMaxPrefetchLines = 2048;
 constexpr int32_t kEntriesALine = 32;
@@ -18,19 +21,14 @@ constexpr int32_t kEntriesALine = 32;
 int32_t ceil_div(int32_t a, int32_t b) { return (a + b - 1) / b; }
 
 void choose_splits(const foveal_attention_params& params, DecodeChoice& choice) {
+  choice.chunk_units = kChunkUnits;
+  choice.min_chunks_log2 = kMinChunksLog2;
   choice.max_splits = 0;
-  if ((params.flags & FOVEAL_ATTENTION_FIXED_SPLITS) != 0) {
-    const int32_t keys = params.split_keys > 0 ? params.split_keys : kDefaultSplitKeys;
-    choice.chunk_units = std::max(keys / kDecodeUnit, choice.skip ? kVoteChunkUnits : 1);
-    choice.min_chunks = 1;
-    choice.max_splits = ceil_div(params.max_kv_len, choice.chunk_units * kDecodeUnit) + 1;
-  } else if (choice.skip) {
-    choice.chunk_units = kVoteChunkUnits;
-    choice.min_chunks = 2;
-  } else {
-    choice.chunk_units = 1;
-    choice.min_chunks = choice.shape.warps();
-  }
+  if ((params.flags & FOVEAL_ATTENTION_FIXED_SPLITS) == 0) return;
+  const int32_t keys = params.split_keys > 0 ? params.split_keys : kDefaultSplitKeys;
+  choice.chunk_units = keys / kDecodeUnit;
+  choice.min_chunks_log2 = 0;
+  choice.max_splits = ceil_div(params.max_kv_len, keys) + 1;
 }
 
 }  // namespace
@@ -38,8 +36,8 @@ void choose_splits(const foveal_attention_params& params, DecodeChoice& choice) 
 DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multiprocessors) {
   const int32_t group = params.num_heads / params.num_kv_heads;
   DecodeChoice choice{};
-  choice.shape = {params.head_dim, params.kv_dtype == FOVEAL_E4M3 ? 1 : 2, ceil_div(group, 8)};
-  choice.skip = params.skip_factor > 0;
+  choice.shape = {params.head_dim, params.kv_dtype == FOVEAL_E4M3 ? 1 : 2, ceil_div(group, 8),
+                  params.skip_factor > 0};
   choice.grid = std::min(multiprocessors, kMaxDecodeGrid);
   choose_splits(params, choice);
   if (params.page_table != nullptr) {
@@ -54,11 +52,11 @@ DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multip
 
 std::string to_string(const DecodeChoice& choice) {
   return fmt::format(
-      "decode: head_dim {} kv_bytes {} head_blocks {} skip {} warps {} stages {} shared {} grid {} "
+      "decode: head_dim {} kv_bytes {} head_blocks {} vote {} warps {} stages {} shared {} grid {} "
       "chunk {} keys min_chunks {} max_splits {}",
-      choice.shape.head_dim, choice.shape.kv_bytes, choice.shape.head_blocks, choice.skip ? 1 : 0,
+      choice.shape.head_dim, choice.shape.kv_bytes, choice.shape.head_blocks, choice.shape.vote ? 1 : 0,
       choice.shape.warps(), choice.shape.stages(), choice.shape.shared_bytes(), choice.grid,
-      choice.chunk_units * kDecodeUnit, choice.min_chunks, choice.max_splits);
+      choice.chunk_units * kDecodeUnit, 1u << choice.min_chunks_log2, choice.max_splits);
 }
 
 }  // namespace foveal::kernels::cuda

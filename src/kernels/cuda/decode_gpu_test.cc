@@ -151,6 +151,54 @@ TEST(Decode, FixedSplitsIgnoreTheBatch) {
   }
 }
 
+uint64_t skipped(const DecodeOutput& output) {
+  uint64_t sum = 0;
+  for (size_t i = 3; i < output.counters.size(); i += 4) sum += output.counters[i];
+  return sum;
+}
+
+TEST(Decode, SkipSoftmaxVotesAsTheReference) {
+  for (const int32_t dtype : {FOVEAL_BF16, FOVEAL_F16, FOVEAL_E4M3}) {
+    for (const int32_t group : {1, 4, 7, 16}) {
+      for (const int32_t d : {64, 128, 256}) {
+        DecodeCase what;
+        what.lengths = {5000, 64, 65, 1, 0, 777, 2048, 9999};
+        what.head_dim = d;
+        what.group = group;
+        what.q_dtype = dtype == FOVEAL_F16 ? FOVEAL_F16 : FOVEAL_BF16;
+        what.kv_dtype = dtype;
+        what.tile_spread = 0.35F;
+        what.skip_factor = 100;
+        what.flags = group == 7 ? FOVEAL_ATTENTION_FIXED_SPLITS : 0;
+        what.window = group == 16 ? 1500 : 0;
+        what.seed = static_cast<uint64_t>(group + d);
+        SCOPED_TRACE(::testing::Message() << "dtype " << dtype << " group " << group << " head_dim " << d);
+        DecodeFixture fixture(what);
+        const DecodeOutput output = fixture.run();
+        EXPECT_EQ(differences(fixture, output), "");
+        EXPECT_GT(skipped(output), 0U);
+        EXPECT_EQ(fixture.run().bits, output.bits);
+      }
+    }
+  }
+}
+
+TEST(Decode, SkipSoftmaxThatDropsNothingIsDense) {
+  for (const uint32_t flags : {0U, FOVEAL_ATTENTION_FIXED_SPLITS}) {
+    DecodeCase what;
+    what.lengths = {3000, 17, 1000, 0};
+    what.window = flags == 0 ? 0 : 900;
+    what.flags = flags;
+    DecodeFixture dense(what);
+    what.skip_factor = 1e6F;  // above every length
+    DecodeFixture off(what);
+    const DecodeOutput expected = dense.run();
+    const DecodeOutput output = off.run();
+    EXPECT_EQ(output.bits, expected.bits);
+    EXPECT_EQ(output.counters, expected.counters);
+  }
+}
+
 TEST(Decode, Refuses) {
   DecodeCase what;
   what.lengths = {10};

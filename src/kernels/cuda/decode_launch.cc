@@ -30,11 +30,11 @@ int32_t multiprocessors(int device) {
 const void* find_kernel(const foveal_attention_params& params, const DecodeChoice& choice) {
   switch (params.kv_dtype) {
     case FOVEAL_BF16:
-      return decode_kernel_bf16(choice.shape, choice.skip);
+      return decode_kernel_bf16(choice.shape);
     case FOVEAL_F16:
-      return decode_kernel_f16(choice.shape, choice.skip);
+      return decode_kernel_f16(choice.shape);
     default:
-      return decode_kernel_e4m3(choice.shape, choice.skip);
+      return decode_kernel_e4m3(choice.shape);
   }
 }
 
@@ -98,8 +98,8 @@ DecodeArgs make_args(const foveal_attention_params& params, const DecodeChoice& 
   args.arrivals = reinterpret_cast<uint32_t*>(workspace);
   args.stats = reinterpret_cast<float*>(workspace + choice.workspace.stats_offset);
   args.partial = reinterpret_cast<float*>(workspace + choice.workspace.partial_offset);
-  args.chunk_units = choice.chunk_units;
-  args.min_chunks = choice.min_chunks;
+  args.chunk_units = Divider::of(static_cast<uint32_t>(choice.chunk_units));
+  args.min_chunks_log2 = choice.min_chunks_log2;
   args.max_splits = choice.max_splits;
   args.prefetch_lines = choice.prefetch_lines;
   return args;

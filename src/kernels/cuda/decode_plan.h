@@ -19,23 +19,56 @@ struct DecodeShape {
   int32_t head_dim;
   int32_t kv_bytes;     ///< an element of K and V
   int32_t head_blocks;  ///< blocks of 8 query heads: 1 or 2
+  bool vote;            ///< Skip Softmax
 
   /// Wide rows take few warps: the accumulators and the copies in flight are large as it is.
   constexpr int32_t warps() const { return head_dim <= 128 ? 8 : 4; }
   /// K or V of one unit.
   constexpr int32_t unit_bytes() const { return kDecodeUnit * head_dim * kv_bytes; }
+  /// Scores of a unit that wait for its V.
+  constexpr int32_t score_bytes() const { return vote ? head_blocks * 16 * 32 : 0; }
+  /// The heads' maxima over each warp's unit, for two steps.
+  constexpr int32_t vote_bytes() const { return vote ? 2 * warps() * head_blocks * 8 * 4 : 0; }
+  /// Queries stay in registers while they leave room for the accumulators; else the warps share them.
+  constexpr int32_t query_bytes() const {
+    const int32_t steps = head_blocks * head_dim / 16;
+    return steps >= 24 ? steps * 32 * 8 : 0;
+  }
   /// A row of a warp's result in shared memory; four floats of padding spread it over the banks.
   constexpr int32_t merge_row() const { return head_dim + 4; }
   constexpr int32_t merge_bytes() const {
     return warps() * 8 * head_blocks * (merge_row() + 2) * 4 + 64;
   }
-  /// Units (K and V) in flight a warp: all that fits, for bandwidth is latency times bytes.
+  constexpr int32_t stage_bytes() const { return (2 * unit_bytes() + score_bytes()) * warps(); }
+  /// Units (K and V) in flight a warp: all that fits, for bandwidth is latency times bytes. The voting
+  /// kernel has no V under way when it merges, and merges there.
   constexpr int32_t stages() const {
-    const int32_t fit = (kMaxSharedBytes - merge_bytes()) / (2 * unit_bytes() * warps());
+    const int32_t fit = (kMaxSharedBytes - fixed_bytes()) / stage_bytes();
     return fit > 8 ? 8 : fit;
   }
-  constexpr int32_t ring_bytes() const { return stages() * 2 * unit_bytes() * warps(); }
-  constexpr int32_t shared_bytes() const { return ring_bytes() + merge_bytes(); }
+  constexpr int32_t ring_bytes() const { return stages() * stage_bytes(); }
+  constexpr int32_t fixed_bytes() const {
+    return query_bytes() + vote_bytes() + (vote ? 0 : merge_bytes());
+  }
+  constexpr int32_t shared_bytes() const { return ring_bytes() + fixed_bytes(); }
+};
+
+/// Division by a number fixed on the host, in three instructions (of numbers below 2^31).
+struct Divider {
+  uint32_t divisor;
+  uint32_t factor;
+  uint32_t shift;
+
+  static constexpr Divider of(uint32_t divisor) {
+    uint32_t shift = 0;
+    while ((uint64_t{1} << shift) < divisor) ++shift;
+    const uint64_t scaled = ((uint64_t{1} << shift) - divisor) << 32;
+    return {divisor, static_cast<uint32_t>(scaled / divisor + 1), shift};
+  }
+  constexpr uint32_t divide(uint32_t x) const {
+    const auto high = static_cast<uint32_t>(static_cast<uint64_t>(x) * factor >> 32);
+    return (high + x) >> shift;
+  }
 };
 
 /// Keys [first_key, kv_len) of a row, in units at absolute positions, grouped into chunks of
@@ -43,34 +76,44 @@ struct DecodeShape {
 struct DecodeSpan {
   int32_t first_unit;  ///< a multiple of chunk_units
   int32_t end_unit;
-  int32_t chunks;
+  uint32_t chunks;
 };
 constexpr int32_t first_visible_key(int32_t kv_len, int32_t window) {
   return window > 0 && kv_len > window ? kv_len - window : 0;
 }
-constexpr DecodeSpan decode_span(int32_t kv_len, int32_t window, int32_t chunk_units) {
-  const int32_t first_chunk = first_visible_key(kv_len, window) / (kDecodeUnit * chunk_units);
-  const int32_t end_unit = (kv_len + kDecodeUnit - 1) / kDecodeUnit;
-  const int32_t end_chunk = (end_unit + chunk_units - 1) / chunk_units;
-  return {first_chunk * chunk_units, end_unit, end_chunk - first_chunk};
+constexpr DecodeSpan decode_span(int32_t kv_len, int32_t window, const Divider& chunk_units) {
+  const auto first_unit = static_cast<uint32_t>(first_visible_key(kv_len, window)) / kDecodeUnit;
+  const uint32_t end_unit = (static_cast<uint32_t>(kv_len) + kDecodeUnit - 1) / kDecodeUnit;
+  const uint32_t first_chunk = chunk_units.divide(first_unit);
+  const uint32_t end_chunk = chunk_units.divide(end_unit + chunk_units.divisor - 1);
+  return {static_cast<int32_t>(first_chunk * chunk_units.divisor), static_cast<int32_t>(end_unit),
+          end_chunk - first_chunk};
 }
 
 /// All chunks of a call in one line (sequence, then KV head, then position), dealt to `workers` CTAs
-/// in contiguous runs whose lengths differ by one at most.
+/// in contiguous runs whose lengths differ by one at most: the first `extra` have one more. 32 bits:
+/// a 64-bit division is a hundred instructions, fetched cold at the head of every call.
 struct DecodeDeal {
-  int64_t chunks;
-  int32_t workers;
+  uint32_t chunks;
+  uint32_t workers;
+  uint32_t share;
+  uint32_t extra;
 
-  constexpr int64_t begin(int32_t worker) const { return worker * chunks / workers; }
+  constexpr uint32_t begin(uint32_t worker) const {
+    return worker * share + (worker < extra ? worker : extra);
+  }
   /// Who has this chunk.
-  constexpr int32_t worker(int64_t chunk) const {
-    return static_cast<int32_t>(((chunk + 1) * workers - 1) / chunks);
+  constexpr uint32_t worker(uint32_t chunk) const {
+    const uint32_t longer = extra * (share + 1);
+    return chunk < longer ? chunk / (share + 1) : extra + (chunk - longer) / share;
   }
 };
-/// No more CTAs than leave `min_chunks` to each: a split costs its share of the joining.
-constexpr DecodeDeal decode_deal(int64_t chunks, int32_t min_chunks, int32_t grid) {
-  const int64_t wanted = chunks / min_chunks;
-  return {chunks, static_cast<int32_t>(wanted < 1 ? 1 : wanted < grid ? wanted : grid)};
+/// No more CTAs than leave 2^min_chunks_log2 to each: a split costs its share of the joining.
+constexpr DecodeDeal decode_deal(uint32_t chunks, uint32_t min_chunks_log2, uint32_t grid) {
+  const uint32_t wanted = chunks >> min_chunks_log2;
+  const uint32_t workers = wanted < 1 ? 1 : wanted < grid ? wanted : grid;
+  const uint32_t share = chunks / workers;
+  return {chunks, workers, share, chunks - share * workers};
 }
 
 /// Offsets into the workspace; sizes follow from the call's bounds alone.

@@ -44,6 +44,8 @@ struct DecodeTruth {
   std::vector<double> lse;
   std::vector<double> magnitude;   ///< weights' mean of |v|
   std::vector<double> score_norm;  ///< [rows, heads] largest sum over d of |q k| scale
+  std::vector<uint64_t> counters;  ///< [rows, 4]
+  double margin = 1e9;  ///< smallest log2 distance of a vote from its threshold
 };
 
 /// Inputs on the host and the device; runs the C entry.
@@ -65,7 +67,11 @@ class DecodeFixture {
 
  private:
   double value(bool key, int32_t seq, int32_t head, int32_t position, int32_t channel) const;
-  void truth_of(DecodeTruth& truth, int32_t seq, int32_t head) const;
+  struct Row;
+  void truth_of(DecodeTruth& truth, Row& row) const;
+  void score_row(Row& row) const;
+  void vote_row(Row& row) const;
+  std::vector<int32_t> split_keys_of(int32_t seq, int32_t kv_head) const;
   void* to_device(const void* data, size_t bytes);
 
   std::vector<uint8_t> q_, k_, v_;

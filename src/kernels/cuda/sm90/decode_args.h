@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/decode_plan.h"
+
 namespace foveal::kernels::cuda {
 
 /// What the decode kernels read: foveal_attention_params with strides in bytes and every choice made.
@@ -47,8 +49,8 @@ struct DecodeArgs {
   uint32_t* arrivals;  ///< [num_seqs, num_kv_heads], zero between calls
   float* stats;        ///< [slots, group, 2]
   float* partial;      ///< [slots, group, head_dim]
-  int32_t chunk_units;
-  int32_t min_chunks;  ///< fewest chunks a CTA
+  Divider chunk_units;
+  uint32_t min_chunks_log2;  ///< fewest chunks a CTA
   int32_t max_splits;  ///< slots of a (sequence, KV head) with fixed splits; 0: splits as dealt
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/device/atomic.cuh"
 #include "kernels/cuda/sm90/decode_segment.cuh"
 #include "kernels/cuda/sm90/decode_tile.cuh"
 
@@ -35,6 +36,8 @@ class DecodeMerge {
     const int64_t slot = args_.max_splits > 0
                              ? row(segment) * args_.max_splits + segment.first_chunk
                              : 2 * worker + (segment.first_chunk == 0 ? 1 : 0);
+#pragma unroll 1
+#pragma unroll 1
     for (int item = static_cast<int>(threadIdx.x); item < args_.group * kQuads; item += kThreads) {
       join_warps(item / kQuads, item % kQuads, segment, slot);
     }
@@ -47,6 +50,7 @@ class DecodeMerge {
 
   /// Rows without keys: zeros.
   __device__ void write_empty(int32_t seq) const {
+#pragma unroll 1
     for (int item = static_cast<int>(threadIdx.x); item < args_.num_heads * kQuads; item += kThreads) {
       write(seq, item / kQuads, item % kQuads, float4{0, 0, 0, 0}, -INFINITY, 0);
     }
@@ -58,11 +62,12 @@ class DecodeMerge {
     float sum = 0;
     float4 o{0, 0, 0, 0};
 
+    /// Without branches: a part without keys (-inf, 0, 0) adds nothing.
     __device__ void add(float other_max, float other_sum, const float4& other) {
       const float next = fmaxf(max, other_max);
-      if (next == -INFINITY) return;
-      const float a = foveal::cuda::exp2_approx(max - next);
-      const float b = foveal::cuda::exp2_approx(other_max - next);
+      const float base = next == -INFINITY ? 0.0F : next;
+      const float a = foveal::cuda::exp2_approx(max - base);
+      const float b = foveal::cuda::exp2_approx(other_max - base);
       max = next;
       sum = sum * a + other_sum * b;
       o.x = o.x * a + other.x * b;
@@ -130,57 +135,58 @@ class DecodeMerge {
   /// The CTA that brings the last part of the row joins all of them.
   __device__ void join_row(const Segment& segment, const DecodeDeal& deal) {
     const bool fixed = args_.max_splits > 0;
-    const int32_t first = fixed ? 0 : deal.worker(segment.row_start);
-    const int32_t parts =
+    const uint32_t first = fixed ? 0 : deal.worker(segment.row_start);
+    const uint32_t parts =
         fixed ? segment.chunks : deal.worker(segment.row_start + segment.chunks - 1) - first + 1;
     __syncthreads();
     if (threadIdx.x == 0) {
-      __threadfence();
-      uint32_t* arrivals = args_.arrivals + row(segment);
-      const bool last = atomicAdd(arrivals, 1) == static_cast<uint32_t>(parts) - 1;
-      if (last) *arrivals = 0;  // for the next call
-      __threadfence();
-      *last_ = last ? 1 : 0;
+      // Wraps to zero at the last arrival: ready for the next call.
+      const uint32_t before = foveal::cuda::atomic_inc_acq_rel(args_.arrivals + row(segment), parts - 1);
+      *last_ = before == parts - 1 ? 1 : 0;
     }
     __syncthreads();
     if (*last_ == 0) return;
-    const int items = args_.group * kQuads;
-    const int shares = max(1, min(kThreads / items, 8));
-    for (int base = 0; base < items; base += kThreads / shares) {
-      const int share = static_cast<int>(threadIdx.x) / (kThreads / shares);
-      const int item = base + static_cast<int>(threadIdx.x) % (kThreads / shares);
+    // Threads beyond one a quad of outputs take shares of the parts.
+    const uint32_t items = static_cast<uint32_t>(args_.group) * kQuads;
+    const uint32_t shares = max(1u, min(kThreads / items, 8u));
+    const uint32_t threads = kThreads / shares;
+    const uint32_t share = threadIdx.x / threads;
+#pragma unroll 1
+    for (uint32_t item = threadIdx.x - share * threads; item < (items + threads - 1) / threads * threads;
+         item += threads) {
       Part part;
-      if (item < items) {
-        for (int i = share; i < parts; i += shares * kAhead) {
-          add_parts(part, segment, first, i, shares, parts, item);
-        }
+#pragma unroll 1
+      for (uint32_t i = share; i < parts && item < items; i += shares * kAhead) {
+        add_parts(part, segment, first, i, shares, parts, item);
       }
       join_shares(part, share, shares, item, segment);
     }
   }
 
-  static constexpr int kAhead = 4;  ///< parts whose loads are on their way together
-  __device__ void add_parts(Part& part, const Segment& segment, int32_t first, int begin, int step,
-                            int parts, int item) const {
+  static constexpr int kAhead = 8;  ///< parts whose loads are on their way together
+  __device__ void add_parts(Part& part, const Segment& segment, uint32_t first, uint32_t begin,
+                            uint32_t step, uint32_t parts, uint32_t item) const {
     float2 stats[kAhead];
     float4 o[kAhead];
 #pragma unroll
     for (int ahead = 0; ahead < kAhead; ++ahead) {
-      const int i = min(begin + ahead * step, parts - 1);
+      const uint32_t i = min(begin + ahead * step, parts - 1);
       const int64_t slot = args_.max_splits > 0 ? row(segment) * args_.max_splits + i
                                                 : 2 * (first + i) + (i == 0 ? 1 : 0);
       const int64_t line = slot * args_.group + item / kQuads;
       stats[ahead] = __ldcg(reinterpret_cast<const float2*>(args_.stats + line * 2));
+      if (begin + ahead * step >= parts) stats[ahead] = float2{-INFINITY, 0};
       o[ahead] = __ldcg(reinterpret_cast<const float4*>(args_.partial + line * kHeadDim + (item % kQuads) * 4));
     }
 #pragma unroll
     for (int ahead = 0; ahead < kAhead; ++ahead) {
-      if (begin + ahead * step < parts) part.add(stats[ahead].x, stats[ahead].y, o[ahead]);
+      part.add(stats[ahead].x, stats[ahead].y, o[ahead]);
     }
   }
 
   /// Threads that summed different parts of one item meet in shared memory.
-  __device__ void join_shares(Part& part, int share, int shares, int item, const Segment& segment) {
+  __device__ void join_shares(Part& part, uint32_t share, uint32_t shares, uint32_t item,
+                              const Segment& segment) {
     if (shares > 1) {
       float4* values = reinterpret_cast<float4*>(results_);
       float2* stats = reinterpret_cast<float2*>(values + kThreads);
@@ -188,13 +194,14 @@ class DecodeMerge {
       stats[threadIdx.x] = float2{part.max, part.sum};
       __syncthreads();
       if (share == 0) {
-        for (int other = 1; other < shares; ++other) {
-          const int at = static_cast<int>(threadIdx.x) + other * (kThreads / shares);
+#pragma unroll 1
+        for (uint32_t other = 1; other < shares; ++other) {
+          const uint32_t at = threadIdx.x + other * (kThreads / shares);
           part.add(stats[at].x, stats[at].y, values[at]);
         }
       }
     }
-    if (share == 0 && item < args_.group * kQuads) {
+    if (share == 0 && item < static_cast<uint32_t>(args_.group) * kQuads) {
       write(segment.seq, segment.head * args_.group + item / kQuads, item % kQuads, part.o, part.max,
             part.sum);
     }

@@ -33,11 +33,11 @@ struct KvTraits<E4m3> {
   static constexpr int kBytes = 1;
 };
 
-template <class Kv, int kHeadDim, int kHeadBlocks>
+template <class Kv, int kHeadDim, int kHeadBlocks, bool kVote>
 struct DecodeTile {
   using Math = typename KvTraits<Kv>::Math;
   static constexpr int kBytes = KvTraits<Kv>::kBytes;
-  static constexpr DecodeShape kShape{kHeadDim, kBytes, kHeadBlocks};
+  static constexpr DecodeShape kShape{kHeadDim, kBytes, kHeadBlocks, kVote};
   static constexpr int kRowBytes = kHeadDim * kBytes;
   static constexpr int kSteps = kHeadDim / 16;  ///< mma steps along head_dim, both products
 
@@ -52,8 +52,10 @@ struct DecodeTile {
   static constexpr int kVElements = kVPiece / kBytes;
 
   /// b operands of all steps: lane's head is g + 8 * block.
+  static constexpr bool kQueryShared = kShape.query_bytes() > 0;
   struct Query {
-    uint32_t b[kHeadBlocks][kSteps][2];
+    uint32_t b[kQueryShared ? 1 : kHeadBlocks][kSteps][2];
+    uint2* shared;                ///< [kHeadBlocks, kSteps, 32], where registers do not hold them
     float scale[kHeadBlocks][2];  ///< of the scores of columns 2t, 2t + 1, to the log2 domain
   };
   struct Accumulator {
@@ -140,27 +142,38 @@ struct DecodeTile {
     return (step / kStepsAPiece) * 4 * kElements + (lane % 4) * kElements + (step % kStepsAPiece) * 4;
   }
 
-  __device__ static void load_query(Query& query, const DecodeArgs& args, int32_t seq, int32_t kv_head,
-                                    int lane) {
+  /// `shared`: query_bytes() of it, free in all warps. All threads of the CTA.
+  __device__ static void load_query(Query& query, char* shared, const DecodeArgs& args, int32_t seq,
+                                    int32_t kv_head, int warp, int lane) {
+    query.shared = reinterpret_cast<uint2*>(shared);
 #pragma unroll
     for (int block = 0; block < kHeadBlocks; ++block) {
       const int head = block * 8 + lane / 4;
       const char* row = args.q + seq * args.q_row_bytes +
                         (kv_head * args.group + min(head, args.group - 1)) * args.q_head_bytes;
+      uint32_t(&b)[kSteps][2] = query.b[kQueryShared ? 0 : block];
       float factor = args.scale_log2;
       if constexpr (kBytes == 2) {
 #pragma unroll
         for (int step = 0; step < kSteps; ++step) {
           const uint2 words = *reinterpret_cast<const uint2*>(row + query_element(step, lane) * 2);
-          query.b[block][step][0] = head < args.group ? words.x : 0;
-          query.b[block][step][1] = head < args.group ? words.y : 0;
+          b[step][0] = head < args.group ? words.x : 0;
+          b[step][1] = head < args.group ? words.y : 0;
         }
       } else {
-        factor *= load_wide_query(query.b[block], args, row, head < args.group, lane);
+        factor *= load_wide_query(b, args, row, head < args.group, lane);
       }
       query.scale[block][0] = __shfl_sync(~0u, factor, (lane % 4) * 8);
       query.scale[block][1] = __shfl_sync(~0u, factor, (lane % 4) * 8 + 4);
+      if constexpr (kQueryShared) {
+        if (warp != block) continue;
+#pragma unroll
+        for (int step = 0; step < kSteps; ++step) {
+          query.shared[(block * kSteps + step) * 32 + lane] = uint2{b[step][0], b[step][1]};
+        }
+      }
     }
+    if constexpr (kQueryShared) __syncthreads();
   }
 
   /// Queries for a cache that is widened to f16: scaled by a power of two (exactly) so that the row's
@@ -220,7 +233,14 @@ struct DecodeTile {
 #pragma unroll
         for (int block = 0; block < kHeadBlocks; ++block) {
           // Two chains of additions: half of the latency.
-          foveal::cuda::mma_16x8x16<Math>(step % 2 == 0 ? s[block] : odd[block], a, query.b[block][step]);
+          uint32_t b[2];
+          if constexpr (kQueryShared) {
+            const uint2 pair = query.shared[(block * kSteps + step) * 32 + lane];
+            b[0] = pair.x, b[1] = pair.y;
+          } else {
+            b[0] = query.b[block][step][0], b[1] = query.b[block][step][1];
+          }
+          foveal::cuda::mma_16x8x16<Math>(step % 2 == 0 ? s[block] : odd[block], a, b);
         }
       }
     }

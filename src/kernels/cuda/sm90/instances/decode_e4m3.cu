@@ -2,8 +2,8 @@
 
 namespace foveal::kernels::cuda {
 
-const void* decode_kernel_e4m3(const DecodeShape& shape, bool skip) {
-  return decode_instance<E4m3>(shape, skip);
+const void* decode_kernel_e4m3(const DecodeShape& shape) {
+  return decode_instance<E4m3>(shape);
 }
 
 }  // namespace foveal::kernels::cuda

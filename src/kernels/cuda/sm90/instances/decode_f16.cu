@@ -2,8 +2,8 @@
 
 namespace foveal::kernels::cuda {
 
-const void* decode_kernel_f16(const DecodeShape& shape, bool skip) {
-  return decode_instance<foveal::cuda::F16>(shape, skip);
+const void* decode_kernel_f16(const DecodeShape& shape) {
+  return decode_instance<foveal::cuda::F16>(shape);
 }
 
 }  // namespace foveal::kernels::cuda
