@@ -45,8 +45,10 @@ DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multip
     if (static_cast<int64_t>(lines) * params.num_seqs <= kMaxPrefetchLines) choice.prefetch_lines = lines;
   }
   const int64_t rows = static_cast<int64_t>(params.num_seqs) * params.num_kv_heads;
-  const int64_t slots = choice.max_splits > 0 ? rows * choice.max_splits : 2 * kMaxDecodeGrid;
-  choice.workspace = decode_workspace(rows, slots, group, params.head_dim);
+  const int64_t slots =
+      rows * std::max(choice.max_splits, 1) +
+      (choice.max_splits > 0 ? 0 : int64_t{kMaxDecodeGrid} * static_cast<int64_t>(kMaxRunsAWorker));
+  choice.workspace = decode_workspace(slots, group, params.head_dim);
   return choice;
 }
 

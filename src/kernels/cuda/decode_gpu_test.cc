@@ -211,13 +211,13 @@ TEST(Decode, Refuses) {
     EXPECT_NE(foveal_attention_decode(&bad, nullptr, message, sizeof(message)), FOVEAL_OK) << part;
     EXPECT_NE(std::string(message).find(part), std::string::npos) << message;
   };
-  refuse([](auto& p) { p.struct_size = 8; }, "struct of 8 bytes");
+  refuse([](auto& p) { p.struct_size = 8; }, "struct_size 8");
   refuse([](auto& p) { p.head_dim = 80; }, "head_dim 80");
   refuse([](auto& p) { p.page_size = 24; }, "page_size 24");
   refuse([](auto& p) { p.kv_dtype = FOVEAL_F16; }, "kv_dtype 1");
   refuse([](auto& p) { p.num_kv_heads = 3; }, "3 KV heads");
   refuse([](auto& p) { p.workspace_bytes = 64; }, "64 bytes of workspace");
-  refuse([](auto& p) { p.k_token_stride += 1; }, "16 bytes");
+  refuse([](auto& p) { p.k_token_stride += 1; }, "k_token_stride");
   refuse([](auto& p) { p.num_rows = 2; }, "2 rows");
 }
 

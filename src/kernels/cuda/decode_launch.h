@@ -11,7 +11,4 @@ const void* decode_kernel_bf16(const DecodeShape& shape);
 const void* decode_kernel_f16(const DecodeShape& shape);
 const void* decode_kernel_e4m3(const DecodeShape& shape);
 
-/// Checks, chooses and launches on the current device. Throws Error; nothing synchronises.
-void decode_attention(const foveal_attention_params& params, void* cuda_stream);
-
 }  // namespace foveal::kernels::cuda

@@ -23,17 +23,24 @@ struct DecodeShape {
 
   /// Wide rows take few warps: the accumulators and the copies in flight are large as it is.
   constexpr int32_t warps() const { return head_dim <= 128 ? 8 : 4; }
+  /// A row of K or V in shared memory. Rows of whole 128-byte lines are swizzled in place, others are
+  /// padded, so that the products' reads meet no bank conflict.
+  constexpr int32_t row_bytes() const { return head_dim * kv_bytes; }
+  constexpr bool swizzled() const { return row_bytes() % 128 == 0; }
+  constexpr int32_t pitch() const { return swizzled() ? row_bytes() : row_bytes() + 16; }
   /// K or V of one unit.
-  constexpr int32_t unit_bytes() const { return kDecodeUnit * head_dim * kv_bytes; }
+  constexpr int32_t unit_bytes() const { return kDecodeUnit * pitch(); }
   /// Scores of a unit that wait for its V.
   constexpr int32_t score_bytes() const { return vote ? head_blocks * 16 * 32 : 0; }
-  /// The heads' maxima over each warp's unit, for two steps.
-  constexpr int32_t vote_bytes() const { return vote ? 2 * warps() * head_blocks * 8 * 4 : 0; }
+  /// The heads' maxima over each warp's unit, for two steps, and where V of the units under way lies.
+  constexpr int32_t vote_bytes() const { return vote ? warps() * (2 * head_blocks * 8 * 4 + 64) : 0; }
   /// Queries stay in registers while they leave room for the accumulators; else the warps share them.
   constexpr int32_t query_bytes() const {
     const int32_t steps = head_blocks * head_dim / 16;
     return steps >= 24 ? steps * 32 * 8 : 0;
   }
+  /// The runs that the CTA has taken (sm90/decode_runs.cuh).
+  static constexpr int32_t queue_bytes() { return 16 * 8; }
   /// A row of a warp's result in shared memory; four floats of padding spread it over the banks.
   constexpr int32_t merge_row() const { return head_dim + 4; }
   constexpr int32_t merge_bytes() const {
@@ -48,7 +55,7 @@ struct DecodeShape {
   }
   constexpr int32_t ring_bytes() const { return stages() * stage_bytes(); }
   constexpr int32_t fixed_bytes() const {
-    return query_bytes() + vote_bytes() + (vote ? 0 : merge_bytes());
+    return query_bytes() + vote_bytes() + queue_bytes() + (vote ? 0 : merge_bytes());
   }
   constexpr int32_t shared_bytes() const { return ring_bytes() + fixed_bytes(); }
 };
@@ -90,45 +97,67 @@ constexpr DecodeSpan decode_span(int32_t kv_len, int32_t window, const Divider& 
           end_chunk - first_chunk};
 }
 
-/// All chunks of a call in one line (sequence, then KV head, then position), dealt to `workers` CTAs
-/// in contiguous runs whose lengths differ by one at most: the first `extra` have one more. 32 bits:
-/// a 64-bit division is a hundred instructions, fetched cold at the head of every call.
+/// All chunks of a call in one line (sequence, then KV head, then position), cut into runs: one long
+/// run a CTA, known without asking, then short ones that CTAs take as they come, for multiprocessors
+/// get unequal shares of the memory's bandwidth (measured: 36 to 59 us for equal work). Where a run
+/// ends depends on the lengths only, so who takes it does not show in the result.
+/// 32 bits: a 64-bit division is a hundred instructions, fetched cold at the head of every call.
 struct DecodeDeal {
   uint32_t chunks;
-  uint32_t workers;
-  uint32_t share;
-  uint32_t extra;
+  uint32_t workers;    ///< CTAs with a long run
+  uint32_t long_run;   ///< chunks
+  uint32_t short_run;  ///< chunks
+  uint32_t runs;       ///< the long ones first
 
-  constexpr uint32_t begin(uint32_t worker) const {
-    return worker * share + (worker < extra ? worker : extra);
+  constexpr uint32_t begin(uint32_t run) const {
+    if (run <= workers) return run * long_run;
+    const uint32_t at = workers * long_run + (run - workers) * short_run;
+    return at < chunks ? at : chunks;
   }
-  /// Who has this chunk.
-  constexpr uint32_t worker(uint32_t chunk) const {
-    const uint32_t longer = extra * (share + 1);
-    return chunk < longer ? chunk / (share + 1) : extra + (chunk - longer) / share;
+  /// The run of a chunk.
+  constexpr uint32_t run(uint32_t chunk) const {
+    const uint32_t dealt = workers * long_run;
+    return chunk < dealt ? chunk / long_run : workers + (chunk - dealt) / short_run;
   }
 };
-/// No more CTAs than leave 2^min_chunks_log2 to each: a split costs its share of the joining.
+/// Of an even share, the part that a slow multiprocessor manages in the time of an average one.
+inline constexpr uint32_t kLongRunPercent = 80;
+/// Short runs an even share: the grain of the end of a call.
+inline constexpr uint32_t kShortRuns = 10;
+/// Runs of a call: each CTA's long one; short ones for what the percentage and the rounding down (less
+/// than one chunk of each share) leave.
+inline constexpr uint32_t kMaxRunsAWorker = 8;
+
+/// A CTA has 2^min_chunks_log2 chunks at least: a split costs its share of the joining.
 constexpr DecodeDeal decode_deal(uint32_t chunks, uint32_t min_chunks_log2, uint32_t grid) {
+  const uint32_t least = 1U << min_chunks_log2;
   const uint32_t wanted = chunks >> min_chunks_log2;
   const uint32_t workers = wanted < 1 ? 1 : wanted < grid ? wanted : grid;
   const uint32_t share = chunks / workers;
-  return {chunks, workers, share, chunks - share * workers};
+  const uint32_t long_run = share < 4 * least ? share : share * kLongRunPercent / 100;
+  const uint32_t piece = share / kShortRuns;
+  const uint32_t short_run = piece > least ? piece : least;
+  const uint32_t left = chunks - workers * long_run;
+  return {chunks, workers, long_run, short_run, workers + (left + short_run - 1) / short_run};
 }
 
-/// Offsets into the workspace; sizes follow from the call's bounds alone.
+/// Rows (sequences times KV heads) of a call at most.
+inline constexpr int32_t kMaxDecodeRows = 1 << 16;
+
+/// The workspace: counters, zero between calls and at the same place whatever the call's shape
+/// (arrivals uint32 [kMaxDecodeRows]; the next short run; CTAs done), then what splits leave for the
+/// join. Sizes follow from the call's bounds alone.
 struct DecodeWorkspace {
   size_t stats_offset;    ///< float2 [slots, group]: running maximum (log2) and sum
   size_t partial_offset;  ///< float [slots, group, head_dim]
-  size_t bytes;           ///< arrival counters uint32 [num_seqs, num_kv_heads] come first
+  size_t bytes;
 };
-constexpr DecodeWorkspace decode_workspace(int64_t rows, int64_t slots, int32_t group,
-                                           int32_t head_dim) {
+inline constexpr size_t kDecodeCounterBytes = size_t{kMaxDecodeRows} * 4 + 256;
+constexpr DecodeWorkspace decode_workspace(int64_t slots, int32_t group, int32_t head_dim) {
   constexpr size_t kAlign = 256;
-  const size_t stats = (static_cast<size_t>(rows) * 4 + kAlign - 1) / kAlign * kAlign;
   const size_t lines = static_cast<size_t>(slots) * static_cast<size_t>(group);
-  const size_t partial = stats + (lines * 8 + kAlign - 1) / kAlign * kAlign;
-  return {stats, partial, partial + lines * static_cast<size_t>(head_dim) * 4};
+  const size_t partial = kDecodeCounterBytes + (lines * 8 + kAlign - 1) / kAlign * kAlign;
+  return {kDecodeCounterBytes, partial, partial + lines * static_cast<size_t>(head_dim) * 4};
 }
 
 }  // namespace foveal::kernels::cuda

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <string>
+#include <vector>
 
 #include "foveal/error.h"
 #include "kernels/cuda/decode_choose.h"
@@ -22,16 +24,22 @@ TEST(DecodePlan, DividerDivides) {
 }
 
 TEST(DecodePlan, DealCoversEachChunkOnce) {
-  for (const uint32_t chunks : {1U, 2U, 3U, 131U, 132U, 133U, 1000U, 34567U}) {
-    for (const uint32_t grid : {1U, 3U, 132U}) {
-      const DecodeDeal deal = decode_deal(chunks, 1, grid);
-      EXPECT_EQ(deal.begin(0), 0U);
-      EXPECT_EQ(deal.begin(deal.workers), chunks);
-      EXPECT_LE(deal.workers, grid);
-      for (uint32_t worker = 0; worker < deal.workers; ++worker) {
-        EXPECT_LE(deal.begin(worker + 1) - deal.begin(worker), deal.share + 1);
-        for (uint32_t chunk = deal.begin(worker); chunk < deal.begin(worker + 1); ++chunk) {
-          ASSERT_EQ(deal.worker(chunk), worker) << chunk << " of " << chunks;
+  std::mt19937 random(2);
+  std::vector<uint32_t> counts{1, 2, 3, 131, 132, 133, 1000, 34567};
+  for (int i = 0; i < 200; ++i) counts.push_back(1 + random() % 30000);
+  for (const uint32_t chunks : counts) {
+    for (const uint32_t least : {0U, 1U}) {
+      for (const uint32_t grid : {1U, 3U, 132U}) {
+        const DecodeDeal deal = decode_deal(chunks, least, grid);
+        EXPECT_EQ(deal.begin(0), 0U);
+        EXPECT_EQ(deal.begin(deal.runs), chunks);
+        EXPECT_LE(deal.workers, grid);
+        EXPECT_LE(deal.runs, deal.workers * kMaxRunsAWorker) << chunks << ' ' << least << ' ' << grid;
+        for (uint32_t run = 0; run < deal.runs; ++run) {
+          ASSERT_LT(deal.begin(run), deal.begin(run + 1));
+          for (uint32_t chunk = deal.begin(run); chunk < deal.begin(run + 1); ++chunk) {
+            ASSERT_EQ(deal.run(chunk), run) << chunk << " of " << chunks;
+          }
         }
       }
     }
@@ -89,6 +97,8 @@ TEST(DecodePlan, FixedSplitsNeedNoDevice) {
   EXPECT_EQ(choice.chunk_units * kDecodeUnit, 512);
   EXPECT_EQ(choice.max_splits, 3);
   EXPECT_EQ(choice.workspace.bytes, decode_choose(params, 78).workspace.bytes);
+  // Counters lie at the same place whatever the shape: one workspace serves calls of any.
+  EXPECT_EQ(choice.workspace.stats_offset, kDecodeCounterBytes);
 }
 
 TEST(DecodePlan, VotesDealTheSameSplits) {
@@ -104,13 +114,31 @@ TEST(DecodePlan, VotesDealTheSameSplits) {
 
 TEST(DecodePlan, RefusalsSayWhatIsNeeded) {
   foveal_attention_params params = small_call();
+  float memory[4] = {};
+  alignas(16) int32_t lengths[4] = {};
+  auto* address = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(memory) + 15) / 16 * 16);
+  params.q = params.k = params.v = address;
+  params.out = address;
+  params.kv_len = params.page_table = lengths;
+  params.page_table_stride = 16;
+  params.num_pages = 1;
+  params.q_row_stride = params.out_row_stride = params.k_page_stride = params.v_page_stride = 4096;
+  params.q_head_stride = params.out_head_stride = params.k_head_stride = params.v_head_stride = 128;
+  params.k_token_stride = params.v_token_stride = 128;
+  params.softmax_scale = params.q_scale = params.k_scale = params.v_scale = 1;
+  const auto message = [](const foveal_attention_params& bad) -> std::string {
+    try {
+      decode_check(bad);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(message(params).find("bytes of workspace"), std::string::npos) << message(params);
   params.num_kv_heads = 1;
-  try {
-    decode_check(params);
-    FAIL() << "32 heads a KV head were accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(std::string(error.what()), "[decode] got 32 query heads a KV head; need at most 16");
-  }
+  EXPECT_EQ(message(params), "[attention_decode] got 32 query heads a KV head; need at most 16");
+  params.num_rows = 5;
+  EXPECT_EQ(message(params), "[attention_decode] got 5 rows for 3 sequences; need one row a sequence");
 }
 
 }  // namespace

@@ -159,8 +159,11 @@ DecodeFixture::DecodeFixture(const DecodeCase& given) : what(given) {
       const uint64_t seed = mix(what.seed + 77) + (static_cast<uint64_t>(item) << 40) + static_cast<uint64_t>(i) * 512;
       const float pull = what.tile_spread * normal(mix(what.seed + 5) + static_cast<uint64_t>(item) * 100003 + i / 64);
       for (int32_t c = 0; c < d; ++c) {
-        // A component along the first query head's own direction moves a whole tile's scores.
-        const float along = get(q_, (static_cast<size_t>(s) * heads + h * what.group) * d + c, what.q_dtype) / what.q_spread;
+        // A component along the query heads' sum moves a whole tile's scores.
+        float along = 0;
+        for (int32_t g = 0; g < what.group && what.tile_spread > 0; ++g) {
+          along += get(q_, (static_cast<size_t>(s) * heads + h * what.group + g) * d + c, what.q_dtype) / what.q_spread;
+        }
         put(k_, static_cast<size_t>(row + h * head + c), what.kv_dtype, normal(seed + c) + pull * along);
         put(v_, static_cast<size_t>(row + h * head + c), what.kv_dtype, normal(seed + 256 + c));
       }
@@ -298,7 +301,7 @@ std::vector<int32_t> DecodeFixture::split_keys_of(int32_t seq, int32_t kv_head) 
   std::vector<int32_t> keys;
   for (uint32_t chunk = 0; chunk < span.chunks; ++chunk) {
     const bool begins = chunk == 0 || choice.max_splits > 0 ||
-                        deal.worker(start + chunk) != deal.worker(start + chunk - 1);
+                        deal.run(start + chunk) != deal.run(start + chunk - 1);
     const auto unit = span.first_unit + static_cast<int32_t>(chunk * units.divisor);
     if (begins) keys.push_back(unit * kDecodeUnit);
   }

@@ -47,6 +47,7 @@ struct DecodeArgs {
   unsigned long long* counters;  ///< [num_seqs, 4] or null
 
   uint32_t* arrivals;  ///< [num_seqs, num_kv_heads], zero between calls
+  uint32_t* tickets;   ///< [2]: short runs taken, CTAs done; zero between calls
   float* stats;        ///< [slots, group, 2]
   float* partial;      ///< [slots, group, head_dim]
   Divider chunk_units;

@@ -3,144 +3,131 @@
 #include "kernels/cuda/device/mbarrier.cuh"
 #include "kernels/cuda/sm90/decode_counters.cuh"
 #include "kernels/cuda/sm90/decode_merge.cuh"
-#include "kernels/cuda/sm90/decode_pages.cuh"
+#include "kernels/cuda/sm90/decode_runs.cuh"
 
 namespace foveal::kernels::cuda {
 
+/// The places of a warp's units in shared memory, K then V, taken in turn; copies are counted in groups,
+/// one for K and one for V of each step.
 template <class Tile>
-class DensePipeline {
-  static constexpr DecodeShape kShape = Tile::kShape;
-  static constexpr int kWarps = kShape.warps();
-  static constexpr int kStages = kShape.stages();
-  static constexpr int kUnitBytes = kShape.unit_bytes();
+class UnitRing {
+  static constexpr int kStages = Tile::kShape.stages();
+  static constexpr int kUnitBytes = Tile::kShape.unit_bytes();
 
  public:
-  __device__ DensePipeline(const DecodeArgs& args, char* shared, int warp, int lane)
-      : args_(args), ring_(shared + warp * kStages * 2 * kUnitBytes), warp_(warp), lane_(lane) {}
+  __device__ explicit UnitRing(char* shared) : ring_(shared) {}
 
-  __device__ void start(const SegmentWalk& walk) {
-    walk_ = walk;
-    alive_ = walk_.next(args_, segment_);
-    if (alive_) open(first_unit(segment_, kWarps, warp_));
+  __device__ void fill(const DecodeArgs& args, bool own, const UnitRows& rows, int32_t keys, int lane) {
+    const uint32_t slot = foveal::cuda::smem_address(ring_) + write_ * 2 * kUnitBytes;
+    if (own) Tile::template copy_rows<true>(slot, rows.k, args.k_token_bytes, keys, lane);
+    foveal::cuda::cp_async_commit();
+    if (own) Tile::template copy_rows<false>(slot + kUnitBytes, rows.v, args.v_token_bytes, keys, lane);
+    foveal::cuda::cp_async_commit();
+    write_ = write_ + 1 == kStages ? 0 : write_ + 1;
   }
-
-  /// K, then V of the next unit in order; each call waits for one more group.
   __device__ const char* wait_k() const {
     foveal::cuda::cp_async_wait<2 * kStages - 1>();
+    __syncwarp();
     return ring_ + read_ * 2 * kUnitBytes;
   }
   __device__ const char* wait_v() const {
     foveal::cuda::cp_async_wait<2 * kStages - 2>();
+    __syncwarp();
     return ring_ + read_ * 2 * kUnitBytes + kUnitBytes;
   }
-  /// The unit's slots are read: the next copies may take them.
-  __device__ void release() { read_ = read_ + 1 == kStages ? 0 : read_ + 1; }
-
-  /// Copies of the next unit, perhaps of a later segment, or an empty turn after the last.
-  __device__ void issue() {
-    while (alive_ && unit_ >= segment_.end_unit) {
-      alive_ = walk_.next(args_, segment_);
-      if (alive_) open(first_unit(segment_, kWarps, warp_));
-    }
-    if (alive_) {
-      if (pages_.exhausted()) pages_.open(args_, segment_, unit_, kWarps, lane_);
-      const UnitRows rows = pages_.next(args_, segment_, unit_);
-      const int32_t keys = segment_.kv_len - unit_ * kDecodeUnit;
-      const uint32_t slot = foveal::cuda::smem_address(ring_) + write_ * 2 * kUnitBytes;
-      Tile::copy_k(slot, rows.k, args_.k_token_bytes, keys, lane_);
-      foveal::cuda::cp_async_commit();
-      Tile::copy_v(slot + kUnitBytes, rows.v, args_.v_token_bytes, keys, lane_);
-      unit_ += kWarps;
-    } else {
-      foveal::cuda::cp_async_commit();
-    }
-    foveal::cuda::cp_async_commit();
-    write_ = write_ + 1 == kStages ? 0 : write_ + 1;
+  /// The step's place is read by all lanes: the next copies may take it.
+  __device__ void release() {
+    __syncwarp();
+    read_ = read_ + 1 == kStages ? 0 : read_ + 1;
   }
 
  private:
-  __device__ void open(int32_t unit) {
-    unit_ = unit;
-    if (unit_ < segment_.end_unit) pages_.open(args_, segment_, unit_, kWarps, lane_);
-  }
-
-  const DecodeArgs& args_;
   char* ring_;
-  int warp_;
-  int lane_;
   int read_ = 0;
   int write_ = 0;
-  SegmentWalk walk_;
-  Segment segment_;
-  PageWindow pages_;
-  int32_t unit_ = 0;
-  bool alive_ = false;
 };
 
+// Computes: out = softmax(scale q K^T) V of one query a sequence over paged K and V, all heads of a KV
+//   head together.
+// In/out: DecodeArgs; K and V [num_pages, ...] by strides; out [num_seqs, num_heads, head_dim].
+// Units: keys of 16 (a warp's step) and 64 (a chunk, the grain of the work); scores in the log2 domain.
+// Launch: a CTA a multiprocessor, 8 warps (4 for head_dim above 128), DecodeShape::shared_bytes().
+// Needs: sm_90 for its 227 KiB of shared memory; rows at multiples of 16 bytes; group up to 16.
+// Numerics: float32 sums, weights rounded to bf16 (f16 where K and V are f16 or e4m3); splits depend on
+//   the lengths only and are joined in ascending order: runs repeat bit for bit. A row without keys is
+//   zero, its lse -inf. K and V past the length are not read.
+// Source: ours; the recurrence is FlashAttention's (arXiv 2205.14135), split as in Flash-Decoding.
+// Measured: docs/kernels/cuda_decode.md.
 template <class Kv, int kHeadDim, int kHeadBlocks>
 __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::kShape.warps() * 32, 1)
     decode_dense_kernel(const __grid_constant__ DecodeArgs args) {
   using Tile = DecodeTile<Kv, kHeadDim, kHeadBlocks, false>;
-  constexpr int kWarps = Tile::kShape.warps();
+  constexpr DecodeShape kShape = Tile::kShape;
+  constexpr int kWarps = kShape.warps();
   extern __shared__ __align__(128) char shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  char* query_buffer = shared + kShape.ring_bytes();
+  const RunQueue queue(query_buffer + kShape.query_bytes());
+  DecodeMerge<Tile> merge(args, query_buffer + kShape.query_bytes() + kShape.queue_bytes());
   foveal::cuda::grid_dependency_wait();
   prefetch_tables(args);
+  queue.clear();
+  __syncthreads();
 
-  const uint32_t worker = blockIdx.x;
-  const DecodeDeal deal =
-      decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
-  SegmentWalk walk;
-  if (worker < deal.workers) {
-    walk.start(args, deal.begin(worker), deal.begin(worker + 1), lane);
-  }
-  DensePipeline<Tile> pipeline(args, shared, warp, lane);
-  pipeline.start(walk);
-
-  char* query_buffer = shared + Tile::kShape.ring_bytes();
-  DecodeMerge<Tile> merge(args, query_buffer + Tile::kShape.query_bytes());
+  const DecodeDeal deal = decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
+  StepWalk<kWarps> copies(args, deal, queue, warp, lane);
+  RunWalk walk(args, deal, queue, lane);
+  UnitRing<Tile> ring(shared + warp * kShape.stages() * 2 * kShape.unit_bytes());
   Segment segment;
   typename Tile::Query query;
   typename Tile::Accumulator acc;
-  int32_t unit = 0;
-  int ahead = 0;  // units whose copies run ahead; one place in the code issues them all
+  int32_t step_unit = 0;
+  int ahead = 0;  // steps whose copies are under way; one place in the code starts them all
   bool inside = false;
 #pragma unroll 1
   while (true) {
-    if (ahead == Tile::kShape.stages()) {
+    if (ahead == kShape.stages()) {
       if (!inside) {
-        if (!walk.next(args, segment)) break;
+        if (!walk.next(segment)) break;
         inside = true;
-        unit = first_unit(segment, kWarps, warp);
+        step_unit = segment.base_unit;
         Tile::load_query(query, query_buffer, args, segment.seq, segment.head, warp, lane);
         Tile::clear(acc);
       }
-      if (unit >= segment.end_unit) {
-        merge.finish(acc, segment, deal);
+      if (step_unit >= segment.end_unit) {
+        merge.finish(acc, segment, walk.run(), deal);
         if (threadIdx.x == 0) count_row(args, segment, /*voted=*/false);
         inside = false;
         continue;
       }
-      float scores[kHeadBlocks][4];
-      Tile::score(scores, query, pipeline.wait_k(), lane);
-      if (unit * kDecodeUnit < segment.first_key || (unit + 1) * kDecodeUnit > segment.kv_len) {
-        Tile::mask(scores, unit, segment.first_key, segment.kv_len, lane);
+      const int32_t unit = step_unit + warp;
+      if (unit >= segment.first_unit && unit < segment.end_unit) {
+        float scores[kHeadBlocks][4];
+        Tile::score(scores, query, ring.wait_k(), lane);
+        if (unit * kDecodeUnit < segment.first_key || (unit + 1) * kDecodeUnit > segment.kv_len) {
+          Tile::mask(scores, unit, segment.first_key, segment.kv_len, lane);
+        }
+        uint32_t weights[kHeadBlocks][2];
+        Tile::raise_max(acc, scores);
+        Tile::weigh(weights, acc, scores);
+        Tile::accumulate(acc, weights, ring.wait_v(), lane);
       }
-      uint32_t weights[kHeadBlocks][2];
-      Tile::raise_max(acc, scores);
-      Tile::weigh(weights, acc, scores);
-      Tile::accumulate(acc, weights, pipeline.wait_v(), lane);
-      pipeline.release();
-      unit += kWarps;
+      ring.release();
+      step_unit += kWarps;
     } else {
       ++ahead;
     }
-    pipeline.issue();
+    UnitRows rows;
+    int32_t keys;
+    const bool own = copies.next(rows, keys);
+    ring.fill(args, own, rows, keys, lane);
   }
   foveal::cuda::grid_dependents_launch();
+  leave(args);
 #pragma unroll 1
-  for (auto seq = static_cast<int32_t>(worker); seq < args.num_seqs; seq += static_cast<int32_t>(gridDim.x)) {
+  for (auto seq = static_cast<int32_t>(blockIdx.x); seq < args.num_seqs;
+       seq += static_cast<int32_t>(gridDim.x)) {
     if (args.kv_len[seq] <= 0) merge.write_empty(seq);
   }
 }

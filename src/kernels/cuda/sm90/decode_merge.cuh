@@ -28,14 +28,12 @@ class DecodeMerge {
 
   /// All threads of the CTA, each warp with its part of the segment. Shared memory is free again when
   /// it returns.
-  __device__ void finish(const typename Tile::Accumulator& acc, const Segment& segment,
+  __device__ void finish(const typename Tile::Accumulator& acc, const Segment& segment, uint32_t run,
                          const DecodeDeal& deal) {
     put(acc);
     __syncthreads();
-    const int worker = static_cast<int>(blockIdx.x);
-    const int64_t slot = args_.max_splits > 0
-                             ? row(segment) * args_.max_splits + segment.first_chunk
-                             : 2 * worker + (segment.first_chunk == 0 ? 1 : 0);
+    const int64_t slot = args_.max_splits > 0 ? fixed_slot(segment, segment.first_chunk)
+                                              : dealt_slot(segment, run);
 #pragma unroll 1
 #pragma unroll 1
     for (int item = static_cast<int>(threadIdx.x); item < args_.group * kQuads; item += kThreads) {
@@ -80,6 +78,13 @@ class DecodeMerge {
   __device__ int64_t row(const Segment& segment) const {
     return static_cast<int64_t>(segment.seq) * args_.num_kv_heads + segment.head;
   }
+
+  /// Places in the workspace. Walking all chunks in order, a new segment begins with each run and with
+  /// each row, so their sum numbers the segments of splits as dealt.
+  __device__ int64_t fixed_slot(const Segment& segment, uint32_t split) const {
+    return row(segment) * args_.max_splits + split;
+  }
+  __device__ int64_t dealt_slot(const Segment& segment, uint32_t run) const { return row(segment) + run; }
 
   __device__ void put(const typename Tile::Accumulator& acc) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -135,9 +140,9 @@ class DecodeMerge {
   /// The CTA that brings the last part of the row joins all of them.
   __device__ void join_row(const Segment& segment, const DecodeDeal& deal) {
     const bool fixed = args_.max_splits > 0;
-    const uint32_t first = fixed ? 0 : deal.worker(segment.row_start);
+    const uint32_t first = fixed ? 0 : deal.run(segment.row_start);
     const uint32_t parts =
-        fixed ? segment.chunks : deal.worker(segment.row_start + segment.chunks - 1) - first + 1;
+        fixed ? segment.chunks : deal.run(segment.row_start + segment.chunks - 1) - first + 1;
     __syncthreads();
     if (threadIdx.x == 0) {
       // Wraps to zero at the last arrival: ready for the next call.
@@ -171,8 +176,8 @@ class DecodeMerge {
 #pragma unroll
     for (int ahead = 0; ahead < kAhead; ++ahead) {
       const uint32_t i = min(begin + ahead * step, parts - 1);
-      const int64_t slot = args_.max_splits > 0 ? row(segment) * args_.max_splits + i
-                                                : 2 * (first + i) + (i == 0 ? 1 : 0);
+      const int64_t slot =
+          args_.max_splits > 0 ? fixed_slot(segment, i) : dealt_slot(segment, first + i);
       const int64_t line = slot * args_.group + item / kQuads;
       stats[ahead] = __ldcg(reinterpret_cast<const float2*>(args_.stats + line * 2));
       if (begin + ahead * step >= parts) stats[ahead] = float2{-INFINITY, 0};

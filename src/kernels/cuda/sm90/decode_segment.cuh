@@ -26,31 +26,28 @@ struct Segment {
 /// Walks the segments of a run of chunks. All lanes of a warp hold the same values.
 class SegmentWalk {
  public:
-  /// Places the walk at `begin`; finds its sequence with one scan over the lengths.
+  /// Moves on to the run [begin, end): its sequence is found with a scan over the lengths from where
+  /// the walk is, so runs must come in ascending order.
   __device__ void start(const DecodeArgs& args, uint32_t begin, uint32_t end, int lane) {
     position_ = begin;
     end_ = end;
     if (begin >= end) return;
-    uint32_t base = 0;
 #pragma unroll 1
-    for (int32_t first = 0;; first += 32) {
-      const uint32_t own = seq_chunks(args, first + lane);
+    while (true) {
+      const uint32_t own = seq_chunks(args, seq_ + lane);
       uint32_t sum = own;
 #pragma unroll
       for (int step = 1; step < 32; step *= 2) {
         const uint32_t other = __shfl_up_sync(~0u, sum, step);
         if (lane >= step) sum += other;
       }
-      const uint32_t beyond = __ballot_sync(~0u, base + sum > begin);
-      if (beyond != 0) {
-        const int owner = __ffs(static_cast<int>(beyond)) - 1;
-        seq_ = first + owner;
-        seq_base_ = base + __shfl_sync(~0u, sum - own, owner);
-        enter(args);
-        return;
-      }
-      base += __shfl_sync(~0u, sum, 31);
+      const uint32_t beyond = __ballot_sync(~0u, seq_base_ + sum > begin);
+      const int owner = beyond != 0 ? __ffs(static_cast<int>(beyond)) - 1 : 31;
+      seq_base_ += __shfl_sync(~0u, beyond != 0 ? sum - own : sum, owner);
+      seq_ += beyond != 0 ? owner : 32;
+      if (beyond != 0) break;
     }
+    enter(args);
   }
 
   /// The next segment, or false at the end of the run.
@@ -103,13 +100,6 @@ class SegmentWalk {
   int32_t kv_len_ = 0;
   DecodeSpan span_{0, 0, 0};
 };
-
-/// The first unit of a warp: units go round the warps from the segment's base on, so that which warp
-/// adds a key depends on nothing but its place in the segment.
-__device__ inline int32_t first_unit(const Segment& segment, int32_t warps, int32_t warp) {
-  const int32_t before = max(segment.first_unit - segment.base_unit - warp + warps - 1, 0) / warps;
-  return segment.base_unit + warp + before * warps;
-}
 
 /// Chunks of all sequences and heads.
 __device__ inline uint32_t total_chunks(const DecodeArgs& args, int lane) {

@@ -10,10 +10,10 @@
 // One warp's work on a unit of 16 keys. Keys are the rows of the products and the query heads their
 // columns (8 a block), so that a group of 4 wastes half of the tensor cores' work, not three quarters:
 //   S^T[16 keys, 8 heads] = K Q^T        O^T[d, 8 heads] += V^T P^T
-// The order of the reduced dimension is free as long as both sides agree, so each lane copies exactly
-// the bytes that it feeds to the products later: 16 contiguous bytes a copy, written to and read from
-// its own place in shared memory. No lane reads what another copied: no barrier, no bank conflict, no
-// swizzle. With g = lane / 4 and t = lane % 4 a lane owns
+// A warp copies its own units, whole rows at a time (512 contiguous bytes an instruction: copies of 64
+// or 128 contiguous bytes a row ran at 88 % of this rate), and shares them with no other warp, so no
+// barrier of the CTA is met. The order of the reduced dimension is free as long as both sides agree:
+// each lane reads 16 contiguous bytes and takes them as its k. With g = lane / 4 and t = lane % 4
 //   K  keys g and g + 8, pieces t, t + 4, ... of the row
 //   V  keys 2t, 2t + 1, 2t + 8, 2t + 9, pieces g, g + 8, ... of the row
 
@@ -66,41 +66,32 @@ struct DecodeTile {
 
   // ------------------------------------------------------------------------------------ copies
 
-  __device__ static void copy_k(uint32_t slot, const char* rows, int64_t token_bytes, int32_t keys,
-                                int lane) {
-    const int g = lane / 4;
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const char* row = rows + (g + 8 * half) * token_bytes + (lane % 4) * kKPiece;
-      const uint32_t valid = g + 8 * half < keys ? kKPiece : 0;
-#pragma unroll
-      for (int piece = 0; piece < kKPieces; ++piece) {
-        foveal::cuda::cp_async<kKPiece>(slot + ((half * kKPieces + piece) * 32 + lane) * kKPiece,
-                                        row + piece * 4 * kKPiece, valid);
-      }
-    }
+  /// Exchanges 16-byte columns of a row so that the eight lanes that read together (two rows of K and
+  /// four columns; four rows of V, two apart, and two columns) meet eight different columns.
+  template <bool kKey>
+  __device__ static int swizzle(int row) {
+    if constexpr (!kShape.swizzled()) return 0;
+    return kKey ? 4 * (row & 1) : 2 * (row >> 1 & 3);
   }
-  __device__ static int v_key(int index, int lane) {
-    return 2 * (lane % 4) + (index % 2) + 8 * (index / 2);
-  }
-  __device__ static void copy_v(uint32_t slot, const char* rows, int64_t token_bytes, int32_t keys,
-                                int lane) {
+
+  /// The 16 rows of a unit; those past `keys` become zeros.
+  template <bool kKey>
+  __device__ static void copy_rows(uint32_t slot, const char* rows, int64_t token_bytes, int32_t keys,
+                                   int lane) {
+    constexpr int kColumns = kRowBytes / 16;
 #pragma unroll
-    for (int index = 0; index < 4; ++index) {
-      const int key = v_key(index, lane);
-      const char* row = rows + key * token_bytes + (lane / 4) * kVPiece;
-      const uint32_t valid = key < keys ? kVPiece : 0;
-#pragma unroll
-      for (int piece = 0; piece < kVPieces; ++piece) {
-        foveal::cuda::cp_async<kVPiece>(slot + ((index * kVPieces + piece) * 32 + lane) * kVPiece,
-                                        row + piece * 8 * kVPiece, valid);
-      }
+    for (int i = 0; i < kDecodeUnit * kColumns / 32; ++i) {
+      const int row = (i * 32 + lane) / kColumns;
+      const int column = (i * 32 + lane) % kColumns;
+      foveal::cuda::cp_async<16>(slot + row * kShape.pitch() + (column ^ swizzle<kKey>(row)) * 16,
+                                 rows + row * token_bytes + column * 16, row < keys ? 16 : 0);
     }
   }
 
-  template <int kWords>
-  __device__ static void read_piece(uint32_t (&words)[kWords], const char* slot, int index, int lane) {
-    const char* at = slot + (index * 32 + lane) * (kWords * 4);
+  /// Bytes [piece * kWords * 4, ...) of a row.
+  template <bool kKey, int kWords>
+  __device__ static void read_piece(uint32_t (&words)[kWords], const char* slot, int row, int piece) {
+    const char* at = slot + row * kShape.pitch() + (piece ^ swizzle<kKey>(row)) * (kWords * 4);
     if constexpr (kWords == 4) {
       const uint4 value = *reinterpret_cast<const uint4*>(at);
       words[0] = value.x, words[1] = value.y, words[2] = value.z, words[3] = value.w;
@@ -215,8 +206,8 @@ struct DecodeTile {
 #pragma unroll
     for (int piece = 0; piece < kKPieces; ++piece) {
       uint32_t low[kKWords], high[kKWords];
-      read_piece(low, slot, piece, lane);
-      read_piece(high, slot, kKPieces + piece, lane);
+      read_piece<true>(low, slot, lane / 4, lane % 4 + 4 * piece);
+      read_piece<true>(high, slot, lane / 4 + 8, lane % 4 + 4 * piece);
       constexpr int kStepsAPiece = kKPiece / kBytes / 4;
 #pragma unroll
       for (int i = 0; i < kStepsAPiece; ++i) {
@@ -345,7 +336,8 @@ struct DecodeTile {
       uint32_t rows[4][kVWords];
 #pragma unroll
       for (int index = 0; index < 4; ++index) {
-        read_piece(rows[index], slot, index * kVPieces + piece, lane);
+        const int row = 2 * (lane % 4) + index % 2 + 8 * (index / 2);
+        read_piece<false>(rows[index], slot, row, lane / 4 + 8 * piece);
       }
 #pragma unroll
       for (int word = 0; word < kVWords; ++word) {

@@ -3,7 +3,7 @@
 #include "kernels/cuda/device/mbarrier.cuh"
 #include "kernels/cuda/sm90/decode_counters.cuh"
 #include "kernels/cuda/sm90/decode_merge.cuh"
-#include "kernels/cuda/sm90/decode_pages.cuh"
+#include "kernels/cuda/sm90/decode_runs.cuh"
 
 // Decode with Skip Softmax. The CTA goes in steps of one unit a warp: all score their keys, meet at one
 // barrier, and every warp then computes the same votes from the tiles' maxima, in ascending order of
@@ -12,71 +12,40 @@
 
 namespace foveal::kernels::cuda {
 
-/// K of a warp's units, kStages ahead, in lock-step with the other warps of the CTA: a warp without a
-/// unit in a step copies nothing. Each step must wait once, then issue once for K and commit once more
-/// (for V): the groups are counted.
+/// K of a warp's units, kStages steps ahead, and where their V lies. A step waits once, then fills once
+/// for K, and commits once more for V: the groups are counted.
 template <class Tile>
-class KeyStream {
-  static constexpr DecodeShape kShape = Tile::kShape;
-  static constexpr int kWarps = kShape.warps();
-  static constexpr int kStages = kShape.stages();
-  static constexpr int kUnitBytes = kShape.unit_bytes();
+class KeyRing {
+  static constexpr int kStages = Tile::kShape.stages();
+  static constexpr int kUnitBytes = Tile::kShape.unit_bytes();
 
  public:
-  __device__ KeyStream(const DecodeArgs& args, char* ring, int warp, int lane)
-      : args_(args), ring_(ring), warp_(warp), lane_(lane) {}
+  __device__ KeyRing(char* ring, char* places)
+      : ring_(ring), places_(reinterpret_cast<const char* volatile*>(places)) {}
 
-  __device__ void start(const SegmentWalk& walk) {
-    walk_ = walk;
-    enter();
-#pragma unroll 1
-    for (int stage = 0; stage < kStages; ++stage) {
-      issue();
-      foveal::cuda::cp_async_commit();
-    }
-  }
   __device__ const char* wait() const {
     foveal::cuda::cp_async_wait<2 * kStages - 1>();
+    __syncwarp();
     return ring_ + slot_ * kUnitBytes;
   }
-  /// The slot last waited for is read: the copy of a later unit follows.
-  __device__ void release() { issue(); }
-
- private:
-  __device__ void enter() {
-    alive_ = walk_.next(args_, segment_);
-    if (!alive_) return;
-    step_unit_ = segment_.base_unit;
-    pages_.open(args_, segment_, step_unit_ + warp_, kWarps, lane_);
-  }
-  __device__ void issue() {
-    if (alive_ && step_unit_ >= segment_.end_unit) enter();
-    if (alive_) {
-      const int32_t unit = step_unit_ + warp_;
-      if (pages_.exhausted()) pages_.open(args_, segment_, unit, kWarps, lane_);
-      const UnitRows rows = pages_.next(args_, segment_, unit);
-      if (unit >= segment_.first_unit && unit < segment_.end_unit) {
-        Tile::copy_k(foveal::cuda::smem_address(ring_) + next_ * kUnitBytes, rows.k, args_.k_token_bytes,
-                     segment_.kv_len - unit * kDecodeUnit, lane_);
-      }
-      step_unit_ += kWarps;
+  /// Rows of V of the unit last waited for.
+  __device__ const char* v_rows() const { return places_[slot_]; }
+  /// The copy of a later unit takes the place of the one last waited for (or fills the ring at first).
+  __device__ void fill(const DecodeArgs& args, bool own, const UnitRows& rows, int32_t keys, int lane) {
+    __syncwarp();
+    if (own) {
+      Tile::template copy_rows<true>(foveal::cuda::smem_address(ring_) + slot_ * kUnitBytes, rows.k,
+                                     args.k_token_bytes, keys, lane);
+      if (lane == 0) places_[slot_] = rows.v;
     }
     foveal::cuda::cp_async_commit();
-    slot_ = next_ + 1 == kStages ? 0 : next_ + 1;  // the oldest, next to be waited for
-    next_ = slot_;
+    slot_ = slot_ + 1 == kStages ? 0 : slot_ + 1;
   }
 
-  const DecodeArgs& args_;
+ private:
   char* ring_;
-  int warp_;
-  int lane_;
+  const char* volatile* places_;
   int slot_ = 0;
-  int next_ = 0;
-  SegmentWalk walk_;
-  Segment segment_;
-  PageWindow pages_;
-  int32_t step_unit_ = 0;
-  bool alive_ = false;
 };
 
 /// Votes of a CTA's steps. Lane i of every warp follows query head i.
@@ -168,7 +137,9 @@ class ValueStream {
   __device__ void issue(const DecodeArgs& args, bool keep, const char* rows, int32_t keys,
                         const float (&scores)[kShape.head_blocks][4]) {
     if (keep) {
-      Tile::copy_v(foveal::cuda::smem_address(values()), rows, args.v_token_bytes, keys, lane_);
+      __syncwarp();
+      Tile::template copy_rows<false>(foveal::cuda::smem_address(values()), rows, args.v_token_bytes,
+                                      keys, lane_);
 #pragma unroll
       for (int block = 0; block < kShape.head_blocks; ++block) {
         *score(block) = float4{scores[block][0], scores[block][1], scores[block][2], scores[block][3]};
@@ -183,6 +154,7 @@ class ValueStream {
   __device__ void use_oldest(typename Tile::Accumulator& acc) {
     if ((kept_ >> (kStages - 1) & 1) == 0) return;
     foveal::cuda::cp_async_wait<kPending>();
+    __syncwarp();
     float scores[kShape.head_blocks][4];
 #pragma unroll
     for (int block = 0; block < kShape.head_blocks; ++block) {
@@ -227,89 +199,121 @@ __device__ inline int32_t visible_keys(const Segment& segment, int32_t tile_unit
   return max(end - first, 0);
 }
 
+// Computes: decode_dense_kernel with Skip Softmax: a tile of 64 keys whose maximum lies more than
+//   log2(factor / length) below the running maximum of its split, for all query heads of the KV head,
+//   adds nothing, and its V is not read.
+// In/out: DecodeArgs; counters [num_seqs, 4] added to where not null.
+// Units: votes of 64 keys; thresholds and scores in the log2 domain.
+// Launch: as decode_dense_kernel.
+// Needs: as decode_dense_kernel.
+// Numerics: as decode_dense_kernel; the first tile of a split is kept; with a threshold of 1 or more
+//   nothing is dropped, and the result is the dense kernel's bit for bit.
+// Source: BLASST (arXiv 2512.12087); the order of votes and copies is ours.
+// Measured: docs/kernels/cuda_decode.md.
 template <class Kv, int kHeadDim, int kHeadBlocks>
 __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::kShape.warps() * 32, 1)
     decode_vote_kernel(const __grid_constant__ DecodeArgs args) {
   using Tile = DecodeTile<Kv, kHeadDim, kHeadBlocks, true>;
   using Votes = VoteBox<Tile>;
-  constexpr int kWarps = Tile::kShape.warps();
-  constexpr int kStages = Tile::kShape.stages();
+  constexpr DecodeShape kShape = Tile::kShape;
+  constexpr int kWarps = kShape.warps();
+  constexpr int kStages = kShape.stages();
   constexpr int kUnitsATile = kDecodeVoteKeys / kDecodeUnit;
-  constexpr int kKeyBytes = kStages * Tile::kShape.unit_bytes();
+  constexpr int kKeyBytes = kStages * kShape.unit_bytes();
   extern __shared__ __align__(128) char shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  char* value_ring = shared + kWarps * kKeyBytes;
+  char* query_buffer = value_ring + kWarps * ValueStream<Tile>::kBytes;
+  const RunQueue queue(query_buffer + kShape.query_bytes());
+  char* places = query_buffer + kShape.query_bytes() + kShape.queue_bytes();
+  Votes votes(places + kWarps * 64);
+  DecodeMerge<Tile> merge(args, value_ring);
   foveal::cuda::grid_dependency_wait();
   prefetch_tables(args);
+  queue.clear();
+  __syncthreads();
 
-  const uint32_t worker = blockIdx.x;
-  const DecodeDeal deal =
-      decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
-  SegmentWalk walk;
-  if (worker < deal.workers) {
-    walk.start(args, deal.begin(worker), deal.begin(worker + 1), lane);
-  }
-  char* value_ring = shared + kWarps * kKeyBytes;
-  KeyStream<Tile> keys(args, shared + warp * kKeyBytes, warp, lane);
+  const DecodeDeal deal = decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
+  StepWalk<kWarps> copies(args, deal, queue, warp, lane);
+  RunWalk walk(args, deal, queue, lane);
+  KeyRing<Tile> keys(shared + warp * kKeyBytes, places + warp * 64);
   ValueStream<Tile> values(value_ring + warp * ValueStream<Tile>::kBytes, lane);
-  char* query_buffer = value_ring + kWarps * ValueStream<Tile>::kBytes;
-  Votes votes(query_buffer + Tile::kShape.query_bytes());
-  keys.start(walk);
-  foveal::cuda::grid_dependents_launch();
-
-  DecodeMerge<Tile> merge(args, value_ring);
   Segment segment;
-  while (walk.next(args, segment)) {
-    typename Tile::Query query;
-    typename Tile::Accumulator acc;
-    PageWindow pages;
-    pages.open(args, segment, segment.base_unit + warp, kWarps, lane);
-    Tile::load_query(query, query_buffer, args, segment.seq, segment.head, warp, lane);
-    Tile::clear(acc);
-    votes.start(log2_threshold(args, segment));
-    values.start();
-    DropCount dropped;
+  typename Tile::Query query;
+  typename Tile::Accumulator acc;
+  DropCount dropped;
+  int32_t step_unit = 0;
+  int ahead = 0;
+  bool inside = false;
 #pragma unroll 1
-    for (int32_t step_unit = segment.base_unit; step_unit < segment.end_unit; step_unit += kWarps) {
+  while (true) {
+    const bool running = ahead == kStages;
+    float scores[kHeadBlocks][4];
+    const char* v_rows = nullptr;
+    bool own = false;
+    if (running) {
+      if (!inside) {
+        if (!walk.next(segment)) break;
+        inside = true;
+        step_unit = segment.base_unit;
+        Tile::load_query(query, query_buffer, args, segment.seq, segment.head, warp, lane);
+        Tile::clear(acc);
+        votes.start(log2_threshold(args, segment));
+        values.start();
+        dropped = DropCount{};
+      }
+      if (step_unit >= segment.end_unit) {
+        values.drain(acc);
+        __syncthreads();  // the merge takes the place of V
+        merge.finish(acc, segment, walk.run(), deal);
+        if (threadIdx.x == 0) {
+          count_row(args, segment, /*voted=*/true);
+          dropped.write(args, segment);
+        }
+        inside = false;
+        continue;
+      }
       const int32_t unit = step_unit + warp;
-      if (pages.exhausted()) pages.open(args, segment, unit, kWarps, lane);
-      const UnitRows rows = pages.next(args, segment, unit);
-      const bool own = unit >= segment.first_unit && unit < segment.end_unit;
-      float scores[kHeadBlocks][4];
-      const char* slot = keys.wait();
-      Tile::score(scores, query, slot, lane);
+      own = unit >= segment.first_unit && unit < segment.end_unit;
+      Tile::score(scores, query, keys.wait(), lane);
+      v_rows = keys.v_rows();
       if (!own || unit * kDecodeUnit < segment.first_key || (unit + 1) * kDecodeUnit > segment.kv_len) {
         Tile::mask(scores, unit, segment.first_key, own ? segment.kv_len : 0, lane);
       }
       votes.put(scores, warp, lane);
-      keys.release();
-      __syncthreads();
-      uint32_t present = 0;
-#pragma unroll
-      for (int tile = 0; tile < Votes::kTiles; ++tile) {
-        present |= (visible_keys(segment, step_unit + tile * kUnitsATile) > 0 ? 1u : 0u) << tile;
-      }
-      const uint32_t kept = votes.count(args.group, present, lane);
-#pragma unroll
-      for (int tile = 0; tile < Votes::kTiles; ++tile) {
-        if ((present & ~kept) >> tile & 1) {
-          dropped.add(visible_keys(segment, step_unit + tile * kUnitsATile));
-        }
-      }
-      values.template use_oldest<2 * kStages - 1>(acc);
-      values.issue(args, own && (kept >> (warp / kUnitsATile) & 1) != 0, rows.v,
-                   segment.kv_len - unit * kDecodeUnit, scores);
+    } else {
+      ++ahead;
     }
-    values.drain(acc);
-    __syncthreads();  // the merge takes the place of V
-    merge.finish(acc, segment, deal);
-    if (threadIdx.x == 0) {
-      count_row(args, segment, /*voted=*/true);
-      dropped.write(args, segment);
+    UnitRows rows;
+    int32_t present_keys;
+    const bool copies_own = copies.next(rows, present_keys);
+    keys.fill(args, copies_own, rows, present_keys, lane);
+    if (!running) {
+      foveal::cuda::cp_async_commit();
+      continue;
     }
+    __syncthreads();
+    uint32_t present = 0;
+#pragma unroll
+    for (int tile = 0; tile < Votes::kTiles; ++tile) {
+      present |= (visible_keys(segment, step_unit + tile * kUnitsATile) > 0 ? 1u : 0u) << tile;
+    }
+    const uint32_t kept = votes.count(args.group, present, lane);
+#pragma unroll
+    for (int tile = 0; tile < Votes::kTiles; ++tile) {
+      if ((present & ~kept) >> tile & 1) dropped.add(visible_keys(segment, step_unit + tile * kUnitsATile));
+    }
+    values.template use_oldest<2 * kStages - 1>(acc);
+    values.issue(args, own && (kept >> (warp / kUnitsATile) & 1) != 0, v_rows,
+                 segment.kv_len - (step_unit + warp) * kDecodeUnit, scores);
+    step_unit += kWarps;
   }
+  foveal::cuda::grid_dependents_launch();
+  leave(args);
 #pragma unroll 1
-  for (auto seq = static_cast<int32_t>(worker); seq < args.num_seqs; seq += static_cast<int32_t>(gridDim.x)) {
+  for (auto seq = static_cast<int32_t>(blockIdx.x); seq < args.num_seqs;
+       seq += static_cast<int32_t>(gridDim.x)) {
     if (args.kv_len[seq] <= 0) merge.write_empty(seq);
   }
 }

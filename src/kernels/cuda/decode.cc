@@ -1,3 +1,4 @@
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/decode_launch.h"
 
 #include <cuda_runtime_api.h>
@@ -96,6 +97,7 @@ DecodeArgs make_args(const foveal_attention_params& params, const DecodeChoice& 
   args.counters = reinterpret_cast<unsigned long long*>(params.counters);
   auto* workspace = static_cast<char*>(params.workspace);
   args.arrivals = reinterpret_cast<uint32_t*>(workspace);
+  args.tickets = args.arrivals + kMaxDecodeRows;
   args.stats = reinterpret_cast<float*>(workspace + choice.workspace.stats_offset);
   args.partial = reinterpret_cast<float*>(workspace + choice.workspace.partial_offset);
   args.chunk_units = Divider::of(static_cast<uint32_t>(choice.chunk_units));
@@ -107,7 +109,7 @@ DecodeArgs make_args(const foveal_attention_params& params, const DecodeChoice& 
 
 }  // namespace
 
-void decode_attention(const foveal_attention_params& params, void* cuda_stream) {
+void attention_decode(const foveal_attention_params& params, void* stream) {
   decode_check(params);
   int device = 0;
   check_call(cudaGetDevice(&device), "cudaGetDevice");
@@ -125,11 +127,19 @@ void decode_attention(const foveal_attention_params& params, void* cuda_stream) 
   config.gridDim = dim3(static_cast<unsigned>(choice.grid));
   config.blockDim = dim3(static_cast<unsigned>(choice.shape.warps() * 32));
   config.dynamicSmemBytes = static_cast<size_t>(choice.shape.shared_bytes());
-  config.stream = static_cast<cudaStream_t>(cuda_stream);
+  config.stream = static_cast<cudaStream_t>(stream);
   config.attrs = &overlap;
   config.numAttrs = 1;
   void* arguments[] = {&args};
   check_call(cudaLaunchKernelExC(&config, kernel, arguments), "the launch of the decode kernel");
+}
+
+size_t decode_workspace_bytes(const foveal_attention_params& params) {
+  return decode_choose(params, kMaxDecodeGrid).workspace.bytes;
+}
+
+foveal_attention_tiling decode_tiling(const foveal_attention_params& params) {
+  return {params.num_heads / params.num_kv_heads, kDecodeVoteKeys};
 }
 
 }  // namespace foveal::kernels::cuda
