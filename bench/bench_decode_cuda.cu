@@ -1,14 +1,10 @@
-// Times foveal_attention_decode on the shapes of docs/kernels/cuda_decode.md beside a kernel that only
-// reads the same bytes: graph replay, second-level cache emptied by reading 512 MiB, medians.
+// Times foveal_attention_decode on the shapes of docs/kernels/cuda_decode.md beside a kernel that
+// only reads the same bytes: graph replay, second-level cache emptied by reading 512 MiB, medians.
 //
-// Computes: nothing of its own; `read_kernel` sums the K and V bytes of a call, the bound of decode.
-// In/out: random K and V in shuffled pages, written on the device.
-// Units: microseconds; bytes of K and V counted once.
-// Launch: read_kernel 8 CTAs a multiprocessor of 256 threads.
-// Needs: sm_90.
-// Numerics: none.
-// Source: ours.
-// Measured: docs/kernels/cuda_decode.md.
+// Computes: nothing of its own; `read_kernel` sums the K and V bytes of a call, the bound of
+// decode. In/out: random K and V in shuffled pages, written on the device. Units: microseconds;
+// bytes of K and V counted once. Launch: read_kernel 8 CTAs a multiprocessor of 256 threads. Needs:
+// sm_90. Numerics: none. Source: ours. Measured: docs/kernels/cuda_decode.md.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -55,7 +51,8 @@ __device__ uint32_t hash(uint32_t x) {
   return x ^ (x >> 16);
 }
 __device__ float normal(uint64_t i, uint32_t seed) {
-  const uint32_t a = hash(static_cast<uint32_t>(i) * 2 + seed + static_cast<uint32_t>(i >> 31) * 77777);
+  const uint32_t a =
+      hash(static_cast<uint32_t>(i) * 2 + seed + static_cast<uint32_t>(i >> 31) * 77777);
   const uint32_t b = hash(a + 0x9e3779b9);
   return sqrtf(-2 * logf((a + 1.0F) / 4294967808.0F)) * cospif(2 * b / 4294967296.0F);
 }
@@ -65,11 +62,12 @@ __global__ void fill_kernel(uint16_t* data, size_t count, uint32_t seed) {
     data[i] = static_cast<uint16_t>(__float_as_uint(normal(i, seed)) >> 16);
   }
 }
-/// K of pages of 64 keys whose scores lie together: normal numbers plus, a page and KV head, a random
-/// multiple of the sum of the KV head's queries.
-__global__ void fill_tiles_kernel(uint16_t* k, const uint16_t* q, int page_rows, int kv_heads, int group,
-                                  int dim, bool token_major, float spread) {
-  for (int row = static_cast<int>(threadIdx.x) / dim; row < kv_heads * page_rows; row += static_cast<int>(blockDim.x) / dim) {
+/// K of pages of 64 keys whose scores lie together: normal numbers plus, a page and KV head, a
+/// random multiple of the sum of the KV head's queries.
+__global__ void fill_tiles_kernel(uint16_t* k, const uint16_t* q, int page_rows, int kv_heads,
+                                  int group, int dim, bool token_major, float spread) {
+  for (int row = static_cast<int>(threadIdx.x) / dim; row < kv_heads * page_rows;
+       row += static_cast<int>(blockDim.x) / dim) {
     const int head = token_major ? row % kv_heads : row / page_rows;
     const int c = static_cast<int>(threadIdx.x) % dim;
     float along = 0;
@@ -132,7 +130,8 @@ struct Bench {
     std::vector<float> times;
     for (int i = 0; i < reps; ++i) {
       float ms = 0;
-      CHECK(cudaEventElapsedTime(&ms, events[static_cast<size_t>(2 * i)], events[static_cast<size_t>(2 * i + 1)]));
+      CHECK(cudaEventElapsedTime(&ms, events[static_cast<size_t>(2 * i)],
+                                 events[static_cast<size_t>(2 * i + 1)]));
       times.push_back(ms * 1000);
     }
     for (cudaEvent_t event : events) CHECK(cudaEventDestroy(event));
@@ -147,8 +146,8 @@ struct Shape {
   int batch, length;
 };
 
-void run_shape(Bench& bench, const Shape& shape, int page, int kv_dtype, bool token_major, float skip,
-               bool roof, const char* note) {
+void run_shape(Bench& bench, const Shape& shape, int page, int kv_dtype, bool token_major,
+               float skip, bool roof, const char* note) {
   constexpr int kHeads = 32, kKvHeads = 8, kDim = 128;
   const size_t bytes_each = kv_dtype == FOVEAL_E4M3 ? 1 : 2;
   const size_t elements = static_cast<size_t>(shape.batch) * shape.length * kKvHeads * kDim;
@@ -166,9 +165,12 @@ void run_shape(Bench& bench, const Shape& shape, int page, int kv_dtype, bool to
   uint16_t* q;
   CHECK(cudaMalloc(&q, static_cast<size_t>(shape.batch) * kHeads * kDim * 4));
   uint16_t* out = q + static_cast<size_t>(shape.batch) * kHeads * kDim;
-  for (int row = 0; row < shape.batch; ++row) fill_kernel<<<32, 256>>>(q + static_cast<size_t>(row) * kHeads * kDim, kHeads * kDim, 7);
+  for (int row = 0; row < shape.batch; ++row)
+    fill_kernel<<<32, 256>>>(q + static_cast<size_t>(row) * kHeads * kDim, kHeads * kDim, 7);
   if (skip > 0 && kv_dtype == FOVEAL_BF16) {
-    fill_tiles_kernel<<<static_cast<unsigned>(pages), 256>>>(reinterpret_cast<uint16_t*>(k), q, page, kKvHeads, kHeads / kKvHeads, kDim, token_major, 0.2F);
+    fill_tiles_kernel<<<static_cast<unsigned>(pages), 256>>>(reinterpret_cast<uint16_t*>(k), q,
+                                                             page, kKvHeads, kHeads / kKvHeads,
+                                                             kDim, token_major, 0.2F);
   }
   std::vector<int32_t> table(pages), lengths(static_cast<size_t>(shape.batch), shape.length);
   std::iota(table.begin(), table.end(), 0);
@@ -218,7 +220,8 @@ void run_shape(Bench& bench, const Shape& shape, int page, int kv_dtype, bool to
     std::vector<uint64_t> counted(lengths.size() * 4);
     CHECK(cudaMemcpy(counted.data(), counters, counted.size() * 8, cudaMemcpyDeviceToHost));
     uint64_t tiles = 0, gone = 0;
-    for (size_t i = 0; i < lengths.size(); ++i) tiles += counted[i * 4 + 2], gone += counted[i * 4 + 3];
+    for (size_t i = 0; i < lengths.size(); ++i)
+      tiles += counted[i * 4 + 2], gone += counted[i * 4 + 3];
     skipped = static_cast<double>(gone) / static_cast<double>(tiles);
     p.counters = nullptr;
   }
@@ -227,15 +230,18 @@ void run_shape(Bench& bench, const Shape& shape, int page, int kv_dtype, bool to
   float read_us = 0;
   if (roof) {
     read_us = bench.median_us([&](cudaStream_t stream) {
-      read_kernel<<<bench.multiprocessors * 8, 256, 0, stream>>>(reinterpret_cast<uint4*>(k), total / 16, bench.sink);
+      read_kernel<<<bench.multiprocessors * 8, 256, 0, stream>>>(reinterpret_cast<uint4*>(k),
+                                                                 total / 16, bench.sink);
     });
   }
   std::printf("%-10s kv%d %s page %-3d %3dx%-6d %8.1f us  %.2f TB/s  read %8.1f us", note, kv_dtype,
-              token_major ? "NHD" : "HND", page, shape.batch, shape.length, us, total / us * 1e-6, read_us);
+              token_major ? "NHD" : "HND", page, shape.batch, shape.length, us, total / us * 1e-6,
+              read_us);
   if (skip > 0) std::printf("  factor %g skipped %.3f", skip, skipped);
   std::printf("\n");
   std::fflush(stdout);
-  for (void* pointer : {static_cast<void*>(q), static_cast<void*>(d_table), static_cast<void*>(d_len), p.workspace, static_cast<void*>(counters)}) {
+  for (void* pointer : {static_cast<void*>(q), static_cast<void*>(d_table),
+                        static_cast<void*>(d_len), p.workspace, static_cast<void*>(counters)}) {
     CHECK(cudaFree(pointer));
   }
 }

@@ -17,7 +17,8 @@ namespace {
 
 void check_call(cudaError_t status, const char* call) {
   if (status != cudaSuccess) {
-    fail(ErrorKind::kInternal, "decode", "got {} from {}; need success", cudaGetErrorString(status), call);
+    fail(ErrorKind::kInternal, "decode", "got {} from {}; need success", cudaGetErrorString(status),
+         call);
   }
 }
 
@@ -72,9 +73,8 @@ void fill_rows(DecodeArgs& args, const foveal_attention_params& params) {
   args.page_table = params.page_table;
   args.page_table_stride = params.page_table_stride;
   args.cu_k = params.cu_k;
-  args.page_shift = params.page_table != nullptr
-                        ? std::countr_zero(static_cast<uint32_t>(params.page_size))
-                        : 0;
+  args.page_shift =
+      params.page_table != nullptr ? std::countr_zero(static_cast<uint32_t>(params.page_size)) : 0;
 }
 
 DecodeArgs make_args(const foveal_attention_params& params, const DecodeChoice& choice) {
@@ -116,7 +116,8 @@ void attention_decode(const foveal_attention_params& params, void* stream) {
   const DecodeChoice choice = decode_choose(params, multiprocessors(device));
   const void* kernel = find_kernel(params, choice);
   if (kernel == nullptr) {
-    fail(ErrorKind::kUnsupported, "decode", "got {}; need a shape that is compiled", to_string(choice));
+    fail(ErrorKind::kUnsupported, "decode", "got {}; need a shape that is compiled",
+         to_string(choice));
   }
   allow_shared(kernel, device, choice.shape.shared_bytes());
   DecodeArgs args = make_args(params, choice);

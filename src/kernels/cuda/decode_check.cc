@@ -22,8 +22,8 @@ void check_rows(const foveal_attention_params& params) {
                kWhere, "got {} rows of up to {} keys; need fewer than 2^36 keys in all", rows,
                params.max_kv_len);
   FOVEAL_CHECK(params.num_heads / params.num_kv_heads <= kMaxGroup, ErrorKind::kUnsupported, kWhere,
-               "got {} query heads a KV head; need at most {}", params.num_heads / params.num_kv_heads,
-               kMaxGroup);
+               "got {} query heads a KV head; need at most {}",
+               params.num_heads / params.num_kv_heads, kMaxGroup);
   FOVEAL_CHECK(params.split_keys >= 0 && params.split_keys % kDecodeVoteKeys == 0,
                ErrorKind::kInvalidArgument, kWhere, "got split_keys {}; need a multiple of {}",
                params.split_keys, kDecodeVoteKeys);
@@ -31,11 +31,12 @@ void check_rows(const foveal_attention_params& params) {
 
 void check_workspace(const foveal_attention_params& params) {
   const size_t bytes = decode_choose(params, kMaxDecodeGrid).workspace.bytes;
-  FOVEAL_CHECK(params.workspace != nullptr && reinterpret_cast<uintptr_t>(params.workspace) % 256 == 0 &&
+  FOVEAL_CHECK(params.workspace != nullptr &&
+                   reinterpret_cast<uintptr_t>(params.workspace) % 256 == 0 &&
                    params.workspace_bytes >= bytes,
                ErrorKind::kInvalidArgument, kWhere,
-               "got {} bytes of workspace at {}; need {} at a multiple of 256", params.workspace_bytes,
-               fmt::ptr(params.workspace), bytes);
+               "got {} bytes of workspace at {}; need {} at a multiple of 256",
+               params.workspace_bytes, fmt::ptr(params.workspace), bytes);
 }
 
 }  // namespace

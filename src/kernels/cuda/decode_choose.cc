@@ -42,7 +42,8 @@ DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multip
   choose_splits(params, choice);
   if (params.page_table != nullptr) {
     const int32_t lines = ceil_div(ceil_div(params.max_kv_len, params.page_size), kEntriesALine);
-    if (static_cast<int64_t>(lines) * params.num_seqs <= kMaxPrefetchLines) choice.prefetch_lines = lines;
+    if (static_cast<int64_t>(lines) * params.num_seqs <= kMaxPrefetchLines)
+      choice.prefetch_lines = lines;
   }
   const int64_t rows = static_cast<int64_t>(params.num_seqs) * params.num_kv_heads;
   const int64_t slots =
@@ -56,9 +57,10 @@ std::string to_string(const DecodeChoice& choice) {
   return fmt::format(
       "decode: head_dim {} kv_bytes {} head_blocks {} vote {} warps {} stages {} shared {} grid {} "
       "chunk {} keys min_chunks {} max_splits {}",
-      choice.shape.head_dim, choice.shape.kv_bytes, choice.shape.head_blocks, choice.shape.vote ? 1 : 0,
-      choice.shape.warps(), choice.shape.stages(), choice.shape.shared_bytes(), choice.grid,
-      choice.chunk_units * kDecodeUnit, 1u << choice.min_chunks_log2, choice.max_splits);
+      choice.shape.head_dim, choice.shape.kv_bytes, choice.shape.head_blocks,
+      choice.shape.vote ? 1 : 0, choice.shape.warps(), choice.shape.stages(),
+      choice.shape.shared_bytes(), choice.grid, choice.chunk_units * kDecodeUnit,
+      1u << choice.min_chunks_log2, choice.max_splits);
 }
 
 }  // namespace foveal::kernels::cuda

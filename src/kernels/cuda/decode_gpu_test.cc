@@ -52,7 +52,8 @@ TEST(Decode, EveryHeadDimAndGroup) {
         what.k_scale = 0.37F;
         what.v_scale = 1.9F;
         what.seed = static_cast<uint64_t>(d * 100 + group * 3 + dtype);
-        SCOPED_TRACE(::testing::Message() << "head_dim " << d << " group " << group << " dtype " << dtype);
+        SCOPED_TRACE(::testing::Message()
+                     << "head_dim " << d << " group " << group << " dtype " << dtype);
         expect_right(what);
       }
     }
@@ -172,7 +173,8 @@ TEST(Decode, SkipSoftmaxVotesAsTheReference) {
         what.flags = group == 7 ? FOVEAL_ATTENTION_FIXED_SPLITS : 0;
         what.window = group == 16 ? 1500 : 0;
         what.seed = static_cast<uint64_t>(group + d);
-        SCOPED_TRACE(::testing::Message() << "dtype " << dtype << " group " << group << " head_dim " << d);
+        SCOPED_TRACE(::testing::Message()
+                     << "dtype " << dtype << " group " << group << " head_dim " << d);
         DecodeFixture fixture(what);
         const DecodeOutput output = fixture.run();
         EXPECT_EQ(differences(fixture, output), "");

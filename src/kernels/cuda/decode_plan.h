@@ -23,8 +23,8 @@ struct DecodeShape {
 
   /// Wide rows take few warps: the accumulators and the copies in flight are large as it is.
   constexpr int32_t warps() const { return head_dim <= 128 ? 8 : 4; }
-  /// A row of K or V in shared memory. Rows of whole 128-byte lines are swizzled in place, others are
-  /// padded, so that the products' reads meet no bank conflict.
+  /// A row of K or V in shared memory. Rows of whole 128-byte lines are swizzled in place, others
+  /// are padded, so that the products' reads meet no bank conflict.
   constexpr int32_t row_bytes() const { return head_dim * kv_bytes; }
   constexpr bool swizzled() const { return row_bytes() % 128 == 0; }
   constexpr int32_t pitch() const { return swizzled() ? row_bytes() : row_bytes() + 16; }
@@ -32,9 +32,13 @@ struct DecodeShape {
   constexpr int32_t unit_bytes() const { return kDecodeUnit * pitch(); }
   /// Scores of a unit that wait for its V.
   constexpr int32_t score_bytes() const { return vote ? head_blocks * 16 * 32 : 0; }
-  /// The heads' maxima over each warp's unit, for two steps, and where V of the units under way lies.
-  constexpr int32_t vote_bytes() const { return vote ? warps() * (2 * head_blocks * 8 * 4 + 64) : 0; }
-  /// Queries stay in registers while they leave room for the accumulators; else the warps share them.
+  /// The heads' maxima over each warp's unit, for two steps, and where V of the units under way
+  /// lies.
+  constexpr int32_t vote_bytes() const {
+    return vote ? warps() * (2 * head_blocks * 8 * 4 + 64) : 0;
+  }
+  /// Queries stay in registers while they leave room for the accumulators; else the warps share
+  /// them.
   constexpr int32_t query_bytes() const {
     const int32_t steps = head_blocks * head_dim / 16;
     return steps >= 24 ? steps * 32 * 8 : 0;
@@ -47,8 +51,8 @@ struct DecodeShape {
     return warps() * 8 * head_blocks * (merge_row() + 2) * 4 + 64;
   }
   constexpr int32_t stage_bytes() const { return (2 * unit_bytes() + score_bytes()) * warps(); }
-  /// Units (K and V) in flight a warp: all that fits, for bandwidth is latency times bytes. The voting
-  /// kernel has no V under way when it merges, and merges there.
+  /// Units (K and V) in flight a warp: all that fits, for bandwidth is latency times bytes. The
+  /// voting kernel has no V under way when it merges, and merges there.
   constexpr int32_t stages() const {
     const int32_t fit = (kMaxSharedBytes - fixed_bytes()) / stage_bytes();
     return fit > 8 ? 8 : fit;
@@ -97,11 +101,12 @@ constexpr DecodeSpan decode_span(int32_t kv_len, int32_t window, const Divider& 
           end_chunk - first_chunk};
 }
 
-/// All chunks of a call in one line (sequence, then KV head, then position), cut into runs: one long
-/// run a CTA, known without asking, then short ones that CTAs take as they come, for multiprocessors
-/// get unequal shares of the memory's bandwidth (measured: 36 to 59 us for equal work). Where a run
-/// ends depends on the lengths only, so who takes it does not show in the result.
-/// 32 bits: a 64-bit division is a hundred instructions, fetched cold at the head of every call.
+/// All chunks of a call in one line (sequence, then KV head, then position), cut into runs: one
+/// long run a CTA, known without asking, then short ones that CTAs take as they come, for
+/// multiprocessors get unequal shares of the memory's bandwidth (measured: 36 to 59 us for equal
+/// work). Where a run ends depends on the lengths only, so who takes it does not show in the
+/// result. 32 bits: a 64-bit division is a hundred instructions, fetched cold at the head of every
+/// call.
 struct DecodeDeal {
   uint32_t chunks;
   uint32_t workers;    ///< CTAs with a long run
@@ -124,8 +129,8 @@ struct DecodeDeal {
 inline constexpr uint32_t kLongRunPercent = 80;
 /// Short runs an even share: the grain of the end of a call.
 inline constexpr uint32_t kShortRuns = 10;
-/// Runs of a call: each CTA's long one; short ones for what the percentage and the rounding down (less
-/// than one chunk of each share) leave.
+/// Runs of a call: each CTA's long one; short ones for what the percentage and the rounding down
+/// (less than one chunk of each share) leave.
 inline constexpr uint32_t kMaxRunsAWorker = 8;
 
 /// A CTA has 2^min_chunks_log2 chunks at least: a split costs its share of the joining.
@@ -145,8 +150,8 @@ constexpr DecodeDeal decode_deal(uint32_t chunks, uint32_t min_chunks_log2, uint
 inline constexpr int32_t kMaxDecodeRows = 1 << 16;
 
 /// The workspace: counters, zero between calls and at the same place whatever the call's shape
-/// (arrivals uint32 [kMaxDecodeRows]; the next short run; CTAs done), then what splits leave for the
-/// join. Sizes follow from the call's bounds alone.
+/// (arrivals uint32 [kMaxDecodeRows]; the next short run; CTAs done), then what splits leave for
+/// the join. Sizes follow from the call's bounds alone.
 struct DecodeWorkspace {
   size_t stats_offset;    ///< float2 [slots, group]: running maximum (log2) and sum
   size_t partial_offset;  ///< float [slots, group, head_dim]

@@ -34,7 +34,8 @@ TEST(DecodePlan, DealCoversEachChunkOnce) {
         EXPECT_EQ(deal.begin(0), 0U);
         EXPECT_EQ(deal.begin(deal.runs), chunks);
         EXPECT_LE(deal.workers, grid);
-        EXPECT_LE(deal.runs, deal.workers * kMaxRunsAWorker) << chunks << ' ' << least << ' ' << grid;
+        EXPECT_LE(deal.runs, deal.workers * kMaxRunsAWorker)
+            << chunks << ' ' << least << ' ' << grid;
         for (uint32_t run = 0; run < deal.runs; ++run) {
           ASSERT_LT(deal.begin(run), deal.begin(run + 1));
           for (uint32_t chunk = deal.begin(run); chunk < deal.begin(run + 1); ++chunk) {
@@ -138,7 +139,8 @@ TEST(DecodePlan, RefusalsSayWhatIsNeeded) {
   params.num_kv_heads = 1;
   EXPECT_EQ(message(params), "[attention_decode] got 32 query heads a KV head; need at most 16");
   params.num_rows = 5;
-  EXPECT_EQ(message(params), "[attention_decode] got 5 rows for 3 sequences; need one row a sequence");
+  EXPECT_EQ(message(params),
+            "[attention_decode] got 5 rows for 3 sequences; need one row a sequence");
 }
 
 }  // namespace

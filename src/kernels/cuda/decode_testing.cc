@@ -34,7 +34,8 @@ uint64_t mix(uint64_t x) {
 /// Roughly normal: the sum of four uniform numbers, from one hash.
 float normal(uint64_t x) {
   const uint64_t h = mix(x);
-  const auto sum = static_cast<float>((h & 0xffff) + (h >> 16 & 0xffff) + (h >> 32 & 0xffff) + (h >> 48));
+  const auto sum =
+      static_cast<float>((h & 0xffff) + (h >> 16 & 0xffff) + (h >> 32 & 0xffff) + (h >> 48));
   return (sum / 65535.0F - 2.0F) * 1.7320508F;
 }
 
@@ -49,8 +50,9 @@ float from_e4m3(uint8_t x) {
   const int exponent = x >> 3 & 15;
   const int mantissa = x & 7;
   if (exponent == 15 && mantissa == 7) return std::numeric_limits<float>::quiet_NaN();
-  const float magnitude =
-      exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9) : std::ldexp(8.0F + static_cast<float>(mantissa), exponent - 10);
+  const float magnitude = exponent == 0
+                              ? std::ldexp(static_cast<float>(mantissa), -9)
+                              : std::ldexp(8.0F + static_cast<float>(mantissa), exponent - 10);
   return x & 0x80 ? -magnitude : magnitude;
 }
 uint8_t to_e4m3(float x) {
@@ -154,17 +156,23 @@ DecodeFixture::DecodeFixture(const DecodeCase& given) : what(given) {
     const int32_t s = item / what.kv_heads;
     const int32_t h = item % what.kv_heads;
     for (int32_t i = 0; i < what.lengths[s]; ++i) {
-      const int64_t row = paged ? table_[static_cast<size_t>(s) * stride_ + i / page] * whole + i % page * token
-                                : (starts_[s] + static_cast<int64_t>(i)) * token;
-      const uint64_t seed = mix(what.seed + 77) + (static_cast<uint64_t>(item) << 40) + static_cast<uint64_t>(i) * 512;
-      const float pull = what.tile_spread * normal(mix(what.seed + 5) + static_cast<uint64_t>(item) * 100003 + i / 64);
+      const int64_t row =
+          paged ? table_[static_cast<size_t>(s) * stride_ + i / page] * whole + i % page * token
+                : (starts_[s] + static_cast<int64_t>(i)) * token;
+      const uint64_t seed = mix(what.seed + 77) + (static_cast<uint64_t>(item) << 40) +
+                            static_cast<uint64_t>(i) * 512;
+      const float pull = what.tile_spread *
+                         normal(mix(what.seed + 5) + static_cast<uint64_t>(item) * 100003 + i / 64);
       for (int32_t c = 0; c < d; ++c) {
         // A component along the query heads' sum moves a whole tile's scores.
         float along = 0;
         for (int32_t g = 0; g < what.group && what.tile_spread > 0; ++g) {
-          along += get(q_, (static_cast<size_t>(s) * heads + h * what.group + g) * d + c, what.q_dtype) / what.q_spread;
+          along +=
+              get(q_, (static_cast<size_t>(s) * heads + h * what.group + g) * d + c, what.q_dtype) /
+              what.q_spread;
         }
-        put(k_, static_cast<size_t>(row + h * head + c), what.kv_dtype, normal(seed + c) + pull * along);
+        put(k_, static_cast<size_t>(row + h * head + c), what.kv_dtype,
+            normal(seed + c) + pull * along);
         put(v_, static_cast<size_t>(row + h * head + c), what.kv_dtype, normal(seed + 256 + c));
       }
     }
@@ -226,18 +234,21 @@ DecodeOutput DecodeFixture::run() {
   output.counters.resize(static_cast<size_t>(params_.num_seqs) * 4);
   check(cudaMemcpy(output.bits.data(), params_.out, elements * 2, cudaMemcpyDeviceToHost));
   check(cudaMemcpy(output.lse.data(), params_.lse, lines * 4, cudaMemcpyDeviceToHost));
-  check(cudaMemcpy(output.counters.data(), params_.counters, output.counters.size() * 8, cudaMemcpyDeviceToHost));
+  check(cudaMemcpy(output.counters.data(), params_.counters, output.counters.size() * 8,
+                   cudaMemcpyDeviceToHost));
   for (const uint16_t bits : output.bits) {
     output.out.push_back(what.q_dtype == FOVEAL_F16 ? from_f16(bits) : from_bf16(bits));
   }
   return output;
 }
 
-double DecodeFixture::value(bool key, int32_t seq, int32_t head, int32_t position, int32_t channel) const {
-  const int64_t row = what.page_size > 0
-                          ? table_[static_cast<size_t>(seq) * stride_ + position / what.page_size] * params_.k_page_stride +
-                                position % what.page_size * params_.k_token_stride
-                          : (starts_[seq] + static_cast<int64_t>(position)) * params_.k_token_stride;
+double DecodeFixture::value(bool key, int32_t seq, int32_t head, int32_t position,
+                            int32_t channel) const {
+  const int64_t row =
+      what.page_size > 0 ? table_[static_cast<size_t>(seq) * stride_ + position / what.page_size] *
+                                   params_.k_page_stride +
+                               position % what.page_size * params_.k_token_stride
+                         : (starts_[seq] + static_cast<int64_t>(position)) * params_.k_token_stride;
   const auto index = static_cast<size_t>(row + head * params_.k_head_stride + channel);
   const double scale = what.kv_dtype == FOVEAL_E4M3 ? (key ? what.k_scale : what.v_scale) : 1;
   return get(key ? k_ : v_, index, what.kv_dtype) * scale;
@@ -261,14 +272,17 @@ void DecodeFixture::score_row(Row& row) const {
   row.first = what.window > 0 ? std::max(0, length - what.window) : 0;
   row.used.assign(static_cast<size_t>(length), true);
   for (int32_t h = 0; h < what.group; ++h) {
-    const size_t line = static_cast<size_t>(row.seq) * params_.num_heads + row.kv_head * what.group + h;
-    std::vector<double> scores(static_cast<size_t>(length), -std::numeric_limits<double>::infinity());
+    const size_t line =
+        static_cast<size_t>(row.seq) * params_.num_heads + row.kv_head * what.group + h;
+    std::vector<double> scores(static_cast<size_t>(length),
+                               -std::numeric_limits<double>::infinity());
     double norm = 0;
     for (int32_t i = row.first; i < length; ++i) {
       double sum = 0;
       double size = 0;
       for (int32_t c = 0; c < d; ++c) {
-        const double product = get(q_, line * d + c, what.q_dtype) * value(true, row.seq, row.kv_head, i, c);
+        const double product =
+            get(q_, line * d + c, what.q_dtype) * value(true, row.seq, row.kv_head, i, c);
         sum += product;
         size += std::fabs(product);
       }
@@ -296,7 +310,8 @@ std::vector<int32_t> DecodeFixture::split_keys_of(int32_t seq, int32_t kv_head) 
     total += chunks * static_cast<uint32_t>(what.kv_heads);
   }
   const DecodeSpan span = decode_span(what.lengths[seq], what.window, units);
-  const DecodeDeal deal = decode_deal(total, choice.min_chunks_log2, static_cast<uint32_t>(choice.grid));
+  const DecodeDeal deal =
+      decode_deal(total, choice.min_chunks_log2, static_cast<uint32_t>(choice.grid));
   const uint32_t start = before + static_cast<uint32_t>(kv_head) * span.chunks;
   std::vector<int32_t> keys;
   for (uint32_t chunk = 0; chunk < span.chunks; ++chunk) {
@@ -315,7 +330,8 @@ void DecodeFixture::vote_row(Row& row) const {
   const double factor = what.skip_factor;
   const double threshold = factor > 0 && factor < length ? std::log(factor / length) : -1e300;
   for (size_t split = 0; split + 1 < splits.size(); ++split) {
-    std::vector<double> running(static_cast<size_t>(what.group), -std::numeric_limits<double>::infinity());
+    std::vector<double> running(static_cast<size_t>(what.group),
+                                -std::numeric_limits<double>::infinity());
     bool first = true;
     for (int32_t tile = splits[split]; tile < splits[split + 1]; tile += kDecodeVoteKeys) {
       const int32_t begin = std::max(tile, row.first);
@@ -325,7 +341,8 @@ void DecodeFixture::vote_row(Row& row) const {
       std::vector<double> largest;
       double above = -std::numeric_limits<double>::infinity();  // the head that objects most
       for (int32_t h = 0; h < what.group; ++h) {
-        largest.push_back(*std::max_element(row.scores[h].begin() + begin, row.scores[h].begin() + end));
+        largest.push_back(
+            *std::max_element(row.scores[h].begin() + begin, row.scores[h].begin() + end));
         above = std::max(above, largest[h] - running[h] - threshold);
       }
       if (!first) row.margin = std::min(row.margin, std::fabs(above));
@@ -347,7 +364,8 @@ void DecodeFixture::truth_of(DecodeTruth& truth, Row& row) const {
   vote_row(row);
   for (int32_t h = 0; h < what.group; ++h) {
     const std::vector<double>& scores = row.scores[h];
-    const size_t line = static_cast<size_t>(row.seq) * params_.num_heads + row.kv_head * what.group + h;
+    const size_t line =
+        static_cast<size_t>(row.seq) * params_.num_heads + row.kv_head * what.group + h;
     double max = -std::numeric_limits<double>::infinity();
     double total = 0;
     for (int32_t i = row.first; i < length; ++i) {
@@ -389,7 +407,8 @@ DecodeTruth DecodeFixture::truth() const {
     uint64_t* counters = &truth.counters[static_cast<size_t>(row.seq) * 4];
     const auto group = static_cast<uint64_t>(what.group);
     counters[0] += group * (row.used.size() - static_cast<size_t>(row.first));
-    counters[1] += group * static_cast<uint64_t>(std::count(row.used.begin() + row.first, row.used.end(), true));
+    counters[1] += group * static_cast<uint64_t>(
+                               std::count(row.used.begin() + row.first, row.used.end(), true));
     counters[2] += row.tiles;
     counters[3] += row.skipped;
     truth.margin = std::min(truth.margin, row.margin);
@@ -399,13 +418,16 @@ DecodeTruth DecodeFixture::truth() const {
 
 double DecodeFixture::tolerance(const DecodeTruth& truth, size_t i) const {
   const double roundoff = what.q_dtype == FOVEAL_F16 ? std::ldexp(1, -11) : std::ldexp(1, -8);
-  const double weight_roundoff = what.kv_dtype == FOVEAL_BF16 ? std::ldexp(1, -8) : std::ldexp(1, -11);
-  // Scores: float32 sums of head_dim products and ex2.approx; an error e of a score moves weights by e.
-  const double score_error = truth.score_norm[i / what.head_dim] * std::ldexp(1, -21) + std::ldexp(1, -20);
+  const double weight_roundoff =
+      what.kv_dtype == FOVEAL_BF16 ? std::ldexp(1, -8) : std::ldexp(1, -11);
+  // Scores: float32 sums of head_dim products and ex2.approx; an error e of a score moves weights
+  // by e.
+  const double score_error =
+      truth.score_norm[i / what.head_dim] * std::ldexp(1, -21) + std::ldexp(1, -20);
   // Weights below 2^-24 of the reference are lost in f16: at most one such quantum a key.
   const double lost = what.kv_dtype == FOVEAL_BF16 ? 0 : std::ldexp(1, -17);
-  return roundoff * std::fabs(truth.out[i]) + truth.magnitude[i] * (weight_roundoff + 2 * score_error + lost) +
-         std::ldexp(1, -24);
+  return roundoff * std::fabs(truth.out[i]) +
+         truth.magnitude[i] * (weight_roundoff + 2 * score_error + lost) + std::ldexp(1, -24);
 }
 
 std::string differences(const DecodeFixture& fixture, const DecodeOutput& got) {
@@ -421,22 +443,26 @@ std::string differences(const DecodeFixture& fixture, const DecodeOutput& got) {
     if (found++ < 4) {
       text += fmt::format("out[{}] (row {} head {} channel {}) got {} want {} +- {}\n", i,
                           i / fixture.what.head_dim / fixture.params().num_heads,
-                          i / fixture.what.head_dim % fixture.params().num_heads, i % fixture.what.head_dim,
-                          got.out[i], truth.out[i], allowed);
+                          i / fixture.what.head_dim % fixture.params().num_heads,
+                          i % fixture.what.head_dim, got.out[i], truth.out[i], allowed);
     }
   }
   for (size_t line = 0; line < truth.lse.size(); ++line) {
     const double want = truth.lse[line];
     const double allowed = truth.score_norm[line] * std::ldexp(1, -20) + 1e-5;
-    if (std::isinf(want) ? got.lse[line] == want : std::fabs(got.lse[line] - want) <= allowed) continue;
-    if (found++ < 8) text += fmt::format("lse[{}] got {} want {} +- {}\n", line, got.lse[line], want, allowed);
+    if (std::isinf(want) ? got.lse[line] == want : std::fabs(got.lse[line] - want) <= allowed)
+      continue;
+    if (found++ < 8)
+      text += fmt::format("lse[{}] got {} want {} +- {}\n", line, got.lse[line], want, allowed);
   }
   if (got.counters != truth.counters) {
     text += "counters differ\n";
     ++found;
   }
-  if (truth.margin < 1e-5) text += fmt::format("a vote lies {} from its threshold: choose another seed\n", truth.margin);
-  if (found > 0) text += fmt::format("{} differences in all, the worst {} times the tolerance\n", found, worst);
+  if (truth.margin < 1e-5)
+    text += fmt::format("a vote lies {} from its threshold: choose another seed\n", truth.margin);
+  if (found > 0)
+    text += fmt::format("{} differences in all, the worst {} times the tolerance\n", found, worst);
   return text;
 }
 

@@ -17,7 +17,8 @@ struct DecodeCase {
   int32_t page_size = 64;  ///< 0: contiguous
   int32_t q_dtype = FOVEAL_BF16;
   int32_t kv_dtype = FOVEAL_BF16;
-  bool token_major = false;  ///< pages [page_size, kv_heads, head_dim] instead of [kv_heads, page_size, .]
+  bool token_major =
+      false;  ///< pages [page_size, kv_heads, head_dim] instead of [kv_heads, page_size, .]
   int32_t window = 0;
   float q_spread = 1;     ///< standard deviation of the queries
   float tile_spread = 0;  ///< of a component that all keys of a 64-key tile share along the queries
@@ -45,7 +46,7 @@ struct DecodeTruth {
   std::vector<double> magnitude;   ///< weights' mean of |v|
   std::vector<double> score_norm;  ///< [rows, heads] largest sum over d of |q k| scale
   std::vector<uint64_t> counters;  ///< [rows, 4]
-  double margin = 1e9;  ///< smallest log2 distance of a vote from its threshold
+  double margin = 1e9;             ///< smallest log2 distance of a vote from its threshold
 };
 
 /// Inputs on the host and the device; runs the C entry.

@@ -7,8 +7,8 @@
 
 namespace foveal::cuda {
 
-/// Copies kBytes (4, 8 or 16; both addresses so aligned), of which the first `valid` come from global
-/// memory and the rest are zeros. With `valid` 0 nothing is read.
+/// Copies kBytes (4, 8 or 16; both addresses so aligned), of which the first `valid` come from
+/// global memory and the rest are zeros. With `valid` 0 nothing is read.
 template <int kBytes>
 __device__ inline void cp_async(uint32_t shared_address, const void* global, uint32_t valid) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);

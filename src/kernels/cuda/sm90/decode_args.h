@@ -6,7 +6,8 @@
 
 namespace foveal::kernels::cuda {
 
-/// What the decode kernels read: foveal_attention_params with strides in bytes and every choice made.
+/// What the decode kernels read: foveal_attention_params with strides in bytes and every choice
+/// made.
 struct DecodeArgs {
   const char* q;  ///< [num_seqs, num_heads, head_dim]
   int64_t q_row_bytes;
@@ -35,7 +36,7 @@ struct DecodeArgs {
   int32_t num_kv_heads;
   int32_t group;
   int32_t window;
-  int32_t q_dtype;  ///< foveal_dtype
+  int32_t q_dtype;         ///< foveal_dtype
   int32_t prefetch_lines;  ///< of one page table row, worth prefetching; 0: none
 
   float scale_log2;  ///< softmax_scale * log2(e) * q_scale * k_scale

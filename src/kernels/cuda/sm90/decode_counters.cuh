@@ -2,16 +2,18 @@
 
 #include "kernels/cuda/sm90/decode_segment.cuh"
 
-// What a call adds to foveal_attention_params.counters. Integers, so the order of the CTAs does not show.
+// What a call adds to foveal_attention_params.counters. Integers, so the order of the CTAs does not
+// show.
 
 namespace foveal::kernels::cuda {
 
 __device__ inline void count(const DecodeArgs& args, int32_t seq, int which, int64_t by) {
-  atomicAdd(args.counters + static_cast<int64_t>(seq) * 4 + which, static_cast<unsigned long long>(by));
+  atomicAdd(args.counters + static_cast<int64_t>(seq) * 4 + which,
+            static_cast<unsigned long long>(by));
 }
 
-/// By one thread, for each segment: the one that begins the row counts all of it. Without votes every
-/// pair is used.
+/// By one thread, for each segment: the one that begins the row counts all of it. Without votes
+/// every pair is used.
 __device__ inline void count_row(const DecodeArgs& args, const Segment& segment, bool voted) {
   if (args.counters == nullptr || segment.first_chunk != 0) return;
   const int64_t pairs = static_cast<int64_t>(segment.kv_len - segment.first_key) * args.group;
@@ -22,8 +24,8 @@ __device__ inline void count_row(const DecodeArgs& args, const Segment& segment,
   count(args, segment.seq, 2, tiles);
 }
 
-/// Tiles of a segment whose V was not read. Kept in registers whether asked for or not: two additions
-/// a step.
+/// Tiles of a segment whose V was not read. Kept in registers whether asked for or not: two
+/// additions a step.
 struct DropCount {
   int32_t tiles = 0;
   int32_t keys = 0;

@@ -7,8 +7,8 @@
 
 namespace foveal::kernels::cuda {
 
-/// The places of a warp's units in shared memory, K then V, taken in turn; copies are counted in groups,
-/// one for K and one for V of each step.
+/// The places of a warp's units in shared memory, K then V, taken in turn; copies are counted in
+/// groups, one for K and one for V of each step.
 template <class Tile>
 class UnitRing {
   static constexpr int kStages = Tile::kShape.stages();
@@ -17,11 +17,13 @@ class UnitRing {
  public:
   __device__ explicit UnitRing(char* shared) : ring_(shared) {}
 
-  __device__ void fill(const DecodeArgs& args, bool own, const UnitRows& rows, int32_t keys, int lane) {
+  __device__ void fill(const DecodeArgs& args, bool own, const UnitRows& rows, int32_t keys,
+                       int lane) {
     const uint32_t slot = foveal::cuda::smem_address(ring_) + write_ * 2 * kUnitBytes;
     if (own) Tile::template copy_rows<true>(slot, rows.k, args.k_token_bytes, keys, lane);
     foveal::cuda::cp_async_commit();
-    if (own) Tile::template copy_rows<false>(slot + kUnitBytes, rows.v, args.v_token_bytes, keys, lane);
+    if (own)
+      Tile::template copy_rows<false>(slot + kUnitBytes, rows.v, args.v_token_bytes, keys, lane);
     foveal::cuda::cp_async_commit();
     write_ = write_ + 1 == kStages ? 0 : write_ + 1;
   }
@@ -47,20 +49,22 @@ class UnitRing {
   int write_ = 0;
 };
 
-// Computes: out = softmax(scale q K^T) V of one query a sequence over paged K and V, all heads of a KV
+// Computes: out = softmax(scale q K^T) V of one query a sequence over paged K and V, all heads of a
+// KV
 //   head together.
 // In/out: DecodeArgs; K and V [num_pages, ...] by strides; out [num_seqs, num_heads, head_dim].
-// Units: keys of 16 (a warp's step) and 64 (a chunk, the grain of the work); scores in the log2 domain.
-// Launch: a CTA a multiprocessor, 8 warps (4 for head_dim above 128), DecodeShape::shared_bytes().
-// Needs: sm_90 for its 227 KiB of shared memory; rows at multiples of 16 bytes; group up to 16.
-// Numerics: float32 sums, weights rounded to bf16 (f16 where K and V are f16 or e4m3); splits depend on
-//   the lengths only and are joined in ascending order: runs repeat bit for bit. A row without keys is
-//   zero, its lse -inf. K and V past the length are not read.
+// Units: keys of 16 (a warp's step) and 64 (a chunk, the grain of the work); scores in the log2
+// domain. Launch: a CTA a multiprocessor, 8 warps (4 for head_dim above 128),
+// DecodeShape::shared_bytes(). Needs: sm_90 for its 227 KiB of shared memory; rows at multiples of
+// 16 bytes; group up to 16. Numerics: float32 sums, weights rounded to bf16 (f16 where K and V are
+// f16 or e4m3); splits depend on
+//   the lengths only and are joined in ascending order: runs repeat bit for bit. A row without keys
+//   is zero, its lse -inf. K and V past the length are not read.
 // Source: ours; the recurrence is FlashAttention's (arXiv 2205.14135), split as in Flash-Decoding.
 // Measured: docs/kernels/cuda_decode.md.
 template <class Kv, int kHeadDim, int kHeadBlocks>
-__global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::kShape.warps() * 32, 1)
-    decode_dense_kernel(const __grid_constant__ DecodeArgs args) {
+__global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::kShape.warps() * 32,
+                                  1) decode_dense_kernel(const __grid_constant__ DecodeArgs args) {
   using Tile = DecodeTile<Kv, kHeadDim, kHeadBlocks, false>;
   constexpr DecodeShape kShape = Tile::kShape;
   constexpr int kWarps = kShape.warps();

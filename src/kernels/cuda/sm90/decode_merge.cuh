@@ -26,14 +26,14 @@ class DecodeMerge {
         stats_(reinterpret_cast<float2*>(results_ + kWarps * kHeads * kRow)),
         last_(reinterpret_cast<int*>(stats_ + kWarps * kHeads)) {}
 
-  /// All threads of the CTA, each warp with its part of the segment. Shared memory is free again when
-  /// it returns.
-  __device__ void finish(const typename Tile::Accumulator& acc, const Segment& segment, uint32_t run,
-                         const DecodeDeal& deal) {
+  /// All threads of the CTA, each warp with its part of the segment. Shared memory is free again
+  /// when it returns.
+  __device__ void finish(const typename Tile::Accumulator& acc, const Segment& segment,
+                         uint32_t run, const DecodeDeal& deal) {
     put(acc);
     __syncthreads();
-    const int64_t slot = args_.max_splits > 0 ? fixed_slot(segment, segment.first_chunk)
-                                              : dealt_slot(segment, run);
+    const int64_t slot =
+        args_.max_splits > 0 ? fixed_slot(segment, segment.first_chunk) : dealt_slot(segment, run);
 #pragma unroll 1
 #pragma unroll 1
     for (int item = static_cast<int>(threadIdx.x); item < args_.group * kQuads; item += kThreads) {
@@ -49,7 +49,8 @@ class DecodeMerge {
   /// Rows without keys: zeros.
   __device__ void write_empty(int32_t seq) const {
 #pragma unroll 1
-    for (int item = static_cast<int>(threadIdx.x); item < args_.num_heads * kQuads; item += kThreads) {
+    for (int item = static_cast<int>(threadIdx.x); item < args_.num_heads * kQuads;
+         item += kThreads) {
       write(seq, item / kQuads, item % kQuads, float4{0, 0, 0, 0}, -INFINITY, 0);
     }
   }
@@ -79,12 +80,14 @@ class DecodeMerge {
     return static_cast<int64_t>(segment.seq) * args_.num_kv_heads + segment.head;
   }
 
-  /// Places in the workspace. Walking all chunks in order, a new segment begins with each run and with
-  /// each row, so their sum numbers the segments of splits as dealt.
+  /// Places in the workspace. Walking all chunks in order, a new segment begins with each run and
+  /// with each row, so their sum numbers the segments of splits as dealt.
   __device__ int64_t fixed_slot(const Segment& segment, uint32_t split) const {
     return row(segment) * args_.max_splits + split;
   }
-  __device__ int64_t dealt_slot(const Segment& segment, uint32_t run) const { return row(segment) + run; }
+  __device__ int64_t dealt_slot(const Segment& segment, uint32_t run) const {
+    return row(segment) + run;
+  }
 
   __device__ void put(const typename Tile::Accumulator& acc) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -146,7 +149,8 @@ class DecodeMerge {
     __syncthreads();
     if (threadIdx.x == 0) {
       // Wraps to zero at the last arrival: ready for the next call.
-      const uint32_t before = foveal::cuda::atomic_inc_acq_rel(args_.arrivals + row(segment), parts - 1);
+      const uint32_t before =
+          foveal::cuda::atomic_inc_acq_rel(args_.arrivals + row(segment), parts - 1);
       *last_ = before == parts - 1 ? 1 : 0;
     }
     __syncthreads();
@@ -157,8 +161,8 @@ class DecodeMerge {
     const uint32_t threads = kThreads / shares;
     const uint32_t share = threadIdx.x / threads;
 #pragma unroll 1
-    for (uint32_t item = threadIdx.x - share * threads; item < (items + threads - 1) / threads * threads;
-         item += threads) {
+    for (uint32_t item = threadIdx.x - share * threads;
+         item < (items + threads - 1) / threads * threads; item += threads) {
       Part part;
 #pragma unroll 1
       for (uint32_t i = share; i < parts && item < items; i += shares * kAhead) {
@@ -181,7 +185,8 @@ class DecodeMerge {
       const int64_t line = slot * args_.group + item / kQuads;
       stats[ahead] = __ldcg(reinterpret_cast<const float2*>(args_.stats + line * 2));
       if (begin + ahead * step >= parts) stats[ahead] = float2{-INFINITY, 0};
-      o[ahead] = __ldcg(reinterpret_cast<const float4*>(args_.partial + line * kHeadDim + (item % kQuads) * 4));
+      o[ahead] = __ldcg(
+          reinterpret_cast<const float4*>(args_.partial + line * kHeadDim + (item % kQuads) * 4));
     }
 #pragma unroll
     for (int ahead = 0; ahead < kAhead; ++ahead) {
@@ -207,13 +212,14 @@ class DecodeMerge {
       }
     }
     if (share == 0 && item < static_cast<uint32_t>(args_.group) * kQuads) {
-      write(segment.seq, segment.head * args_.group + item / kQuads, item % kQuads, part.o, part.max,
-            part.sum);
+      write(segment.seq, segment.head * args_.group + item / kQuads, item % kQuads, part.o,
+            part.max, part.sum);
     }
     __syncthreads();
   }
 
-  __device__ void write(int32_t seq, int32_t head, int quad, const float4& o, float max, float sum) const {
+  __device__ void write(int32_t seq, int32_t head, int quad, const float4& o, float max,
+                        float sum) const {
     const float scale = sum > 0 ? args_.v_scale / sum : 0.0F;
     uint2 words;
     if (args_.q_dtype == FOVEAL_F16) {

@@ -11,8 +11,8 @@ struct UnitRows {
   const char* v;
 };
 
-/// Page ids of a warp's coming units: lane i holds that of the i-th of 32, so that one load a 32 units
-/// is enough and no copy waits for its address.
+/// Page ids of a warp's coming units: lane i holds that of the i-th of 32, so that one load a 32
+/// units is enough and no copy waits for its address.
 class PageWindow {
  public:
   __device__ void open(const DecodeArgs& args, const Segment& segment, int32_t unit, int32_t stride,
@@ -33,8 +33,10 @@ class PageWindow {
     const int64_t row = paged ? (unit * kDecodeUnit) & ((1 << args.page_shift) - 1)
                               : static_cast<int64_t>(unit) * kDecodeUnit + page;
     const int64_t whole = paged ? page : 0;
-    return {args.k + whole * args.k_page_bytes + segment.head * args.k_head_bytes + row * args.k_token_bytes,
-            args.v + whole * args.v_page_bytes + segment.head * args.v_head_bytes + row * args.v_token_bytes};
+    return {args.k + whole * args.k_page_bytes + segment.head * args.k_head_bytes +
+                row * args.k_token_bytes,
+            args.v + whole * args.v_page_bytes + segment.head * args.v_head_bytes +
+                row * args.v_token_bytes};
   }
 
  private:
@@ -46,7 +48,8 @@ class PageWindow {
 __device__ inline void prefetch_tables(const DecodeArgs& args) {
   const int32_t thread = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
   if (thread >= args.prefetch_lines * args.num_seqs) return;
-  foveal::cuda::prefetch_l2(args.page_table + thread / args.prefetch_lines * args.page_table_stride +
+  foveal::cuda::prefetch_l2(args.page_table +
+                            thread / args.prefetch_lines * args.page_table_stride +
                             thread % args.prefetch_lines * 32);
 }
 

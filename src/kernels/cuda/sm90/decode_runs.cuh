@@ -3,11 +3,12 @@
 #include "kernels/cuda/device/atomic.cuh"
 #include "kernels/cuda/sm90/decode_pages.cuh"
 
-// The order of a CTA's work: its long run, then short ones taken from a counter. All warps go through
-// the same steps, a unit of keys for each warp in a step; copies run some steps ahead of their use, so
-// each warp walks the work twice. Warp 0 takes the runs, one ahead, and passes them on through shared
-// memory: each walk reads the n-th run at the n-th place (modulo kPlaces), marked with n. No walk is
-// more than the stages of the ring (8) ahead of another, and a run has one step at least.
+// The order of a CTA's work: its long run, then short ones taken from a counter. All warps go
+// through the same steps, a unit of keys for each warp in a step; copies run some steps ahead of
+// their use, so each warp walks the work twice. Warp 0 takes the runs, one ahead, and passes them
+// on through shared memory: each walk reads the n-th run at the n-th place (modulo kPlaces), marked
+// with n. No walk is more than the stages of the ring (8) ahead of another, and a run has one step
+// at least.
 
 namespace foveal::kernels::cuda {
 
@@ -30,14 +31,17 @@ class RunQueue {
   }
 
  private:
-  __device__ volatile uint64_t* place(uint32_t ordinal) const { return places_ + ordinal % kPlaces; }
+  __device__ volatile uint64_t* place(uint32_t ordinal) const {
+    return places_ + ordinal % kPlaces;
+  }
   uint64_t* places_;
 };
 
 /// The segments of all of the CTA's runs.
 class RunWalk {
  public:
-  __device__ RunWalk(const DecodeArgs& args, const DecodeDeal& deal, const RunQueue& queue, int lane)
+  __device__ RunWalk(const DecodeArgs& args, const DecodeDeal& deal, const RunQueue& queue,
+                     int lane)
       : args_(args), deal_(deal), queue_(queue), lane_(lane) {
     if (blockIdx.x < deal.workers) {
       segments_.start(args, deal.begin(blockIdx.x), deal.begin(blockIdx.x + 1), lane);
@@ -75,8 +79,8 @@ class RunWalk {
 template <int kWarps>
 class StepWalk {
  public:
-  __device__ StepWalk(const DecodeArgs& args, const DecodeDeal& deal, const RunQueue& queue, int warp,
-                      int lane)
+  __device__ StepWalk(const DecodeArgs& args, const DecodeDeal& deal, const RunQueue& queue,
+                      int warp, int lane)
       : args_(args),
         deal_(deal),
         queue_(queue),
@@ -87,8 +91,8 @@ class StepWalk {
     take();
   }
 
-  /// Moves to the next step. True if the warp has a unit in it: its rows, and how many of its 16 keys
-  /// exist.
+  /// Moves to the next step. True if the warp has a unit in it: its rows, and how many of its 16
+  /// keys exist.
   __device__ bool next(UnitRows& rows, int32_t& keys) {
     pass_on();
     step_unit_ += kWarps;
@@ -137,7 +141,8 @@ class StepWalk {
 /// The last CTA of the call to leave puts the counter back for the next call.
 __device__ inline void leave(const DecodeArgs& args) {
   if (threadIdx.x != 0) return;
-  if (foveal::cuda::atomic_inc_acq_rel(args.tickets + 1, gridDim.x - 1) == gridDim.x - 1) args.tickets[0] = 0;
+  if (foveal::cuda::atomic_inc_acq_rel(args.tickets + 1, gridDim.x - 1) == gridDim.x - 1)
+    args.tickets[0] = 0;
 }
 
 }  // namespace foveal::kernels::cuda

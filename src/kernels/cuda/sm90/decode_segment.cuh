@@ -3,8 +3,8 @@
 #include "kernels/cuda/decode_plan.h"
 #include "kernels/cuda/sm90/decode_args.h"
 
-// Which part of which row a CTA works on. Everything is found from kv_len on the device, by each warp
-// for itself, so that a captured graph replays with other lengths.
+// Which part of which row a CTA works on. Everything is found from kv_len on the device, by each
+// warp for itself, so that a captured graph replays with other lengths.
 
 namespace foveal::kernels::cuda {
 
@@ -26,8 +26,8 @@ struct Segment {
 /// Walks the segments of a run of chunks. All lanes of a warp hold the same values.
 class SegmentWalk {
  public:
-  /// Moves on to the run [begin, end): its sequence is found with a scan over the lengths from where
-  /// the walk is, so runs must come in ascending order.
+  /// Moves on to the run [begin, end): its sequence is found with a scan over the lengths from
+  /// where the walk is, so runs must come in ascending order.
   __device__ void start(const DecodeArgs& args, uint32_t begin, uint32_t end, int lane) {
     position_ = begin;
     end_ = end;
@@ -63,9 +63,8 @@ class SegmentWalk {
     const uint32_t head = (position_ - seq_base_) / row_chunks;
     segment.row_start = seq_base_ + head * row_chunks;
     segment.first_chunk = position_ - segment.row_start;
-    const uint32_t count = args.max_splits > 0
-                               ? 1
-                               : min(row_chunks - segment.first_chunk, end_ - position_);
+    const uint32_t count =
+        args.max_splits > 0 ? 1 : min(row_chunks - segment.first_chunk, end_ - position_);
     position_ += count;
     segment.seq = seq_;
     segment.head = static_cast<int32_t>(head);
@@ -73,9 +72,10 @@ class SegmentWalk {
     segment.first_key = first_visible_key(kv_len_, args.window);
     segment.chunks = row_chunks;
     segment.whole = count == row_chunks;
-    segment.base_unit = span_.first_unit + static_cast<int32_t>(segment.first_chunk * args.chunk_units.divisor);
-    segment.end_unit = min(segment.base_unit + static_cast<int32_t>(count * args.chunk_units.divisor),
-                           span_.end_unit);
+    segment.base_unit =
+        span_.first_unit + static_cast<int32_t>(segment.first_chunk * args.chunk_units.divisor);
+    segment.end_unit = min(
+        segment.base_unit + static_cast<int32_t>(count * args.chunk_units.divisor), span_.end_unit);
     segment.first_unit = max(segment.base_unit, segment.first_key / kDecodeUnit);
     return true;
   }
@@ -105,7 +105,8 @@ class SegmentWalk {
 __device__ inline uint32_t total_chunks(const DecodeArgs& args, int lane) {
   uint32_t sum = 0;
 #pragma unroll 1
-  for (int32_t seq = lane; seq < args.num_seqs; seq += 32) sum += SegmentWalk::seq_chunks(args, seq);
+  for (int32_t seq = lane; seq < args.num_seqs; seq += 32)
+    sum += SegmentWalk::seq_chunks(args, seq);
   return __reduce_add_sync(~0u, sum);
 }
 

@@ -8,12 +8,14 @@
 #include "kernels/cuda/sm90/decode_args.h"
 
 // One warp's work on a unit of 16 keys. Keys are the rows of the products and the query heads their
-// columns (8 a block), so that a group of 4 wastes half of the tensor cores' work, not three quarters:
+// columns (8 a block), so that a group of 4 wastes half of the tensor cores' work, not three
+// quarters:
 //   S^T[16 keys, 8 heads] = K Q^T        O^T[d, 8 heads] += V^T P^T
-// A warp copies its own units, whole rows at a time (512 contiguous bytes an instruction: copies of 64
-// or 128 contiguous bytes a row ran at 88 % of this rate), and shares them with no other warp, so no
-// barrier of the CTA is met. The order of the reduced dimension is free as long as both sides agree:
-// each lane reads 16 contiguous bytes and takes them as its k. With g = lane / 4 and t = lane % 4
+// A warp copies its own units, whole rows at a time (512 contiguous bytes an instruction: copies of
+// 64 or 128 contiguous bytes a row ran at 88 % of this rate), and shares them with no other warp,
+// so no barrier of the CTA is met. The order of the reduced dimension is free as long as both sides
+// agree: each lane reads 16 contiguous bytes and takes them as its k. With g = lane / 4 and t =
+// lane % 4
 //   K  keys g and g + 8, pieces t, t + 4, ... of the row
 //   V  keys 2t, 2t + 1, 2t + 8, 2t + 9, pieces g, g + 8, ... of the row
 
@@ -42,7 +44,9 @@ struct DecodeTile {
   static constexpr int kSteps = kHeadDim / 16;  ///< mma steps along head_dim, both products
 
   /// The largest copy that divides a lane's share of a row.
-  static constexpr int piece_bytes(int share) { return share % 16 == 0 ? 16 : share % 8 == 0 ? 8 : 4; }
+  static constexpr int piece_bytes(int share) {
+    return share % 16 == 0 ? 16 : share % 8 == 0 ? 8 : 4;
+  }
   static constexpr int kKPiece = piece_bytes(kRowBytes / 4);
   static constexpr int kKPieces = kRowBytes / 4 / kKPiece;
   static constexpr int kVPiece = piece_bytes(kRowBytes / 8);
@@ -60,14 +64,15 @@ struct DecodeTile {
   };
   struct Accumulator {
     float o[kHeadBlocks][kSteps][4];
-    float max[kHeadBlocks][2];  ///< reference of the exponentials, log2 domain, of columns 2t, 2t + 1
+    float max[kHeadBlocks]
+             [2];  ///< reference of the exponentials, log2 domain, of columns 2t, 2t + 1
     float sum[kHeadBlocks][2];  ///< of this lane's keys only
   };
 
   // ------------------------------------------------------------------------------------ copies
 
-  /// Exchanges 16-byte columns of a row so that the eight lanes that read together (two rows of K and
-  /// four columns; four rows of V, two apart, and two columns) meet eight different columns.
+  /// Exchanges 16-byte columns of a row so that the eight lanes that read together (two rows of K
+  /// and four columns; four rows of V, two apart, and two columns) meet eight different columns.
   template <bool kKey>
   __device__ static int swizzle(int row) {
     if constexpr (!kShape.swizzled()) return 0;
@@ -76,8 +81,8 @@ struct DecodeTile {
 
   /// The 16 rows of a unit; those past `keys` become zeros.
   template <bool kKey>
-  __device__ static void copy_rows(uint32_t slot, const char* rows, int64_t token_bytes, int32_t keys,
-                                   int lane) {
+  __device__ static void copy_rows(uint32_t slot, const char* rows, int64_t token_bytes,
+                                   int32_t keys, int lane) {
     constexpr int kColumns = kRowBytes / 16;
 #pragma unroll
     for (int i = 0; i < kDecodeUnit * kColumns / 32; ++i) {
@@ -90,7 +95,8 @@ struct DecodeTile {
 
   /// Bytes [piece * kWords * 4, ...) of a row.
   template <bool kKey, int kWords>
-  __device__ static void read_piece(uint32_t (&words)[kWords], const char* slot, int row, int piece) {
+  __device__ static void read_piece(uint32_t (&words)[kWords], const char* slot, int row,
+                                    int piece) {
     const char* at = slot + row * kShape.pitch() + (piece ^ swizzle<kKey>(row)) * (kWords * 4);
     if constexpr (kWords == 4) {
       const uint4 value = *reinterpret_cast<const uint4*>(at);
@@ -130,7 +136,8 @@ struct DecodeTile {
   __device__ static int query_element(int step, int lane) {
     constexpr int kElements = kKPiece / kBytes;
     constexpr int kStepsAPiece = kElements / 4;
-    return (step / kStepsAPiece) * 4 * kElements + (lane % 4) * kElements + (step % kStepsAPiece) * 4;
+    return (step / kStepsAPiece) * 4 * kElements + (lane % 4) * kElements +
+           (step % kStepsAPiece) * 4;
   }
 
   /// `shared`: query_bytes() of it, free in all warps. All threads of the CTA.
@@ -167,8 +174,8 @@ struct DecodeTile {
     if constexpr (kQueryShared) __syncthreads();
   }
 
-  /// Queries for a cache that is widened to f16: scaled by a power of two (exactly) so that the row's
-  /// largest value lies in [1, 2) and any bf16 fits. Returns the inverse of that scale.
+  /// Queries for a cache that is widened to f16: scaled by a power of two (exactly) so that the
+  /// row's largest value lies in [1, 2) and any bf16 fits. Returns the inverse of that scale.
   __device__ static float load_wide_query(uint32_t (&b)[kSteps][2], const DecodeArgs& args,
                                           const char* row, bool used, int lane) {
     float4 values[kSteps];
@@ -194,7 +201,8 @@ struct DecodeTile {
 
   // ------------------------------------------------------------------------------------ products
 
-  /// Scores in the log2 domain: s[block][0, 1] of key g, columns 2t and 2t + 1; [2, 3] of key g + 8.
+  /// Scores in the log2 domain: s[block][0, 1] of key g, columns 2t and 2t + 1; [2, 3] of key g
+  /// + 8.
   __device__ static void score(float (&s)[kHeadBlocks][4], const Query& query, const char* slot,
                                int lane) {
     float odd[kHeadBlocks][4];
@@ -238,7 +246,8 @@ struct DecodeTile {
 #pragma unroll
     for (int block = 0; block < kHeadBlocks; ++block) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) s[block][i] = (s[block][i] + odd[block][i]) * query.scale[block][i % 2];
+      for (int i = 0; i < 4; ++i)
+        s[block][i] = (s[block][i] + odd[block][i]) * query.scale[block][i % 2];
     }
   }
 
@@ -281,7 +290,8 @@ struct DecodeTile {
 
   /// Moves the exponentials' reference to `next` (per block and column).
   __device__ static void rescale(Accumulator& acc, int block, int column, float next) {
-    const float factor = next == -INFINITY ? 1.0F : foveal::cuda::exp2_approx(acc.max[block][column] - next);
+    const float factor =
+        next == -INFINITY ? 1.0F : foveal::cuda::exp2_approx(acc.max[block][column] - next);
     acc.max[block][column] = next;
     acc.sum[block][column] *= factor;
 #pragma unroll
@@ -291,8 +301,8 @@ struct DecodeTile {
     }
   }
 
-  /// The reference follows the running maximum only when a score passes it by 2^kSlack: any reference
-  /// gives the same quotient, and the usual unit then needs no exchange between lanes.
+  /// The reference follows the running maximum only when a score passes it by 2^kSlack: any
+  /// reference gives the same quotient, and the usual unit then needs no exchange between lanes.
   static constexpr float kSlack = 8;
   __device__ static void raise_max(Accumulator& acc, const float (&s)[kHeadBlocks][4]) {
     bool passed = false;
@@ -311,7 +321,8 @@ struct DecodeTile {
     }
   }
 
-  /// Scores to weights: the b operand of the second product (a pair of keys of one head a register).
+  /// Scores to weights: the b operand of the second product (a pair of keys of one head a
+  /// register).
   __device__ static void weigh(uint32_t (&p)[kHeadBlocks][2], Accumulator& acc,
                                const float (&s)[kHeadBlocks][4]) {
 #pragma unroll
@@ -367,7 +378,8 @@ struct DecodeTile {
   /// head_dim index of o[.][step][0, 1]; [2, 3] hold the next one.
   __device__ static int out_element(int step, int lane) {
     constexpr int kStepsAPiece = kVElements / 2;
-    return (step / kStepsAPiece) * 8 * kVElements + (lane / 4) * kVElements + (step % kStepsAPiece) * 2;
+    return (step / kStepsAPiece) * 8 * kVElements + (lane / 4) * kVElements +
+           (step % kStepsAPiece) * 2;
   }
 
  private:

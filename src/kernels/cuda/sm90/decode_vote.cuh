@@ -5,15 +5,15 @@
 #include "kernels/cuda/sm90/decode_merge.cuh"
 #include "kernels/cuda/sm90/decode_runs.cuh"
 
-// Decode with Skip Softmax. The CTA goes in steps of one unit a warp: all score their keys, meet at one
-// barrier, and every warp then computes the same votes from the tiles' maxima, in ascending order of
-// the tiles, so that a run decides as a sequential loop over the segment would. V of a kept unit is
-// requested then and used kStages steps later; V of a dropped one is never requested.
+// Decode with Skip Softmax. The CTA goes in steps of one unit a warp: all score their keys, meet at
+// one barrier, and every warp then computes the same votes from the tiles' maxima, in ascending
+// order of the tiles, so that a run decides as a sequential loop over the segment would. V of a
+// kept unit is requested then and used kStages steps later; V of a dropped one is never requested.
 
 namespace foveal::kernels::cuda {
 
-/// K of a warp's units, kStages steps ahead, and where their V lies. A step waits once, then fills once
-/// for K, and commits once more for V: the groups are counted.
+/// K of a warp's units, kStages steps ahead, and where their V lies. A step waits once, then fills
+/// once for K, and commits once more for V: the groups are counted.
 template <class Tile>
 class KeyRing {
   static constexpr int kStages = Tile::kShape.stages();
@@ -30,8 +30,10 @@ class KeyRing {
   }
   /// Rows of V of the unit last waited for.
   __device__ const char* v_rows() const { return places_[slot_]; }
-  /// The copy of a later unit takes the place of the one last waited for (or fills the ring at first).
-  __device__ void fill(const DecodeArgs& args, bool own, const UnitRows& rows, int32_t keys, int lane) {
+  /// The copy of a later unit takes the place of the one last waited for (or fills the ring at
+  /// first).
+  __device__ void fill(const DecodeArgs& args, bool own, const UnitRows& rows, int32_t keys,
+                       int lane) {
     __syncwarp();
     if (own) {
       Tile::template copy_rows<true>(foveal::cuda::smem_address(ring_) + slot_ * kUnitBytes, rows.k,
@@ -72,13 +74,13 @@ class VoteBox {
       const float a = Tile::column_max(scores[block], 0);
       const float b = Tile::column_max(scores[block], 1);
       if (lane < 4) {
-        *reinterpret_cast<float2*>(maxima_ + (parity_ * kWarps + warp) * kHeads + block * 8 + lane * 2) =
-            float2{a, b};
+        *reinterpret_cast<float2*>(maxima_ + (parity_ * kWarps + warp) * kHeads + block * 8 +
+                                   lane * 2) = float2{a, b};
       }
     }
   }
-  /// After a barrier: bit i tells that tile i of the step is kept. `present` has a bit for each tile
-  /// with a visible key.
+  /// After a barrier: bit i tells that tile i of the step is kept. `present` has a bit for each
+  /// tile with a visible key.
   __device__ uint32_t count(int group, uint32_t present, int lane) {
     uint32_t kept = 0;
     const float* maxima = maxima_ + parity_ * kWarps * kHeads + lane % kHeads;
@@ -113,7 +115,8 @@ __device__ inline float log2_threshold(const DecodeArgs& args, const Segment& se
   if (args.skip_factors != nullptr && args.skip_factors[segment.seq] >= 0) {
     factor = args.skip_factors[segment.seq];
   }
-  const int32_t length = args.threshold_len != nullptr ? args.threshold_len[segment.seq] : segment.kv_len;
+  const int32_t length =
+      args.threshold_len != nullptr ? args.threshold_len[segment.seq] : segment.kv_len;
   const float threshold = factor / static_cast<float>(length);
   return factor > 0 && threshold < 1 ? log2f(threshold) : -INFINITY;
 }
@@ -138,11 +141,12 @@ class ValueStream {
                         const float (&scores)[kShape.head_blocks][4]) {
     if (keep) {
       __syncwarp();
-      Tile::template copy_rows<false>(foveal::cuda::smem_address(values()), rows, args.v_token_bytes,
-                                      keys, lane_);
+      Tile::template copy_rows<false>(foveal::cuda::smem_address(values()), rows,
+                                      args.v_token_bytes, keys, lane_);
 #pragma unroll
       for (int block = 0; block < kShape.head_blocks; ++block) {
-        *score(block) = float4{scores[block][0], scores[block][1], scores[block][2], scores[block][3]};
+        *score(block) =
+            float4{scores[block][0], scores[block][1], scores[block][2], scores[block][3]};
       }
     }
     foveal::cuda::cp_async_commit();
@@ -182,7 +186,8 @@ class ValueStream {
   __device__ void advance() { slot_ = slot_ + 1 == kStages ? 0 : slot_ + 1; }
   __device__ char* values() const { return ring_ + slot_ * kUnitBytes; }
   __device__ float4* score(int block) const {
-    return reinterpret_cast<float4*>(ring_ + kStages * kUnitBytes + slot_ * kScoreBytes) + block * 32 + lane_;
+    return reinterpret_cast<float4*>(ring_ + kStages * kUnitBytes + slot_ * kScoreBytes) +
+           block * 32 + lane_;
   }
 
   char* ring_;
@@ -200,19 +205,20 @@ __device__ inline int32_t visible_keys(const Segment& segment, int32_t tile_unit
 }
 
 // Computes: decode_dense_kernel with Skip Softmax: a tile of 64 keys whose maximum lies more than
-//   log2(factor / length) below the running maximum of its split, for all query heads of the KV head,
-//   adds nothing, and its V is not read.
+//   log2(factor / length) below the running maximum of its split, for all query heads of the KV
+//   head, adds nothing, and its V is not read.
 // In/out: DecodeArgs; counters [num_seqs, 4] added to where not null.
 // Units: votes of 64 keys; thresholds and scores in the log2 domain.
 // Launch: as decode_dense_kernel.
 // Needs: as decode_dense_kernel.
-// Numerics: as decode_dense_kernel; the first tile of a split is kept; with a threshold of 1 or more
+// Numerics: as decode_dense_kernel; the first tile of a split is kept; with a threshold of 1 or
+// more
 //   nothing is dropped, and the result is the dense kernel's bit for bit.
 // Source: BLASST (arXiv 2512.12087); the order of votes and copies is ours.
 // Measured: docs/kernels/cuda_decode.md.
 template <class Kv, int kHeadDim, int kHeadBlocks>
-__global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::kShape.warps() * 32, 1)
-    decode_vote_kernel(const __grid_constant__ DecodeArgs args) {
+__global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::kShape.warps() * 32,
+                                  1) decode_vote_kernel(const __grid_constant__ DecodeArgs args) {
   using Tile = DecodeTile<Kv, kHeadDim, kHeadBlocks, true>;
   using Votes = VoteBox<Tile>;
   constexpr DecodeShape kShape = Tile::kShape;
@@ -278,7 +284,8 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
       own = unit >= segment.first_unit && unit < segment.end_unit;
       Tile::score(scores, query, keys.wait(), lane);
       v_rows = keys.v_rows();
-      if (!own || unit * kDecodeUnit < segment.first_key || (unit + 1) * kDecodeUnit > segment.kv_len) {
+      if (!own || unit * kDecodeUnit < segment.first_key ||
+          (unit + 1) * kDecodeUnit > segment.kv_len) {
         Tile::mask(scores, unit, segment.first_key, own ? segment.kv_len : 0, lane);
       }
       votes.put(scores, warp, lane);
@@ -302,7 +309,8 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
     const uint32_t kept = votes.count(args.group, present, lane);
 #pragma unroll
     for (int tile = 0; tile < Votes::kTiles; ++tile) {
-      if ((present & ~kept) >> tile & 1) dropped.add(visible_keys(segment, step_unit + tile * kUnitsATile));
+      if ((present & ~kept) >> tile & 1)
+        dropped.add(visible_keys(segment, step_unit + tile * kUnitsATile));
     }
     values.template use_oldest<2 * kStages - 1>(acc);
     values.issue(args, own && (kept >> (warp / kUnitsATile) & 1) != 0, v_rows,
