@@ -82,8 +82,9 @@ DecodeArgs make_args(const foveal_attention_params& params, const DecodeChoice& 
   fill_rows(args, params);
   args.num_seqs = params.num_seqs;
   args.num_heads = params.num_heads;
-  args.num_kv_heads = params.num_kv_heads;
-  args.group = params.num_heads / params.num_kv_heads;
+  args.num_kv_heads = params.num_kv_heads * choice.passes;
+  args.group = params.num_heads / args.num_kv_heads;
+  args.passes = Divider::of(static_cast<uint32_t>(choice.passes));
   args.window = params.window;
   args.q_dtype = params.q_dtype;
   const bool e4m3 = params.kv_dtype == FOVEAL_E4M3;
@@ -140,7 +141,8 @@ size_t decode_workspace_bytes(const foveal_attention_params& params) {
 }
 
 foveal_attention_tiling decode_tiling(const foveal_attention_params& params) {
-  return {params.num_heads / params.num_kv_heads, kDecodeVoteKeys};
+  const int32_t group = params.num_heads / params.num_kv_heads;
+  return {group / decode_passes(group, params.head_dim), kDecodeVoteKeys};
 }
 
 }  // namespace foveal::kernels::cuda

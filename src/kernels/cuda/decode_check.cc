@@ -14,16 +14,14 @@ void check_rows(const foveal_attention_params& params) {
   FOVEAL_CHECK(params.num_rows == params.num_seqs, ErrorKind::kInvalidArgument, kWhere,
                "got {} rows for {} sequences; need one row a sequence", params.num_rows,
                params.num_seqs);
-  const int64_t rows = static_cast<int64_t>(params.num_seqs) * params.num_kv_heads;
+  const int32_t passes = decode_passes(params.num_heads / params.num_kv_heads, params.head_dim);
+  const int64_t rows = static_cast<int64_t>(params.num_seqs) * params.num_kv_heads * passes;
   FOVEAL_CHECK(rows <= kMaxDecodeRows, ErrorKind::kUnsupported, kWhere,
-               "got {} sequences of {} KV heads; need a product of at most {}", params.num_seqs,
-               params.num_kv_heads, kMaxDecodeRows);
+               "got {} sequences of {} KV heads in {} passes; need a product of at most {}",
+               params.num_seqs, params.num_kv_heads, passes, kMaxDecodeRows);
   FOVEAL_CHECK(rows * params.max_kv_len < int64_t{kMaxDecodeRows} << 20, ErrorKind::kUnsupported,
                kWhere, "got {} rows of up to {} keys; need fewer than 2^36 keys in all", rows,
                params.max_kv_len);
-  FOVEAL_CHECK(params.num_heads / params.num_kv_heads <= kMaxGroup, ErrorKind::kUnsupported, kWhere,
-               "got {} query heads a KV head; need at most {}",
-               params.num_heads / params.num_kv_heads, kMaxGroup);
   FOVEAL_CHECK(params.split_keys >= 0 && params.split_keys % kDecodeVoteKeys == 0,
                ErrorKind::kInvalidArgument, kWhere, "got split_keys {}; need a multiple of {}",
                params.split_keys, kDecodeVoteKeys);

@@ -34,8 +34,9 @@ void choose_splits(const foveal_attention_params& params, DecodeChoice& choice) 
 }  // namespace
 
 DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multiprocessors) {
-  const int32_t group = params.num_heads / params.num_kv_heads;
   DecodeChoice choice{};
+  choice.passes = decode_passes(params.num_heads / params.num_kv_heads, params.head_dim);
+  const int32_t group = params.num_heads / params.num_kv_heads / choice.passes;
   choice.shape = {params.head_dim, params.kv_dtype == FOVEAL_E4M3 ? 1 : 2, ceil_div(group, 8),
                   params.skip_factor > 0};
   choice.grid = std::min(multiprocessors, kMaxDecodeGrid);
@@ -43,9 +44,9 @@ DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multip
   if (params.page_table != nullptr) {
     const int32_t lines = ceil_div(ceil_div(params.max_kv_len, params.page_size), kEntriesALine);
     if (static_cast<int64_t>(lines) * params.num_seqs <= kMaxPrefetchLines)
-      choice.prefetch_lines = lines;
+      choice.prefetch_lines = static_cast<uint32_t>(lines);
   }
-  const int64_t rows = static_cast<int64_t>(params.num_seqs) * params.num_kv_heads;
+  const int64_t rows = static_cast<int64_t>(params.num_seqs) * params.num_kv_heads * choice.passes;
   const int64_t slots =
       rows * std::max(choice.max_splits, 1) +
       (choice.max_splits > 0 ? 0 : int64_t{kMaxDecodeGrid} * static_cast<int64_t>(kMaxRunsAWorker));
@@ -55,9 +56,10 @@ DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multip
 
 std::string to_string(const DecodeChoice& choice) {
   return fmt::format(
-      "decode: head_dim {} kv_bytes {} head_blocks {} vote {} warps {} stages {} shared {} grid {} "
-      "chunk {} keys min_chunks {} max_splits {}",
-      choice.shape.head_dim, choice.shape.kv_bytes, choice.shape.head_blocks,
+      "decode: head_dim {} kv_bytes {} head_blocks {} passes {} vote {} warps {} stages {} shared "
+      "{} "
+      "grid {} chunk {} keys min_chunks {} max_splits {}",
+      choice.shape.head_dim, choice.shape.kv_bytes, choice.shape.head_blocks, choice.passes,
       choice.shape.vote ? 1 : 0, choice.shape.warps(), choice.shape.stages(),
       choice.shape.shared_bytes(), choice.grid, choice.chunk_units * kDecodeUnit,
       1u << choice.min_chunks_log2, choice.max_splits);

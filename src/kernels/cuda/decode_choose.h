@@ -11,11 +11,12 @@ namespace foveal::kernels::cuda {
 /// What a call of paged decode will run: a pure function of the call's sizes and the device's.
 struct DecodeChoice {
   DecodeShape shape;
+  int32_t passes;            ///< over K and V, each for a part of a KV head's query heads
   int32_t grid;              ///< CTAs; each finds its work from the lengths on the device
   int32_t chunk_units;       ///< the grain of that work
   uint32_t min_chunks_log2;  ///< fewest chunks a CTA
   int32_t max_splits;        ///< fixed splits: slots of a row; 0: as dealt
-  int32_t prefetch_lines;    ///< 128-byte lines of a page table row to fetch ahead
+  uint32_t prefetch_lines;   ///< 128-byte lines of a page table row to fetch ahead
   DecodeWorkspace workspace;
 };
 

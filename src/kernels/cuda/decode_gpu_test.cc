@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <utility>
 
 #include "kernels/cuda/decode_testing.h"
 
@@ -56,6 +57,21 @@ TEST(Decode, EveryHeadDimAndGroup) {
                      << "head_dim " << d << " group " << group << " dtype " << dtype);
         expect_right(what);
       }
+    }
+  }
+}
+
+TEST(Decode, WideGroupsTakeSeveralPasses) {
+  for (const auto& [d, group] : {std::pair{64, 32}, std::pair{256, 11}, std::pair{192, 12}}) {
+    DecodeCase what;
+    what.lengths = {700, 5, 2000};
+    what.head_dim = d;
+    what.group = group;
+    what.tile_spread = 0.2F;
+    for (const float factor : {0.0F, 50.0F}) {
+      what.skip_factor = factor;
+      SCOPED_TRACE(::testing::Message() << d << ' ' << group << ' ' << factor);
+      expect_right(what);
     }
   }
 }
@@ -168,7 +184,7 @@ TEST(Decode, SkipSoftmaxVotesAsTheReference) {
         what.group = group;
         what.q_dtype = dtype == FOVEAL_F16 ? FOVEAL_F16 : FOVEAL_BF16;
         what.kv_dtype = dtype;
-        what.tile_spread = 0.35F;
+        what.tile_spread = 0.6F;
         what.skip_factor = 100;
         what.flags = group == 7 ? FOVEAL_ATTENTION_FIXED_SPLITS : 0;
         what.window = group == 16 ? 1500 : 0;

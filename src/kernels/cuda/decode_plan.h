@@ -11,8 +11,9 @@ namespace foveal::kernels::cuda {
 
 inline constexpr int32_t kDecodeUnit = 16;      ///< keys a warp takes at a time (rows of one mma)
 inline constexpr int32_t kDecodeVoteKeys = 64;  ///< keys of a Skip Softmax vote
-inline constexpr int32_t kMaxGroup = 16;        ///< query heads of one KV head
 inline constexpr int32_t kMaxSharedBytes = 227 * 1024;  ///< of a CTA on sm_90
+
+inline constexpr int32_t kFlightBytes = 144 * 1024;  ///< of K and V, a multiprocessor
 
 /// What a kernel is compiled for.
 struct DecodeShape {
@@ -37,32 +38,38 @@ struct DecodeShape {
   constexpr int32_t vote_bytes() const {
     return vote ? warps() * (2 * head_blocks * 8 * 4 + 64) : 0;
   }
-  /// Queries stay in registers while they leave room for the accumulators; else the warps share
-  /// them.
-  constexpr int32_t query_bytes() const {
-    const int32_t steps = head_blocks * head_dim / 16;
-    return steps >= 24 ? steps * 32 * 8 : 0;
-  }
-  /// The runs that the CTA has taken (sm90/decode_runs.cuh).
-  static constexpr int32_t queue_bytes() { return 16 * 8; }
+  /// Runs and segments on their way between warps (sm90/decode_runs.cuh).
+  static constexpr int32_t queue_bytes() { return 16 * (8 + 52); }
   /// A row of a warp's result in shared memory; four floats of padding spread it over the banks.
   constexpr int32_t merge_row() const { return head_dim + 4; }
   constexpr int32_t merge_bytes() const {
     return warps() * 8 * head_blocks * (merge_row() + 2) * 4 + 64;
   }
   constexpr int32_t stage_bytes() const { return (2 * unit_bytes() + score_bytes()) * warps(); }
-  /// Units (K and V) in flight a warp: all that fits, for bandwidth is latency times bytes. The
-  /// voting kernel has no V under way when it merges, and merges there.
+  /// Units (K and V) in flight a warp. Bandwidth needs 64 KiB in flight (measured: 64, 128 and 192
+  /// KiB read equally fast); more only lengthens the queue that everything else waits in. The
+  /// voting kernel asks for less a step, and has no V under way when it merges: it merges there.
   constexpr int32_t stages() const {
     const int32_t fit = (kMaxSharedBytes - fixed_bytes()) / stage_bytes();
-    return fit > 8 ? 8 : fit;
+    const int32_t enough = kFlightBytes / stage_bytes();
+    const int32_t wanted = vote || enough > fit ? fit : enough;
+    return wanted > 8 ? 8 : wanted < 2 ? 2 : wanted;
   }
   constexpr int32_t ring_bytes() const { return stages() * stage_bytes(); }
   constexpr int32_t fixed_bytes() const {
-    return query_bytes() + vote_bytes() + queue_bytes() + (vote ? 0 : merge_bytes());
+    return vote_bytes() + queue_bytes() + (vote ? 0 : merge_bytes());
   }
   constexpr int32_t shared_bytes() const { return ring_bytes() + fixed_bytes(); }
 };
+
+/// Query heads that one pass over K and V serves; wide rows leave registers for one block of eight.
+constexpr int32_t max_pass_heads(int32_t head_dim) { return head_dim <= 128 ? 16 : 8; }
+/// Equal parts that a KV head's query heads are cut into, each with a pass of its own.
+constexpr int32_t decode_passes(int32_t group, int32_t head_dim) {
+  int32_t passes = 1;
+  while (group % passes != 0 || group / passes > max_pass_heads(head_dim)) ++passes;
+  return passes;
+}
 
 /// Division by a number fixed on the host, in three instructions (of numbers below 2^31).
 struct Divider {

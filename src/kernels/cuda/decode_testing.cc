@@ -257,7 +257,9 @@ double DecodeFixture::value(bool key, int32_t seq, int32_t head, int32_t positio
 /// One KV head of one sequence: what its query heads see.
 struct DecodeFixture::Row {
   int32_t seq = 0;
+  int32_t head = 0;  ///< KV head times the passes
   int32_t kv_head = 0;
+  int32_t group = 0;                        ///< query heads
   int32_t first = 0;                        ///< visible key
   std::vector<std::vector<double>> scores;  ///< [group][kv_len], -inf where not seen
   std::vector<double> norm;                 ///< [group]
@@ -271,9 +273,8 @@ void DecodeFixture::score_row(Row& row) const {
   const int32_t length = what.lengths[row.seq];
   row.first = what.window > 0 ? std::max(0, length - what.window) : 0;
   row.used.assign(static_cast<size_t>(length), true);
-  for (int32_t h = 0; h < what.group; ++h) {
-    const size_t line =
-        static_cast<size_t>(row.seq) * params_.num_heads + row.kv_head * what.group + h;
+  for (int32_t h = 0; h < row.group; ++h) {
+    const size_t line = static_cast<size_t>(row.seq) * params_.num_heads + row.head * row.group + h;
     std::vector<double> scores(static_cast<size_t>(length),
                                -std::numeric_limits<double>::infinity());
     double norm = 0;
@@ -295,24 +296,25 @@ void DecodeFixture::score_row(Row& row) const {
 }
 
 /// Where the splits of a row begin, by the arithmetic of decode_plan.h.
-std::vector<int32_t> DecodeFixture::split_keys_of(int32_t seq, int32_t kv_head) const {
+std::vector<int32_t> DecodeFixture::split_keys_of(int32_t seq, int32_t head) const {
   int device = 0;
   int processors = 0;
   check(cudaGetDevice(&device));
   check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device));
   const DecodeChoice choice = decode_choose(params_, processors);
   const Divider units = Divider::of(static_cast<uint32_t>(choice.chunk_units));
+  const auto heads = static_cast<uint32_t>(what.kv_heads * choice.passes);
   uint32_t before = 0;
   uint32_t total = 0;
   for (int32_t s = 0; s < params_.num_seqs; ++s) {
     const uint32_t chunks = decode_span(what.lengths[s], what.window, units).chunks;
-    if (s < seq) before += chunks * static_cast<uint32_t>(what.kv_heads);
-    total += chunks * static_cast<uint32_t>(what.kv_heads);
+    if (s < seq) before += chunks * heads;
+    total += chunks * heads;
   }
   const DecodeSpan span = decode_span(what.lengths[seq], what.window, units);
   const DecodeDeal deal =
       decode_deal(total, choice.min_chunks_log2, static_cast<uint32_t>(choice.grid));
-  const uint32_t start = before + static_cast<uint32_t>(kv_head) * span.chunks;
+  const uint32_t start = before + static_cast<uint32_t>(head) * span.chunks;
   std::vector<int32_t> keys;
   for (uint32_t chunk = 0; chunk < span.chunks; ++chunk) {
     const bool begins = chunk == 0 || choice.max_splits > 0 ||
@@ -325,7 +327,7 @@ std::vector<int32_t> DecodeFixture::split_keys_of(int32_t seq, int32_t kv_head) 
 
 void DecodeFixture::vote_row(Row& row) const {
   const int32_t length = what.lengths[row.seq];
-  std::vector<int32_t> splits = split_keys_of(row.seq, row.kv_head);
+  std::vector<int32_t> splits = split_keys_of(row.seq, row.head);
   splits.push_back((length + kDecodeVoteKeys - 1) / kDecodeVoteKeys * kDecodeVoteKeys);
   const double factor = what.skip_factor;
   const double threshold = factor > 0 && factor < length ? std::log(factor / length) : -1e300;
@@ -340,7 +342,7 @@ void DecodeFixture::vote_row(Row& row) const {
       ++row.tiles;
       std::vector<double> largest;
       double above = -std::numeric_limits<double>::infinity();  // the head that objects most
-      for (int32_t h = 0; h < what.group; ++h) {
+      for (int32_t h = 0; h < row.group; ++h) {
         largest.push_back(
             *std::max_element(row.scores[h].begin() + begin, row.scores[h].begin() + end));
         above = std::max(above, largest[h] - running[h] - threshold);
@@ -352,7 +354,7 @@ void DecodeFixture::vote_row(Row& row) const {
         continue;
       }
       first = false;
-      for (int32_t h = 0; h < what.group; ++h) running[h] = std::max(running[h], largest[h]);
+      for (int32_t h = 0; h < row.group; ++h) running[h] = std::max(running[h], largest[h]);
     }
   }
 }
@@ -362,10 +364,9 @@ void DecodeFixture::truth_of(DecodeTruth& truth, Row& row) const {
   const int32_t length = what.lengths[row.seq];
   score_row(row);
   vote_row(row);
-  for (int32_t h = 0; h < what.group; ++h) {
+  for (int32_t h = 0; h < row.group; ++h) {
     const std::vector<double>& scores = row.scores[h];
-    const size_t line =
-        static_cast<size_t>(row.seq) * params_.num_heads + row.kv_head * what.group + h;
+    const size_t line = static_cast<size_t>(row.seq) * params_.num_heads + row.head * row.group + h;
     double max = -std::numeric_limits<double>::infinity();
     double total = 0;
     for (int32_t i = row.first; i < length; ++i) {
@@ -396,16 +397,20 @@ DecodeTruth DecodeFixture::truth() const {
   truth.lse.assign(lines, 0);
   truth.score_norm.assign(lines, 0);
   truth.counters.assign(static_cast<size_t>(params_.num_seqs) * 4, 0);
-  std::vector<Row> rows(static_cast<size_t>(params_.num_seqs) * what.kv_heads);
+  const int32_t passes = decode_passes(what.group, what.head_dim);
+  const int32_t heads = what.kv_heads * passes;
+  std::vector<Row> rows(static_cast<size_t>(params_.num_seqs) * heads);
   parallel(static_cast<int32_t>(rows.size()), [&](int32_t item) {
-    rows[item].seq = item / what.kv_heads;
-    rows[item].kv_head = item % what.kv_heads;
+    rows[item].seq = item / heads;
+    rows[item].head = item % heads;
+    rows[item].kv_head = rows[item].head / passes;
+    rows[item].group = what.group / passes;
     truth_of(truth, rows[item]);
     rows[item].scores.clear();
   });
   for (const Row& row : rows) {
     uint64_t* counters = &truth.counters[static_cast<size_t>(row.seq) * 4];
-    const auto group = static_cast<uint64_t>(what.group);
+    const auto group = static_cast<uint64_t>(row.group);
     counters[0] += group * (row.used.size() - static_cast<size_t>(row.first));
     counters[1] += group * static_cast<uint64_t>(
                                std::count(row.used.begin() + row.first, row.used.end(), true));

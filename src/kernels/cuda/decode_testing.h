@@ -72,7 +72,7 @@ class DecodeFixture {
   void truth_of(DecodeTruth& truth, Row& row) const;
   void score_row(Row& row) const;
   void vote_row(Row& row) const;
-  std::vector<int32_t> split_keys_of(int32_t seq, int32_t kv_head) const;
+  std::vector<int32_t> split_keys_of(int32_t seq, int32_t head) const;
   void* to_device(const void* data, size_t bytes);
 
   std::vector<uint8_t> q_, k_, v_;

@@ -33,11 +33,12 @@ struct DecodeArgs {
   int32_t page_shift;  ///< log2 of the page size
   int32_t num_seqs;
   int32_t num_heads;
-  int32_t num_kv_heads;
-  int32_t group;
+  int32_t num_kv_heads;  ///< times the passes: rows of work a sequence
+  int32_t group;         ///< query heads of a row
+  Divider passes;        ///< rows of a KV head
   int32_t window;
-  int32_t q_dtype;         ///< foveal_dtype
-  int32_t prefetch_lines;  ///< of one page table row, worth prefetching; 0: none
+  int32_t q_dtype;          ///< foveal_dtype
+  uint32_t prefetch_lines;  ///< of one page table row, worth prefetching; 0: none
 
   float scale_log2;  ///< softmax_scale * log2(e) * q_scale * k_scale
   float v_scale;

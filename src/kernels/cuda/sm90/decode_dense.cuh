@@ -71,61 +71,67 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   extern __shared__ __align__(128) char shared[];
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  char* query_buffer = shared + kShape.ring_bytes();
-  const RunQueue queue(query_buffer + kShape.query_bytes());
-  DecodeMerge<Tile> merge(args, query_buffer + kShape.query_bytes() + kShape.queue_bytes());
+  char* queues = shared + kShape.ring_bytes();
+  const RunQueue runs(queues);
+  const SegmentQueue segments(queues + RunQueue::kPlaces * 8);
+  DecodeMerge<Tile> merge(args, queues + kShape.queue_bytes());
   foveal::cuda::grid_dependency_wait();
-  prefetch_tables(args);
-  queue.clear();
+  prefetch_small(args);
+  runs.clear();
+  segments.clear();
   __syncthreads();
 
   const DecodeDeal deal = decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
-  StepWalk<kWarps> copies(args, deal, queue, warp, lane);
-  RunWalk walk(args, deal, queue, lane);
+  StepWalk<kWarps> copies(args, deal, runs, segments, warp, lane);
   UnitRing<Tile> ring(shared + warp * kShape.stages() * 2 * kShape.unit_bytes());
   Segment segment;
+  uint32_t run = 0;
+  uint32_t begun = 0;
   typename Tile::Query query;
   typename Tile::Accumulator acc;
   int32_t step_unit = 0;
-  int ahead = 0;  // steps whose copies are under way; one place in the code starts them all
+  UnitRows rows{};
+  int32_t keys = 0;
+  bool own = false;
+  int ahead = -1;  // steps whose copies are under way; one place in the code starts them all
   bool inside = false;
 #pragma unroll 1
   while (true) {
-    if (ahead == kShape.stages()) {
+    if (ahead >= 0) {
       if (!inside) {
-        if (!walk.next(segment)) break;
+        if (!segments.get(begun++, segment, run)) break;
         inside = true;
         step_unit = segment.base_unit;
-        Tile::load_query(query, query_buffer, args, segment.seq, segment.head, warp, lane);
+        Tile::load_query(query, args, segment.seq, segment.head, lane);
         Tile::clear(acc);
       }
-      if (step_unit >= segment.end_unit) {
-        merge.finish(acc, segment, walk.run(), deal);
-        if (threadIdx.x == 0) count_row(args, segment, /*voted=*/false);
-        inside = false;
-        continue;
-      }
-      const int32_t unit = step_unit + warp;
-      if (unit >= segment.first_unit && unit < segment.end_unit) {
-        float scores[kHeadBlocks][4];
-        Tile::score(scores, query, ring.wait_k(), lane);
-        if (unit * kDecodeUnit < segment.first_key || (unit + 1) * kDecodeUnit > segment.kv_len) {
-          Tile::mask(scores, unit, segment.first_key, segment.kv_len, lane);
+      if (ahead == kShape.stages()) {
+        if (step_unit >= segment.end_unit) {
+          merge.finish(acc, segment, run, deal);
+          if (threadIdx.x == 0) count_row(args, segment, /*voted=*/false);
+          inside = false;
+          continue;
         }
-        uint32_t weights[kHeadBlocks][2];
-        Tile::raise_max(acc, scores);
-        Tile::weigh(weights, acc, scores);
-        Tile::accumulate(acc, weights, ring.wait_v(), lane);
+        const int32_t unit = step_unit + warp;
+        if (unit >= segment.first_unit && unit < segment.end_unit) {
+          float scores[kHeadBlocks][4];
+          Tile::score(scores, query, ring.wait_k(), lane);
+          if (unit * kDecodeUnit < segment.first_key || (unit + 1) * kDecodeUnit > segment.kv_len) {
+            Tile::mask(scores, unit, segment.first_key, segment.kv_len, lane);
+          }
+          uint32_t weights[kHeadBlocks][2];
+          Tile::raise_max(acc, scores);
+          Tile::weigh(weights, acc, scores);
+          Tile::accumulate(acc, weights, ring.wait_v(), lane);
+        }
+        ring.release();
+        step_unit += kWarps;
+        --ahead;
       }
-      ring.release();
-      step_unit += kWarps;
-    } else {
-      ++ahead;
+      ring.fill(args, own, rows, keys, lane);
     }
-    UnitRows rows;
-    int32_t keys;
-    const bool own = copies.next(rows, keys);
-    ring.fill(args, own, rows, keys, lane);
+    ++ahead;
+    own = copies.next(rows, keys);
   }
   foveal::cuda::grid_dependents_launch();
   leave(args);

@@ -14,8 +14,9 @@ const void* decode_instance(bool vote) {
 
 template <class Kv, int kHeadDim>
 const void* decode_instance(int32_t head_blocks, bool vote) {
-  return head_blocks == 1 ? decode_instance<Kv, kHeadDim, 1>(vote)
-                          : decode_instance<Kv, kHeadDim, 2>(vote);
+  if (head_blocks == 1) return decode_instance<Kv, kHeadDim, 1>(vote);
+  if constexpr (max_pass_heads(kHeadDim) > 8) return decode_instance<Kv, kHeadDim, 2>(vote);
+  return nullptr;
 }
 
 template <class Kv>

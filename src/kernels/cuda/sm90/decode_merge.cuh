@@ -39,7 +39,7 @@ class DecodeMerge {
     for (int item = static_cast<int>(threadIdx.x); item < args_.group * kQuads; item += kThreads) {
       join_warps(item / kQuads, item % kQuads, segment, slot);
     }
-    if (!segment.whole) {
+    if (segment.whole == 0) {
       join_row(segment, deal);
     } else {
       __syncthreads();
@@ -131,7 +131,7 @@ class DecodeMerge {
       o.z += part.z * weight;
       o.w += part.w * weight;
     }
-    if (segment.whole) {
+    if (segment.whole != 0) {
       write(segment.seq, segment.head * args_.group + head, quad, o, max, sum);
       return;
     }

@@ -4,11 +4,12 @@
 #include "kernels/cuda/sm90/decode_pages.cuh"
 
 // The order of a CTA's work: its long run, then short ones taken from a counter. All warps go
-// through the same steps, a unit of keys for each warp in a step; copies run some steps ahead of
-// their use, so each warp walks the work twice. Warp 0 takes the runs, one ahead, and passes them
-// on through shared memory: each walk reads the n-th run at the n-th place (modulo kPlaces), marked
-// with n. No walk is more than the stages of the ring (8) ahead of another, and a run has one step
-// at least.
+// through the same steps, a unit of keys for each warp in a step, and copies run kStages (8 at
+// most) steps ahead of their use. Warp 0 takes the runs, one ahead, and passes them on to the
+// copies of all warps; its copies' walk also tells which segments come to be summed up. Both go
+// through shared memory in kPlaces places, the n-th entry marked with n. Nobody is more than 8
+// steps ahead of another, each run and each segment has a step at least, so no place is needed
+// again too early.
 
 namespace foveal::kernels::cuda {
 
@@ -37,6 +38,45 @@ class RunQueue {
   uint64_t* places_;
 };
 
+/// Segments on their way from the copies to the sums.
+class SegmentQueue {
+ public:
+  static constexpr uint32_t kPlaces = 16;
+  struct Entry {
+    Segment segment;
+    uint32_t run;
+    uint32_t ordinal;
+  };
+
+  __device__ explicit SegmentQueue(char* shared) : entries_(reinterpret_cast<Entry*>(shared)) {}
+  __device__ void clear() const {
+    if (threadIdx.x < kPlaces) entries_[threadIdx.x].ordinal = ~0u;
+  }
+  /// By one thread. A segment without chunks ends the work.
+  __device__ void put(uint32_t ordinal, const Segment& segment, uint32_t run) const {
+    Entry& entry = entries_[ordinal % kPlaces];
+    entry.segment = segment;
+    entry.run = run;
+    __threadfence_block();
+    static_cast<volatile uint32_t&>(entry.ordinal) = ordinal;
+  }
+  __device__ bool get(uint32_t ordinal, Segment& segment, uint32_t& run) const {
+    Entry& entry = entries_[ordinal % kPlaces];
+    while (static_cast<volatile uint32_t&>(entry.ordinal) != ordinal) {
+    }
+    __threadfence_block();
+    segment = entry.segment;
+    run = entry.run;
+    return segment.chunks > 0;
+  }
+
+ private:
+  Entry* entries_;
+};
+static_assert(SegmentQueue::kPlaces * sizeof(SegmentQueue::Entry) +
+                  RunQueue::kPlaces * sizeof(uint64_t) ==
+              DecodeShape::queue_bytes());
+
 /// The segments of all of the CTA's runs.
 class RunWalk {
  public:
@@ -51,7 +91,7 @@ class RunWalk {
 #pragma unroll 1
     while (!segments_.next(args_, segment)) {
       if (done_) return false;
-      const uint32_t run = deal_.runs > deal_.workers ? queue_.get(ordinal_++) : deal_.runs;
+      const uint32_t run = deal_.runs > deal_.workers ? queue_.get(asked_++) : deal_.runs;
       done_ = run >= deal_.runs;
       if (done_) continue;
       run_ = run;
@@ -62,7 +102,7 @@ class RunWalk {
   /// The run of the last segment.
   __device__ uint32_t run() const { return run_; }
   /// Runs asked for.
-  __device__ uint32_t ordinal() const { return ordinal_; }
+  __device__ uint32_t asked() const { return asked_; }
 
  private:
   const DecodeArgs& args_;
@@ -71,7 +111,7 @@ class RunWalk {
   int lane_;
   SegmentWalk segments_;
   uint32_t run_ = blockIdx.x;
-  uint32_t ordinal_ = 0;
+  uint32_t asked_ = 0;
   bool done_ = false;
 };
 
@@ -79,15 +119,15 @@ class RunWalk {
 template <int kWarps>
 class StepWalk {
  public:
-  __device__ StepWalk(const DecodeArgs& args, const DecodeDeal& deal, const RunQueue& queue,
-                      int warp, int lane)
+  __device__ StepWalk(const DecodeArgs& args, const DecodeDeal& deal, const RunQueue& runs,
+                      const SegmentQueue& segments, int warp, int lane)
       : args_(args),
         deal_(deal),
-        queue_(queue),
+        runs_(runs),
+        segments_(segments),
         warp_(warp),
         lane_(lane),
-        taker_(warp == 0 && deal.runs > deal.workers),
-        walk_(args, deal, queue, lane) {
+        walk_(args, deal, runs, lane) {
     take();
   }
 
@@ -96,13 +136,7 @@ class StepWalk {
   __device__ bool next(UnitRows& rows, int32_t& keys) {
     pass_on();
     step_unit_ += kWarps;
-    if (step_unit_ >= segment_.end_unit) {
-      const uint32_t before = walk_.ordinal();
-      if (!alive_ || !(alive_ = walk_.next(segment_))) return false;
-      if (walk_.ordinal() != before) take();
-      step_unit_ = segment_.base_unit;
-      pages_.open(args_, segment_, step_unit_ + warp_, kWarps, lane_);
-    }
+    if (step_unit_ >= segment_.end_unit && !enter()) return false;
     const int32_t unit = step_unit_ + warp_;
     if (pages_.exhausted()) pages_.open(args_, segment_, unit, kWarps, lane_);
     rows = pages_.next(args_, segment_, unit);
@@ -111,27 +145,41 @@ class StepWalk {
   }
 
  private:
+  __device__ bool enter() {
+    if (!alive_) return false;
+    const uint32_t before = walk_.asked();
+    alive_ = walk_.next(segment_);
+    if (!alive_) segment_.chunks = 0;
+    if (warp_ == 0 && lane_ == 0) segments_.put(entered_, segment_, walk_.run());
+    ++entered_;
+    if (!alive_) return false;
+    if (walk_.asked() != before) take();
+    step_unit_ = segment_.base_unit;
+    pages_.open(args_, segment_, step_unit_ + warp_, kWarps, lane_);
+    return true;
+  }
   /// Asks for the next run while this one is worked on; the answer is passed on a step later.
   __device__ void take() {
-    if (!taker_) return;
+    if (warp_ != 0 || deal_.runs == deal_.workers) return;
     if (lane_ == 0) taken_ = deal_.workers + atomicAdd(args_.tickets, 1);
-    asked_ = true;
+    pending_ = true;
   }
   __device__ void pass_on() {
-    if (!asked_) return;
-    if (lane_ == 0) queue_.put(walk_.ordinal(), taken_);
-    asked_ = false;
+    if (!pending_) return;
+    if (lane_ == 0) runs_.put(walk_.asked(), taken_);
+    pending_ = false;
   }
 
   const DecodeArgs& args_;
   const DecodeDeal& deal_;
-  const RunQueue& queue_;
+  const RunQueue& runs_;
+  const SegmentQueue& segments_;
   int warp_;
   int lane_;
-  bool taker_;
-  bool asked_ = false;
+  bool pending_ = false;
   bool alive_ = true;
   uint32_t taken_ = 0;
+  uint32_t entered_ = 0;
   RunWalk walk_;
   Segment segment_;
   PageWindow pages_;

@@ -11,7 +11,7 @@ namespace foveal::kernels::cuda {
 /// Keys of one KV head of one sequence that one CTA sums up.
 struct Segment {
   int32_t seq = 0;
-  int32_t head = 0;  ///< KV head
+  int32_t head = 0;  ///< KV head, or a part of its query heads (DecodeArgs::passes)
   int32_t kv_len = 0;
   int32_t first_key = 0;   ///< visible through the window
   int32_t base_unit = 0;   ///< where its first chunk begins
@@ -20,7 +20,7 @@ struct Segment {
   uint32_t first_chunk = 0;  ///< within the row; together with `chunks` it says which part this is
   uint32_t chunks = 0;       ///< of the whole row
   uint32_t row_start = 0;    ///< the row's first chunk among all chunks
-  bool whole = false;        ///< the segment is all of the row
+  uint32_t whole = 0;        ///< 1: the segment is all of the row
 };
 
 /// Walks the segments of a run of chunks. All lanes of a warp hold the same values.
@@ -71,7 +71,7 @@ class SegmentWalk {
     segment.kv_len = kv_len_;
     segment.first_key = first_visible_key(kv_len_, args.window);
     segment.chunks = row_chunks;
-    segment.whole = count == row_chunks;
+    segment.whole = count == row_chunks ? 1 : 0;
     segment.base_unit =
         span_.first_unit + static_cast<int32_t>(segment.first_chunk * args.chunk_units.divisor);
     segment.end_unit = min(

@@ -56,10 +56,8 @@ struct DecodeTile {
   static constexpr int kVElements = kVPiece / kBytes;
 
   /// b operands of all steps: lane's head is g + 8 * block.
-  static constexpr bool kQueryShared = kShape.query_bytes() > 0;
   struct Query {
-    uint32_t b[kQueryShared ? 1 : kHeadBlocks][kSteps][2];
-    uint2* shared;                ///< [kHeadBlocks, kSteps, 32], where registers do not hold them
+    uint32_t b[kHeadBlocks][kSteps][2];
     float scale[kHeadBlocks][2];  ///< of the scores of columns 2t, 2t + 1, to the log2 domain
   };
   struct Accumulator {
@@ -84,13 +82,29 @@ struct DecodeTile {
   __device__ static void copy_rows(uint32_t slot, const char* rows, int64_t token_bytes,
                                    int32_t keys, int lane) {
     constexpr int kColumns = kRowBytes / 16;
+    if constexpr (32 % kColumns == 0) {
+      // Whole rows an instruction: one address a lane, the rest is uniform.
+      constexpr int kRows = 32 / kColumns;
+      const char* from = rows + (lane / kColumns) * token_bytes + lane % kColumns * 16;
 #pragma unroll
-    for (int i = 0; i < kDecodeUnit * kColumns / 32; ++i) {
-      const int row = (i * 32 + lane) / kColumns;
-      const int column = (i * 32 + lane) % kColumns;
-      foveal::cuda::cp_async<16>(slot + row * kShape.pitch() + (column ^ swizzle<kKey>(row)) * 16,
-                                 rows + row * token_bytes + column * 16, row < keys ? 16 : 0);
+      for (int i = 0; i < kDecodeUnit / kRows; ++i) {
+        copy_piece<kKey>(slot, from, i * kRows + lane / kColumns, lane % kColumns, keys);
+        from += kRows * token_bytes;
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kDecodeUnit * kColumns / 32; ++i) {
+        const int row = (i * 32 + lane) / kColumns;
+        const int column = (i * 32 + lane) % kColumns;
+        copy_piece<kKey>(slot, rows + row * token_bytes + column * 16, row, column, keys);
+      }
     }
+  }
+  template <bool kKey>
+  __device__ static void copy_piece(uint32_t slot, const char* from, int row, int column,
+                                    int32_t keys) {
+    foveal::cuda::cp_async<16>(slot + row * kShape.pitch() + (column ^ swizzle<kKey>(row)) * 16,
+                               from, row < keys ? 16 : 0);
   }
 
   /// Bytes [piece * kWords * 4, ...) of a row.
@@ -140,16 +154,14 @@ struct DecodeTile {
            (step % kStepsAPiece) * 4;
   }
 
-  /// `shared`: query_bytes() of it, free in all warps. All threads of the CTA.
-  __device__ static void load_query(Query& query, char* shared, const DecodeArgs& args, int32_t seq,
-                                    int32_t kv_head, int warp, int lane) {
-    query.shared = reinterpret_cast<uint2*>(shared);
+  __device__ static void load_query(Query& query, const DecodeArgs& args, int32_t seq,
+                                    int32_t head_row, int lane) {
 #pragma unroll
     for (int block = 0; block < kHeadBlocks; ++block) {
       const int head = block * 8 + lane / 4;
       const char* row = args.q + seq * args.q_row_bytes +
-                        (kv_head * args.group + min(head, args.group - 1)) * args.q_head_bytes;
-      uint32_t(&b)[kSteps][2] = query.b[kQueryShared ? 0 : block];
+                        (head_row * args.group + min(head, args.group - 1)) * args.q_head_bytes;
+      uint32_t(&b)[kSteps][2] = query.b[block];
       float factor = args.scale_log2;
       if constexpr (kBytes == 2) {
 #pragma unroll
@@ -163,15 +175,7 @@ struct DecodeTile {
       }
       query.scale[block][0] = __shfl_sync(~0u, factor, (lane % 4) * 8);
       query.scale[block][1] = __shfl_sync(~0u, factor, (lane % 4) * 8 + 4);
-      if constexpr (kQueryShared) {
-        if (warp != block) continue;
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
-          query.shared[(block * kSteps + step) * 32 + lane] = uint2{b[step][0], b[step][1]};
-        }
-      }
     }
-    if constexpr (kQueryShared) __syncthreads();
   }
 
   /// Queries for a cache that is widened to f16: scaled by a power of two (exactly) so that the
@@ -232,14 +236,8 @@ struct DecodeTile {
 #pragma unroll
         for (int block = 0; block < kHeadBlocks; ++block) {
           // Two chains of additions: half of the latency.
-          uint32_t b[2];
-          if constexpr (kQueryShared) {
-            const uint2 pair = query.shared[(block * kSteps + step) * 32 + lane];
-            b[0] = pair.x, b[1] = pair.y;
-          } else {
-            b[0] = query.b[block][step][0], b[1] = query.b[block][step][1];
-          }
-          foveal::cuda::mma_16x8x16<Math>(step % 2 == 0 ? s[block] : odd[block], a, b);
+          foveal::cuda::mma_16x8x16<Math>(step % 2 == 0 ? s[block] : odd[block], a,
+                                          query.b[block][step]);
         }
       }
     }

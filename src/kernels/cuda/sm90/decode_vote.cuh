@@ -50,6 +50,14 @@ class KeyRing {
   int slot_ = 0;
 };
 
+/// Visible keys of the segment in the tile that begins at `tile_unit`.
+__device__ inline int32_t visible_keys(const Segment& segment, int32_t tile_unit) {
+  constexpr int32_t kUnits = kDecodeVoteKeys / kDecodeUnit;
+  const int32_t first = max(tile_unit * kDecodeUnit, segment.first_key);
+  const int32_t end = min(min(tile_unit + kUnits, segment.end_unit) * kDecodeUnit, segment.kv_len);
+  return max(end - first, 0);
+}
+
 /// Votes of a CTA's steps. Lane i of every warp follows query head i.
 template <class Tile>
 class VoteBox {
@@ -79,9 +87,10 @@ class VoteBox {
       }
     }
   }
-  /// After a barrier: bit i tells that tile i of the step is kept. `present` has a bit for each
-  /// tile with a visible key.
-  __device__ uint32_t count(int group, uint32_t present, int lane) {
+  /// After a barrier: bit i tells that tile i of the step is kept; dropped tiles are added to the
+  /// count.
+  __device__ uint32_t count(int group, const Segment& segment, int32_t step_unit,
+                            DropCount& dropped, int lane) {
     uint32_t kept = 0;
     const float* maxima = maxima_ + parity_ * kWarps * kHeads + lane % kHeads;
 #pragma unroll
@@ -93,7 +102,12 @@ class VoteBox {
       }
       const bool drop = largest - running_ < log2_threshold_;
       const bool keep = __any_sync(~0u, lane < group && !drop) || first_;
-      if ((present >> tile & 1) == 0 || !keep) continue;
+      const int32_t visible = visible_keys(segment, step_unit + tile * kUnitsATile);
+      if (visible == 0) continue;
+      if (!keep) {
+        dropped.add(visible);
+        continue;
+      }
       first_ = false;
       running_ = fmaxf(running_, largest);
       kept |= 1u << tile;
@@ -196,14 +210,6 @@ class ValueStream {
   uint32_t kept_ = 0;
 };
 
-/// Visible keys of the segment in the tile that begins at `tile_unit`.
-__device__ inline int32_t visible_keys(const Segment& segment, int32_t tile_unit) {
-  constexpr int32_t kUnits = kDecodeVoteKeys / kDecodeUnit;
-  const int32_t first = max(tile_unit * kDecodeUnit, segment.first_key);
-  const int32_t end = min(min(tile_unit + kUnits, segment.end_unit) * kDecodeUnit, segment.kv_len);
-  return max(end - first, 0);
-}
-
 // Computes: decode_dense_kernel with Skip Softmax: a tile of 64 keys whose maximum lies more than
 //   log2(factor / length) below the running maximum of its split, for all query heads of the KV
 //   head, adds nothing, and its V is not read.
@@ -230,49 +236,52 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   char* value_ring = shared + kWarps * kKeyBytes;
-  char* query_buffer = value_ring + kWarps * ValueStream<Tile>::kBytes;
-  const RunQueue queue(query_buffer + kShape.query_bytes());
-  char* places = query_buffer + kShape.query_bytes() + kShape.queue_bytes();
+  char* queues = value_ring + kWarps * ValueStream<Tile>::kBytes;
+  const RunQueue runs(queues);
+  const SegmentQueue segments(queues + RunQueue::kPlaces * 8);
+  char* places = queues + kShape.queue_bytes();
   Votes votes(places + kWarps * 64);
   DecodeMerge<Tile> merge(args, value_ring);
   foveal::cuda::grid_dependency_wait();
-  prefetch_tables(args);
-  queue.clear();
+  prefetch_small(args);
+  runs.clear();
+  segments.clear();
   __syncthreads();
 
   const DecodeDeal deal = decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
-  StepWalk<kWarps> copies(args, deal, queue, warp, lane);
-  RunWalk walk(args, deal, queue, lane);
+  StepWalk<kWarps> copies(args, deal, runs, segments, warp, lane);
   KeyRing<Tile> keys(shared + warp * kKeyBytes, places + warp * 64);
   ValueStream<Tile> values(value_ring + warp * ValueStream<Tile>::kBytes, lane);
   Segment segment;
+  uint32_t run = 0;
+  uint32_t begun = 0;
   typename Tile::Query query;
   typename Tile::Accumulator acc;
   DropCount dropped;
   int32_t step_unit = 0;
-  int ahead = 0;
+  UnitRows rows{};
+  int32_t present_keys = 0;
+  bool copies_own = false;
+  int ahead = -1;
   bool inside = false;
 #pragma unroll 1
   while (true) {
-    const bool running = ahead == kStages;
-    float scores[kHeadBlocks][4];
-    const char* v_rows = nullptr;
-    bool own = false;
-    if (running) {
+    if (ahead >= 0) {
       if (!inside) {
-        if (!walk.next(segment)) break;
+        if (!segments.get(begun++, segment, run)) break;
         inside = true;
         step_unit = segment.base_unit;
-        Tile::load_query(query, query_buffer, args, segment.seq, segment.head, warp, lane);
+        Tile::load_query(query, args, segment.seq, segment.head, lane);
         Tile::clear(acc);
         votes.start(log2_threshold(args, segment));
         values.start();
         dropped = DropCount{};
       }
-      if (step_unit >= segment.end_unit) {
+      const bool running = ahead == kStages;
+      if (running && step_unit >= segment.end_unit) {
         values.drain(acc);
         __syncthreads();  // the merge takes the place of V
-        merge.finish(acc, segment, walk.run(), deal);
+        merge.finish(acc, segment, run, deal);
         if (threadIdx.x == 0) {
           count_row(args, segment, /*voted=*/true);
           dropped.write(args, segment);
@@ -280,42 +289,34 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
         inside = false;
         continue;
       }
+      float scores[kHeadBlocks][4];
+      const char* v_rows = nullptr;
       const int32_t unit = step_unit + warp;
-      own = unit >= segment.first_unit && unit < segment.end_unit;
-      Tile::score(scores, query, keys.wait(), lane);
-      v_rows = keys.v_rows();
-      if (!own || unit * kDecodeUnit < segment.first_key ||
-          (unit + 1) * kDecodeUnit > segment.kv_len) {
-        Tile::mask(scores, unit, segment.first_key, own ? segment.kv_len : 0, lane);
+      const bool own = unit >= segment.first_unit && unit < segment.end_unit;
+      if (running) {
+        Tile::score(scores, query, keys.wait(), lane);
+        v_rows = keys.v_rows();
+        if (!own || unit * kDecodeUnit < segment.first_key ||
+            (unit + 1) * kDecodeUnit > segment.kv_len) {
+          Tile::mask(scores, unit, segment.first_key, own ? segment.kv_len : 0, lane);
+        }
+        votes.put(scores, warp, lane);
       }
-      votes.put(scores, warp, lane);
-    } else {
-      ++ahead;
+      keys.fill(args, copies_own, rows, present_keys, lane);
+      if (running) {
+        __syncthreads();
+        const uint32_t kept = votes.count(args.group, segment, step_unit, dropped, lane);
+        values.template use_oldest<2 * kStages - 1>(acc);
+        values.issue(args, own && (kept >> (warp / kUnitsATile) & 1) != 0, v_rows,
+                     segment.kv_len - unit * kDecodeUnit, scores);
+        step_unit += kWarps;
+        --ahead;
+      } else {
+        foveal::cuda::cp_async_commit();
+      }
     }
-    UnitRows rows;
-    int32_t present_keys;
-    const bool copies_own = copies.next(rows, present_keys);
-    keys.fill(args, copies_own, rows, present_keys, lane);
-    if (!running) {
-      foveal::cuda::cp_async_commit();
-      continue;
-    }
-    __syncthreads();
-    uint32_t present = 0;
-#pragma unroll
-    for (int tile = 0; tile < Votes::kTiles; ++tile) {
-      present |= (visible_keys(segment, step_unit + tile * kUnitsATile) > 0 ? 1u : 0u) << tile;
-    }
-    const uint32_t kept = votes.count(args.group, present, lane);
-#pragma unroll
-    for (int tile = 0; tile < Votes::kTiles; ++tile) {
-      if ((present & ~kept) >> tile & 1)
-        dropped.add(visible_keys(segment, step_unit + tile * kUnitsATile));
-    }
-    values.template use_oldest<2 * kStages - 1>(acc);
-    values.issue(args, own && (kept >> (warp / kUnitsATile) & 1) != 0, v_rows,
-                 segment.kv_len - (step_unit + warp) * kDecodeUnit, scores);
-    step_unit += kWarps;
+    ++ahead;
+    copies_own = copies.next(rows, present_keys);
   }
   foveal::cuda::grid_dependents_launch();
   leave(args);
