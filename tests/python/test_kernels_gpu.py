@@ -115,13 +115,15 @@ def test_workspaces_serve_calls_of_any_shape():
         batch.check(out, None)
 
 
-def test_skip_softmax_counts_and_zero_is_dense():
+def test_skip_softmax_counts_and_keeping_all_is_dense():
     batch = Batch([4096], [4096], 8, 2, 128, 64, torch.bfloat16)
     counters = torch.zeros(1, 4, device="cuda", dtype=torch.int64)
     options = {"page_table": batch.table}
     given = batch.q, batch.k_pages, batch.v_pages, batch.cu_q, batch.kv_len
     dense = kernels.attention_prefill(*given, **options)
-    assert torch.equal(dense, kernels.attention_prefill(*given, counters=counters, **options))
+    # No weight is as small as the threshold this factor gives.
+    kept = kernels.attention_prefill(*given, counters=counters, skip_factor=1e-30, **options)
+    assert torch.equal(dense, kept)
     pairs, used, tiles, skipped = counters[0].tolist()
     assert pairs == used and skipped == 0 and tiles > 0
     counters.zero_()

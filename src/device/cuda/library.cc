@@ -87,8 +87,8 @@ void* open_library(const std::string& name) {
   }
   if (void* library = open(name)) return library;
   fail(ErrorKind::kUnsupported, "cuda",
-       "got no {} ({}); need it there, on LD_LIBRARY_PATH, or pip install nvidia-cublas==13.*",
-       name, tried);
+       "got no {} ({}); need it there, on LD_LIBRARY_PATH, or pip install 'nvidia-cublas<14'", name,
+       tried);
 }
 
 void* library_symbol(void* library, const char* name) {
