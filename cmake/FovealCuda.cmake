@@ -90,11 +90,12 @@ function(foveal_cuda_library name)
   endif()
 endfunction()
 
-# Programs that scripts/gpu_pack.sh takes to a machine with a GPU.
+# Programs that scripts/gpu_pack.sh takes to a machine with a GPU, a line each: kind, name, data.
 add_custom_target(gpu_programs)
 function(foveal_gpu_program kind name)
   add_dependencies(gpu_programs ${name})
-  set_property(GLOBAL APPEND_STRING PROPERTY FOVEAL_GPU_PROGRAMS "${kind} ${name}\n")
+  list(JOIN ARGN " " data)
+  set_property(GLOBAL APPEND_STRING PROPERTY FOVEAL_GPU_PROGRAMS "${kind} ${name} ${data}\n")
 endfunction()
 
 # At the end of the top folder: their list.
@@ -103,21 +104,23 @@ function(foveal_write_gpu_programs)
   file(WRITE ${CMAKE_BINARY_DIR}/gpu_programs.txt "${programs}")
 endfunction()
 
-# foveal_gpu_test(device_gpu_test SOURCES a_test.cc b_test.cu ... DEPS device ...): a GoogleTest program
-# with label gpu, which skips all its tests, saying why, where no GPU of ours is. Only built with CUDA.
-# It has no path of the source tree in it: it may run elsewhere.
+# foveal_gpu_test(device_gpu_test SOURCES a_test.cc b_test.cu ... DEPS device ... [DATA tests/golden]): a
+# GoogleTest program with label gpu, which skips all its tests, saying why, where no GPU of ours is. Only
+# built with CUDA. It has no path of the source tree in it, for it may run elsewhere: it finds DATA, files and
+# folders of the tree, under the working directory, and FOVEAL_SOURCE_DIR is ".".
 function(foveal_gpu_test name)
   if(NOT FOVEAL_TESTS OR NOT FOVEAL_HAS_CUDA)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;DATA" ${ARGN})
   add_executable(${name} ${ARG_SOURCES} ${CMAKE_SOURCE_DIR}/tests/gpu/main.cc)
   foveal_deps(${name} ${ARG_DEPS} device foveal_cuda GTest::gtest)
   target_link_libraries(${name} PRIVATE foveal_flags)
-  add_test(NAME ${name} COMMAND ${name})
+  target_compile_definitions(${name} PRIVATE FOVEAL_SOURCE_DIR=".")
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS gpu SKIP_REGULAR_EXPRESSION "gpu tests skipped:"
                        RUN_SERIAL ON)
-  foveal_gpu_program(test ${name})
+  foveal_gpu_program(test ${name} ${ARG_DATA})
 endfunction()
 
 # foveal_gpu_bench(bench_decode SOURCES bench_decode.cu ... DEPS kernels_decode_cuda): a program that

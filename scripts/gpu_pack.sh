@@ -18,10 +18,15 @@ mapfile -t programs < <(awk -v regex="$regex" '$2 ~ regex { print $2 }' $list)
 [ ${#programs[@]} -gt 0 ] || die "got no program of $list that matches '$regex'; need one that does"
 scripts/build.sh release "${programs[@]}"
 
+[ ! -e "$pack" ] || [ -f "$pack/programs.txt" ] || die "got $pack, which is no earlier pack; need a new folder or one"
 rm -rf "$pack"
 mkdir -p "$pack/bin"
+pack=$(realpath "$pack")
 for program in "${programs[@]}"; do strip -o "$pack/bin/$program" "build/release/bin/$program"; done
 awk -v regex="$regex" '$2 ~ regex' $list >"$pack/programs.txt"
+# What they read lies where the source tree has it; they run in the pack's top folder.
+awk '{ for (field = 3; field <= NF; ++field) print $field }' "$pack/programs.txt" | sort -u |
+  while read -r data; do cp -r --parents "$data" "$pack"; done
 git describe --always --dirty --abbrev=12 >"$pack/commit.txt" 2>/dev/null || echo unknown >"$pack/commit.txt"
 cp scripts/gpu_run.sh "$pack/run.sh"
 bytes=$(du -sb "$pack" | cut -f1)
