@@ -35,6 +35,9 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/foveal-config-versi
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/foveal-config.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/foveal-config-version.cmake
   DESTINATION ${FOVEAL_CONFIG_DIR} COMPONENT library)
+if(TARGET foveal_kernels_shared)
+  add_dependencies(foveal_shared foveal_kernels_shared)  # the same component (cmake/FovealKernels.cmake)
+endif()
 if(FOVEAL_PROGRAM)
   install(TARGETS foveal COMPONENT program)
 endif()

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -34,5 +35,11 @@ def test_find_package(model_path, tmp_path):
     foreign = [name for name in names if "foveal::" not in name]
     assert not foreign, foreign[:5]
     needed = run("readelf", "-d", library)
-    for name in ("boost", "yaml", "fmt", "xxhash"):
+    for name in ("boost", "yaml", "fmt", "xxhash", "cuda", "cublas"):
         assert name not in needed
+
+    for kernels in prefix.glob("lib*/**/libfoveal_kernels.so"):  # of a build with CUDA
+        names = run("nm", "-D", "--defined-only", kernels).splitlines()
+        assert names and all(" T foveal_" in name for name in names), names
+        needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", kernels))
+        assert all(name.startswith(("libc.", "libm.", "ld-linux")) for name in needed), needed
