@@ -54,7 +54,7 @@ macro(foveal_enable_cuda)
   set(CMAKE_CUDA_USE_RESPONSE_FILE_FOR_OBJECTS OFF)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_SOURCE_DIR}/cmake/nvcc_check.sh ${CMAKE_CXX_COMPILER_LAUNCHER})
   # In every build type: without NDEBUG a device assert is a call, for which ptxas serialises wgmma.
-  foreach(type DEBUG RELEASE RELWITHDEBINFO)
+  foreach(type DEBUG RELEASE RELWITHDEBINFO MINSIZEREL)
     set(CMAKE_CUDA_FLAGS_${type} "-O3 -DNDEBUG")
   endforeach()
   find_package(Threads REQUIRED)
