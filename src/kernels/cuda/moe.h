@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "device/stream.h"
+
+// A mixture of experts on the device, no size of it known to the host. The order of calls:
+//   moe_route (logits -> experts and weights of every row), moe_sort (slots grouped by expert),
+//   grouped_gemm gate_up (x_divisor = k), act_mul over m * k rows, grouped_gemm down (x_divisor = 1),
+//   moe_combine (weighted sum of a row's k slots).
+// A slot is one (row, choice) pair: slot = row * k + choice.
+
+namespace foveal::kernels::cuda {
+
+/// Softmax over the experts, the top k (ties: lowest index; NaN after everything), weights
+/// renormalised to sum to 1 if asked; descending. The rules of kernels/moe_route.cc.
+struct MoeRouteParams {
+  const float* logits = nullptr;  ///< [m, num_experts], row stride logits_stride
+  int64_t m = 0;
+  int64_t logits_stride = 0;
+  int32_t num_experts = 0;  ///< <= 1024
+  int32_t k = 0;            ///< <= 32
+  bool normalize = false;
+  int32_t* indices = nullptr;  ///< [m, k]
+  float* weights = nullptr;    ///< [m, k]
+};
+void moe_route(const MoeRouteParams& params, Stream& stream);
+
+/// Slots in order of expert, within an expert in order of slot.
+struct MoeSortParams {
+  const int32_t* indices = nullptr;  ///< [num_slots]
+  int64_t num_slots = 0;
+  int32_t num_experts = 0;     ///< <= 1024
+  int32_t* offsets = nullptr;  ///< [num_experts + 1]: where each expert's slots begin
+  int32_t* slots = nullptr;    ///< [num_slots]
+};
+void moe_sort(const MoeSortParams& params, Stream& stream);
+
+/// y[slot] = x[slot / x_divisor] W[expert of slot]^T for every slot.
+struct GroupedGemmParams {
+  const void* x = nullptr;       ///< [rows, k] bf16, row stride x_stride
+  const void* weight = nullptr;  ///< [num_experts, n, k] bf16, contiguous
+  void* y = nullptr;             ///< [num_slots, n] y_dtype, row stride y_stride
+  const int32_t* offsets = nullptr;  ///< [num_experts + 1], from moe_sort
+  const int32_t* slots = nullptr;    ///< [num_slots], from moe_sort
+  int64_t num_slots = 0;
+  int32_t num_experts = 0;
+  int32_t x_divisor = 1;
+  int64_t n = 0;  ///< a multiple of 8
+  int64_t k = 0;  ///< a multiple of 8
+  int64_t x_stride = 0;
+  int64_t y_stride = 0;
+  DType y_dtype = DType::kBF16;  ///< kBF16 or kF32
+};
+void grouped_gemm(const GroupedGemmParams& params, Stream& stream);
+
+/// out[row] (+)= alpha * sum over j of weights[row, j] * y[row * k + j], in order of j, float32.
+struct MoeCombineParams {
+  const void* y = nullptr;         ///< [m * k, n] y_dtype, row stride y_stride
+  const float* weights = nullptr;  ///< [m, k]
+  float* out = nullptr;            ///< [m, n], row stride out_stride
+  int64_t m = 0;
+  int64_t n = 0;  ///< a multiple of 8
+  int32_t k = 0;
+  int64_t y_stride = 0;
+  int64_t out_stride = 0;
+  DType y_dtype = DType::kBF16;  ///< kBF16 or kF32
+  bool accumulate = false;
+  float alpha = 1;
+};
+void moe_combine(const MoeCombineParams& params, Stream& stream);
+
+}  // namespace foveal::kernels::cuda
