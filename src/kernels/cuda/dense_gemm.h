@@ -25,8 +25,8 @@ enum class GemmScaling : uint8_t {
 };
 
 /// y = alpha * x W^T (+ bias), or y += alpha * x W^T (+ bias) with y in float32.
-/// All pointers are device memory; x, weight and y aligned to 16 bytes; k, and the strides in bytes,
-/// multiples of 16 bytes.
+/// All pointers are device memory; x, weight and y aligned to 16 bytes; k, and the strides in
+/// bytes, multiples of 16 bytes.
 struct DenseGemmParams {
   const void* x = nullptr;       ///< [m, k] bf16, f16 or e4m3, row stride x_stride
   const void* weight = nullptr;  ///< [n, k] of x's type, row stride weight_stride
@@ -79,8 +79,8 @@ struct DenseGemmOptions {
 };
 
 /// Matrix products of one device. Owns the library's handle, a workspace and the table of chosen
-/// algorithms. One engine thread, one stream at a time. A shape seen first inside a graph capture is
-/// chosen without timing.
+/// algorithms. One engine thread, one stream at a time. A shape seen first inside a graph capture
+/// is chosen without timing.
 class DenseGemm {
  public:
   /// Throws kUnsupported, saying where it looked, when libcublasLt.so.13 cannot be loaded.

@@ -50,8 +50,8 @@ struct RopeStoreParams {
   const int32_t* positions = nullptr;  ///< [m]
   const float* cos_table = nullptr;    ///< [max_position, rotary_dim / 2]
   const float* sin_table = nullptr;    ///< likewise
-  const void* q_norm = nullptr;  ///< [head_dim] norm_dtype, or null: q and k are not normalised
-  const void* k_norm = nullptr;  ///< [head_dim]; null exactly when q_norm is
+  const void* q_norm = nullptr;    ///< [head_dim] norm_dtype, or null: q and k are not normalised
+  const void* k_norm = nullptr;    ///< [head_dim]; null exactly when q_norm is
   DType norm_dtype = DType::kF32;  ///< kF32 or kBF16
   float norm_eps = 0;
   float norm_offset = 0;
@@ -59,9 +59,9 @@ struct RopeStoreParams {
   /// rows of a graph). The page table is looked up once a step, not once a layer: see
   /// `fill_slots`.
   const int64_t* slots = nullptr;  ///< [m]
-  void* k_pages = nullptr;  ///< [num_pages, num_kv_heads, page_size, head_dim] kv_dtype
-  void* v_pages = nullptr;  ///< likewise
-  DType kv_dtype = DType::kBF16;  ///< kBF16, kF16 or kF8E4M3
+  void* k_pages = nullptr;         ///< [num_pages, num_kv_heads, page_size, head_dim] kv_dtype
+  void* v_pages = nullptr;         ///< likewise
+  DType kv_dtype = DType::kBF16;   ///< kBF16, kF16 or kF8E4M3
   int32_t page_size = 0;
   int64_t page_stride = 0;  ///< elements from a page to the next, as for head and token
   int64_t head_stride = 0;

@@ -7,8 +7,8 @@
 
 // A mixture of experts on the device, no size of it known to the host. The order of calls:
 //   moe_route (logits -> experts and weights of every row), moe_sort (slots grouped by expert),
-//   grouped_gemm gate_up (x_divisor = k), act_mul over m * k rows, grouped_gemm down (x_divisor = 1),
-//   moe_combine (weighted sum of a row's k slots).
+//   grouped_gemm gate_up (x_divisor = k), act_mul over m * k rows, grouped_gemm down (x_divisor =
+//   1), moe_combine (weighted sum of a row's k slots).
 // A slot is one (row, choice) pair: slot = row * k + choice.
 
 namespace foveal::kernels::cuda {
@@ -39,9 +39,9 @@ void moe_sort(const MoeSortParams& params, Stream& stream);
 
 /// y[slot] = x[slot / x_divisor] W[expert of slot]^T for every slot.
 struct GroupedGemmParams {
-  const void* x = nullptr;       ///< [rows, k] bf16, row stride x_stride
-  const void* weight = nullptr;  ///< [num_experts, n, k] bf16, contiguous
-  void* y = nullptr;             ///< [num_slots, n] y_dtype, row stride y_stride
+  const void* x = nullptr;           ///< [rows, k] bf16, row stride x_stride
+  const void* weight = nullptr;      ///< [num_experts, n, k] bf16, contiguous
+  void* y = nullptr;                 ///< [num_slots, n] y_dtype, row stride y_stride
   const int32_t* offsets = nullptr;  ///< [num_experts + 1], from moe_sort
   const int32_t* slots = nullptr;    ///< [num_slots], from moe_sort
   int64_t num_slots = 0;

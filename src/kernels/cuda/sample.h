@@ -54,7 +54,7 @@ struct SampleParams {
   const int32_t* allowed_index = nullptr;  ///< [m]: the row's mask, negative: none; null: none
   int32_t* tokens = nullptr;               ///< [m]; -1 where flags are set
   uint32_t* flags = nullptr;               ///< [m] SampleFlag
-  int64_t tokens_stride = 1;               ///< so that tokens may go straight to the next step's ids
+  int64_t tokens_stride = 1;  ///< so that tokens may go straight to the next step's ids
 };
 void sample(const SampleParams& params, Stream& stream);
 

@@ -1,0 +1,90 @@
+// Computes: blocks: scale[c, row] = max |x[row, 128 c .. 128 c + 127]| / 448 (1 for zeros),
+//           y = e4m3(x / scale); tensor: y = e4m3(x / scale[0]).
+// In/out:   x [m, k] bf16, row stride x_stride; y [m, k] e4m3, row stride y_stride; scale
+//           [k / 128, scale_stride] float32: columns outermost, as cuBLASLt's 1 x 128 scales.
+// Units:    elements.
+// Launch:   256 threads, 16 lanes a block of 128 columns, 8 columns a lane.
+// Needs:    k a multiple of 128 (tensor: of 8), 16-byte rows of x, 8-byte rows of y.
+// Numerics: float32; saturating at 448; NaN stays NaN.
+// Source:   ours.
+// Measured: see docs/kernels/cuda_dense.md.
+
+#include <cuda_fp8.h>
+
+#include "kernels/cuda/device/pdl.cuh"
+#include "kernels/cuda/device/vec.cuh"
+#include "kernels/cuda/elementwise_launch.h"
+#include "kernels/cuda/launch.cuh"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kLanes = 16;  // times 8 columns: a block of 128
+
+__device__ void store_e4m3(uint8_t* y, const Vec8& x, float scale) {
+  uint32_t words[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const auto pair = [&](int j) {
+      return static_cast<uint32_t>(__nv_cvt_float2_to_fp8x2(
+          {x.v[4 * i + j] / scale, x.v[4 * i + j + 1] / scale}, __NV_SATFINITE, __NV_E4M3));
+    };
+    words[i] = pair(0) | pair(2) << 16;
+  }
+  *reinterpret_cast<uint2*>(y) = {words[0], words[1]};
+}
+
+__global__ void __launch_bounds__(kThreads) quantize_blocks_kernel(QuantizeParams p) {
+  wait_for_previous();
+  let_next_start();
+  const int64_t group = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;
+  const int64_t blocks = p.k / 128;
+  const bool active = group < p.m * blocks;  // whole warps reach the shuffles
+  const int64_t row = active ? group / blocks : 0;
+  const int64_t block = active ? group - row * blocks : 0;
+  const int64_t col = block * 128 + threadIdx.x % kLanes * 8;
+  const Vec8 x = load8(reinterpret_cast<const __nv_bfloat16*>(p.x), row * p.x_stride + col);
+  float most = 0;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) most = fmaxf(most, fabsf(x.v[i]));
+#pragma unroll
+  for (int step = kLanes / 2; step > 0; step /= 2) {
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffU, most, step));
+  }
+  const float scale = most > 0 ? most / 448.0F : 1.0F;
+  if (!active) return;
+  store_e4m3(p.y + row * p.y_stride + col, x, scale);
+  if (threadIdx.x % kLanes == 0) p.scale[block * p.scale_stride + row] = scale;
+}
+
+__global__ void __launch_bounds__(kThreads) quantize_tensor_kernel(QuantizeParams p) {
+  wait_for_previous();
+  let_next_start();
+  const int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const int64_t vecs = p.k / 8;
+  if (item >= p.m * vecs) return;
+  const int64_t row = item / vecs;
+  const int64_t col = (item - row * vecs) * 8;
+  const Vec8 x = load8(reinterpret_cast<const __nv_bfloat16*>(p.x), row * p.x_stride + col);
+  store_e4m3(p.y + row * p.y_stride + col, x, p.scale[0]);
+}
+
+Grid grid_of(int64_t threads) {
+  return {.blocks = {static_cast<unsigned>((threads + kThreads - 1) / kThreads)},
+          .threads = {kThreads}};
+}
+
+}  // namespace
+
+void quantize_e4m3_blocks_launch(const QuantizeParams& params, void* stream) {
+  launch("quantize_e4m3_blocks", quantize_blocks_kernel,
+         grid_of(params.m * (params.k / 128) * kLanes), stream, params);
+}
+
+void quantize_e4m3_tensor_launch(const QuantizeParams& params, void* stream) {
+  launch("quantize_e4m3_tensor", quantize_tensor_kernel, grid_of(params.m * (params.k / 8)), stream,
+         params);
+}
+
+}  // namespace foveal::kernels::cuda

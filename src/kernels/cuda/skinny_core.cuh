@@ -1,0 +1,133 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/device/cp_async.cuh"
+#include "kernels/cuda/device/mma_sync.cuh"
+
+// What skinny_gemm.cu and grouped_gemm.cu share: a weight streamed once through shared memory into
+// the tensor cores, W as the left operand, so that up to 8 * kCols rows of x are one narrow tile.
+//
+// The k axis is cut into blocks of 64, dealt to the warps of a block in turn. Within a block of 64
+// a lane holds 16 bytes (8 values) of a row at k = 8t and at k = 32 + 8t: the order of k inside a
+// mma is free as long as W and x agree on it, so both come as plain 16-byte pieces, without
+// ldmatrix.
+
+namespace foveal::kernels::cuda::skinny {
+
+constexpr int kWarps = 8;
+constexpr int kThreads = 32 * kWarps;
+constexpr int kBlockK = 64;
+constexpr int kTileRows = 16;
+/// Bytes of one k block of a 16-row tile: a warp's step.
+constexpr int kTileBytes = kTileRows * kBlockK * 2;
+/// Floats from one x row to the next in the partial sums: no bank conflicts for 8t + g.
+constexpr int kPartialStride = 20;
+
+/// Where a tile's 16 rows begin: rows g are at `low`, rows g + 8 at `high`.
+template <class T>
+struct TileRows {
+  const T* low;
+  const T* high;
+};
+
+/// A warp's ring of k blocks in shared memory. A thread copies and reads back its own pieces only,
+/// so nothing needs a barrier but the end of a copy.
+template <class T, int kTiles, int kStages>
+struct WeightRing {
+  static constexpr int kBytes = kStages * kWarps * kTiles * kTileBytes;
+  uint32_t base;  ///< this thread's first piece
+
+  __device__ WeightRing(void* shared, int warp, int lane)
+      : base(shared_address(shared) + warp * kTiles * kTileBytes + lane * 16) {}
+
+  __device__ uint32_t piece(int stage, int tile, int idx) const {
+    return base + (stage * kWarps * kTiles + tile) * kTileBytes + idx * 512;
+  }
+
+  /// Copies this lane's pieces of the k block that begins at `k`.
+  __device__ void fill(int stage, int tile, const TileRows<T>& rows, int64_t k, int64_t k_len,
+                       int quad) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t at = k + 32 * half + 8 * quad;
+      const bool valid = at < k_len;
+      const int64_t from = valid ? at : 0;
+      cp_async_16(piece(stage, tile, half), rows.low + from, valid);
+      cp_async_16(piece(stage, tile, 2 + half), rows.high + from, valid);
+    }
+  }
+};
+
+/// This lane's values of x for a k block: rows 8 * col + g, zeros past the last row and past k.
+template <class T, int kCols>
+struct XBlock {
+  uint4 v[kCols][2];
+
+  __device__ void load(const T* const (&rows)[kCols], int64_t k, int64_t k_len, int quad) {
+#pragma unroll
+    for (int col = 0; col < kCols; ++col) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int64_t at = k + 32 * half + 8 * quad;
+        v[col][half] = rows[col] != nullptr && at < k_len
+                           ? *reinterpret_cast<const uint4*>(rows[col] + at)
+                           : uint4{0, 0, 0, 0};
+      }
+    }
+  }
+};
+
+/// acc += W x^T over one k block: [16 rows of W] x [8 rows of x] for each tile and column.
+template <class T, int kTiles, int kCols, int kStages>
+__device__ __forceinline__ void multiply(float (&acc)[kTiles][kCols][4],
+                                         const WeightRing<T, kTiles, kStages>& ring, int stage,
+                                         const XBlock<T, kCols>& x) {
+#pragma unroll
+  for (int tile = 0; tile < kTiles; ++tile) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const uint4 low = load_shared_16(ring.piece(stage, tile, half));
+      const uint4 high = load_shared_16(ring.piece(stage, tile, 2 + half));
+      const uint32_t first[4] = {low.x, high.x, low.y, high.y};
+      const uint32_t second[4] = {low.z, high.z, low.w, high.w};
+#pragma unroll
+      for (int col = 0; col < kCols; ++col) {
+        mma_16816(acc[tile][col], first, x.v[col][half].x, x.v[col][half].y, T());
+        mma_16816(acc[tile][col], second, x.v[col][half].z, x.v[col][half].w, T());
+      }
+    }
+  }
+}
+
+/// One warp's sums of a tile, to be added up over the warps: [kCols * 8 rows of x][16 rows of W].
+template <int kCols>
+constexpr int partial_floats() {
+  return kCols * 8 * kPartialStride;
+}
+
+template <int kCols>
+__device__ __forceinline__ void put_partial(float* partial, const float (&acc)[kCols][4], int group,
+                                            int quad) {
+#pragma unroll
+  for (int col = 0; col < kCols; ++col) {
+    float* at = partial + (8 * col + 2 * quad) * kPartialStride + group;
+    at[0] = acc[col][0];
+    at[kPartialStride] = acc[col][1];
+    at[8] = acc[col][2];
+    at[kPartialStride + 8] = acc[col][3];
+  }
+}
+
+/// The sum of row `row` of x and row `idx` of the tile over the warps, in their order.
+__device__ __forceinline__ float sum_partials(const float* partials, int warp_stride, int row,
+                                              int idx) {
+  float sum = 0;
+#pragma unroll
+  for (int warp = 0; warp < kWarps; ++warp) {
+    sum += partials[warp * warp_stride + row * kPartialStride + idx];
+  }
+  return sum;
+}
+
+}  // namespace foveal::kernels::cuda::skinny
