@@ -55,7 +55,7 @@ struct GatedGemmParams {
   const void* weight = nullptr;  ///< [2n, k]
   void* y = nullptr;             ///< [m, n] of x's type
   const void* bias = nullptr;    ///< [2n] or null
-  int64_t m = 0;                 ///< <= kMaxDecodeRows
+  int64_t m = 0;
   int64_t n = 0;
   int64_t k = 0;
   int64_t x_stride = 0;
@@ -65,7 +65,7 @@ struct GatedGemmParams {
   Activation act = Activation::kSilu;
 };
 
-/// The most rows the decode kernel takes in a call.
+/// The most rows the decode kernel takes in a launch; more are several launches.
 inline constexpr int64_t kMaxDecodeRows = 32;
 
 struct DenseGemmOptions {

@@ -24,6 +24,17 @@ void expand_launch(const ExpandParams& params, void* stream);
 void quantize_e4m3_blocks_launch(const QuantizeParams& params, void* stream);
 void quantize_e4m3_tensor_launch(const QuantizeParams& params, void* stream);
 
+/// y += bias, row by row: for products whose library epilogue has no such bias.
+struct AddBiasParams {
+  float* y = nullptr;          ///< [m, n], row stride y_stride
+  const void* bias = nullptr;  ///< [n] bias_dtype
+  int64_t m = 0;
+  int64_t n = 0;
+  int64_t y_stride = 0;
+  DType bias_dtype = DType::kBF16;  ///< kBF16 or kF16
+};
+void add_bias_launch(const AddBiasParams& params, void* stream);
+
 /// The most columns of a row that rms_norm takes: 1024 threads times 32 values in registers.
 inline constexpr int64_t kMaxNormCols = 32768;
 

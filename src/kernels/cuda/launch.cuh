@@ -3,7 +3,8 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
-#include <string_view>
+
+#include "device/cuda/check.h"
 
 // How every dense kernel is launched: overlapped with the one before it on the stream (programmatic
 // dependent launch). A kernel may start while its predecessor still runs; it reads nothing that an
@@ -12,8 +13,6 @@
 // keeps this as a programmatic edge.
 
 namespace foveal::kernels::cuda {
-
-void check_cuda(int error, std::string_view kernel);
 
 struct Grid {
   dim3 blocks;
@@ -27,9 +26,10 @@ void launch(const char* name, void (*kernel)(Params...), const Grid& grid, void*
             const Args&... args) {
   constexpr size_t kDefaultShared = 48 << 10;
   if (grid.shared_bytes > kDefaultShared) {
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(grid.shared_bytes)),
-               name);
+    foveal::cuda::check_launch(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(grid.shared_bytes)),
+        name);
   }
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -45,7 +45,7 @@ void launch(const char* name, void (*kernel)(Params...), const Grid& grid, void*
   config.stream = static_cast<cudaStream_t>(stream);
   config.attrs = attributes;
   config.numAttrs = grid.cluster > 1 ? 2 : 1;
-  check_cuda(cudaLaunchKernelEx(&config, kernel, Params(args)...), name);
+  foveal::cuda::check_launch(cudaLaunchKernelEx(&config, kernel, Params(args)...), name);
 }
 
 }  // namespace foveal::kernels::cuda

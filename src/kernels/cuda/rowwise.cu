@@ -83,6 +83,17 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedParams p) {
   }
 }
 
+template <class T>
+__global__ void __launch_bounds__(kThreads) add_bias_kernel(AddBiasParams p) {
+  wait_for_previous();
+  let_next_start();
+  for (int64_t item = first_item(); item < p.m * p.n; item += item_step()) {
+    const int64_t row = item / p.n;
+    const int64_t col = item - row * p.n;
+    p.y[row * p.y_stride + col] += static_cast<float>(static_cast<const T*>(p.bias)[col]);
+  }
+}
+
 __global__ void __launch_bounds__(kThreads)
     add_scaled_kernel(const float* x, float alpha, float* y, int64_t n) {
   wait_for_previous();
@@ -195,6 +206,12 @@ void act_mul_launch(const ActMulParams& params, void* stream) {
 
 void embed_launch(const EmbedParams& params, void* stream) {
   launch("embed", embed_kernel, strided_grid(params.m * (params.n / 8)), stream, params);
+}
+
+void add_bias_launch(const AddBiasParams& params, void* stream) {
+  const auto kernel =
+      params.bias_dtype == DType::kBF16 ? add_bias_kernel<__nv_bfloat16> : add_bias_kernel<__half>;
+  launch("add_bias", kernel, strided_grid(params.m * params.n), stream, params);
 }
 
 void add_scaled_launch(const float* x, float alpha, float* y, int64_t n, void* stream) {

@@ -38,24 +38,26 @@ enum SampleFlag : uint32_t {
 };
 
 /// Tokens of all rows in one launch. The chosen token is that of sampler::Sampler for the same
-/// logits, but where a draw or a top_p share falls within 2^-36 (relative to the sum) of a boundary
-/// between two tokens: sums run in another order and, for top_p, in fixed point of 2^-44. The same
-/// launch gives the same tokens every time, whatever rows are beside.
+/// logits, except where the draw, or the share of top_p, falls nearly on a boundary between tokens:
+/// the draw's sums run in double in another order (about 2^-45 of the sum), top_p's in fixed point
+/// with steps of 2^-44 of the best entry (at most 2^-26 of it for the largest vocabulary, and exact
+/// for equal logits). The same launch gives the same tokens every time, whatever rows are beside.
 struct SampleParams {
-  float* logits = nullptr;  ///< [m, vocab], row stride logits_stride; edited in place
+  const float* logits = nullptr;  ///< [m, vocab], row stride logits_stride; 16-byte rows
   int64_t m = 0;
-  int32_t vocab = 0;
-  int64_t logits_stride = 0;               ///< elements, a multiple of 4
+  int32_t vocab = 0;  ///< at most kMaxSampleVocab
+  int64_t logits_stride = 0;
   const SampleRow* rows = nullptr;         ///< [m]
   const LogitEdit* edits = nullptr;        ///< all rows' edits, or null
   const int32_t* edit_begin = nullptr;     ///< [m + 1] into edits; null when edits is
-  const uint32_t* allowed = nullptr;       ///< [masks, allowed_stride] bit masks, or null
+  const uint32_t* allowed = nullptr;       ///< [masks, allowed_stride] bits, lowest first, or null
   int64_t allowed_stride = 0;              ///< words, >= ceil(vocab / 32)
-  const int32_t* allowed_index = nullptr;  ///< [m]: the row's mask, negative: none; null: none
-  int32_t* tokens = nullptr;               ///< [m]; -1 where flags are set
-  uint32_t* flags = nullptr;               ///< [m] SampleFlag
-  int64_t tokens_stride = 1;  ///< so that tokens may go straight to the next step's ids
+  const int32_t* allowed_index = nullptr;  ///< [m]: the row's mask, negative: none; null: row i
+  int32_t* tokens = nullptr;               ///< [m]; 0 where flags are set
+  uint32_t* flags = nullptr;               ///< [m] SampleFlag, or null
 };
 void sample(const SampleParams& params, Stream& stream);
+
+inline constexpr int32_t kMaxSampleVocab = 8 * 49152;
 
 }  // namespace foveal::kernels::cuda

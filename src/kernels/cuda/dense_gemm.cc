@@ -1,0 +1,160 @@
+#include "kernels/cuda/dense_gemm.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/cuda/elementwise_launch.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/lt_gemm.h"
+#include "kernels/cuda/skinny_gemm.h"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+constexpr std::string_view kWhere = "dense_gemm";
+
+/// Up to here the decode kernel beats the library at every shape measured
+/// (docs/kernels/cuda_dense.md).
+constexpr int64_t kAutoDecodeRows = 8;
+
+bool aligned(const void* p, size_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
+
+int64_t element_bytes(DType dtype) { return dtype_info(dtype).bytes; }
+
+void check_rows(std::string_view what, const void* data, int64_t stride, int64_t cols,
+                int64_t bytes) {
+  FOVEAL_CHECK(data != nullptr && aligned(data, 16) && stride >= cols && stride * bytes % 16 == 0,
+               ErrorKind::kInternal, kWhere,
+               "got {} at {} with stride {} of {} bytes; need 16-byte alignment and a stride of at "
+               "least {}",
+               what, fmt::ptr(data), stride, bytes, cols);
+}
+
+void check_types(const DenseGemmParams& p) {
+  const bool fp8 = p.dtype == DType::kF8E4M3;
+  FOVEAL_CHECK(fp8 || p.dtype == DType::kBF16 || p.dtype == DType::kF16, ErrorKind::kInternal,
+               kWhere, "got {}; need bf16, f16 or f8_e4m3", dtype_name(p.dtype));
+  const bool narrow = p.y_dtype == (p.dtype == DType::kF16 ? DType::kF16 : DType::kBF16);
+  FOVEAL_CHECK(p.y_dtype == DType::kF32 || narrow, ErrorKind::kInternal, kWhere,
+               "got y {} for {}; need f32 or the operands' type (bf16 for f8_e4m3)",
+               dtype_name(p.y_dtype), dtype_name(p.dtype));
+  FOVEAL_CHECK(!p.accumulate || p.y_dtype == DType::kF32, ErrorKind::kInternal, kWhere,
+               "got accumulation into {}; need f32", dtype_name(p.y_dtype));
+  const bool scaled = p.scaling != GemmScaling::kNone;
+  FOVEAL_CHECK(fp8 == scaled && (!scaled || (p.x_scale != nullptr && p.weight_scale != nullptr)),
+               ErrorKind::kInternal, kWhere,
+               "got {} with scaling {}; need both scales for f8_e4m3, none otherwise",
+               dtype_name(p.dtype), static_cast<int>(p.scaling));
+}
+
+void check_params(const DenseGemmParams& p) {
+  check_types(p);
+  const int64_t bytes = element_bytes(p.dtype);
+  FOVEAL_CHECK(p.m >= 0 && p.n > 0 && p.k > 0 && p.k * bytes % 16 == 0, ErrorKind::kInternal,
+               kWhere, "got m {}, n {}, k {}; need n > 0 and rows of whole 16 bytes", p.m, p.n,
+               p.k);
+  check_rows("x", p.x, p.x_stride, p.k, bytes);
+  check_rows("weight", p.weight, p.weight_stride, p.k, bytes);
+  check_rows("y", p.y, p.y_stride, p.n, element_bytes(p.y_dtype));
+  if (p.scaling == GemmScaling::kBlock) {
+    FOVEAL_CHECK(p.k % 128 == 0 && !p.accumulate, ErrorKind::kInternal, kWhere,
+                 "got k {} with block scales; need a multiple of 128, no accumulation", p.k);
+  }
+}
+
+}  // namespace
+
+struct DenseGemm::Impl {
+  DenseGemmOptions options;
+  LtGemm library;
+
+  Impl(Device device, const DenseGemmOptions& given) : options(given), library(device, given) {}
+
+  bool takes_decode(const DenseGemmParams& p) const {
+    const bool possible = p.dtype != DType::kF8E4M3 && p.m <= kMaxDecodeRows;
+    if (p.route == GemmRoute::kDecode) {
+      FOVEAL_CHECK(p.dtype != DType::kF8E4M3, ErrorKind::kInternal, kWhere,
+                   "got {} for the decode route; need bf16 or f16", dtype_name(p.dtype));
+      return true;
+    }
+    FOVEAL_CHECK(!options.batch_invariant || p.route != GemmRoute::kAuto, ErrorKind::kInternal,
+                 kWhere, "got route auto in batch-invariant mode; need decode or library");
+    return p.route == GemmRoute::kAuto && possible && p.m <= kAutoDecodeRows;
+  }
+
+  /// Any number of rows, kMaxDecodeRows at a time: a row's result does not depend on its group.
+  static void run_decode(const DenseGemmParams& p, void* stream) {
+    for (int64_t first = 0; first < p.m; first += kMaxDecodeRows) {
+      DenseGemmParams part = p;
+      part.m = std::min(p.m - first, kMaxDecodeRows);
+      part.x = static_cast<const std::byte*>(p.x) + first * p.x_stride * element_bytes(p.dtype);
+      part.y = static_cast<std::byte*>(p.y) + first * p.y_stride * element_bytes(p.y_dtype);
+      skinny_gemm_launch(part, stream);
+    }
+  }
+};
+
+DenseGemm::DenseGemm(Device device, const DenseGemmOptions& options)
+    : impl_(std::make_unique<Impl>(device, options)) {}
+DenseGemm::~DenseGemm() = default;
+DenseGemm::DenseGemm(DenseGemm&&) noexcept = default;
+
+bool DenseGemm::decodes(int64_t m) const {
+  return !impl_->options.batch_invariant && m <= kAutoDecodeRows;
+}
+
+void DenseGemm::run(const DenseGemmParams& params, Stream& stream) {
+  void* const native = native_stream(stream, kWhere);
+  check_params(params);
+  if (params.m == 0) return;
+  if (impl_->takes_decode(params)) {
+    Impl::run_decode(params, native);
+  } else {
+    impl_->library.run(params, native);
+  }
+}
+
+void DenseGemm::run_gated(const GatedGemmParams& params, Stream& stream) {
+  void* const native = native_stream(stream, kWhere);
+  const auto& p = params;
+  FOVEAL_CHECK((p.dtype == DType::kBF16 || p.dtype == DType::kF16) && p.m >= 0 && p.n > 0 &&
+                   p.k > 0 && p.k % 8 == 0,
+               ErrorKind::kInternal, kWhere,
+               "got {}, m {}, n {}, k {}; need bf16 or f16, k a multiple of 8", dtype_name(p.dtype),
+               p.m, p.n, p.k);
+  check_rows("x", p.x, p.x_stride, p.k, 2);
+  check_rows("weight", p.weight, p.weight_stride, p.k, 2);
+  check_rows("y", p.y, p.y_stride, p.n, 2);
+  for (int64_t first = 0; first < p.m; first += kMaxDecodeRows) {
+    GatedGemmParams part = p;
+    part.m = std::min(p.m - first, kMaxDecodeRows);
+    part.x = static_cast<const std::byte*>(p.x) + first * p.x_stride * 2;
+    part.y = static_cast<std::byte*>(p.y) + first * p.y_stride * 2;
+    skinny_gated_launch(part, native);
+  }
+}
+
+void quantize_e4m3_blocks(const QuantizeParams& params, Stream& stream) {
+  void* const native = native_stream(stream, "quantize_e4m3_blocks");
+  const auto& p = params;
+  FOVEAL_CHECK(p.k % 128 == 0 && p.x_stride % 8 == 0 && p.y_stride % 8 == 0 &&
+                   p.scale_stride >= p.m && aligned(p.x, 16) && aligned(p.y, 8),
+               ErrorKind::kInternal, "quantize_e4m3_blocks",
+               "got k {}, strides {}, {}, {}; need k a multiple of 128, 16-byte rows of x, 8-byte "
+               "rows of y, scale stride >= {}",
+               p.k, p.x_stride, p.y_stride, p.scale_stride, p.m);
+  if (p.m > 0) quantize_e4m3_blocks_launch(p, native);
+}
+
+void quantize_e4m3_tensor(const QuantizeParams& params, Stream& stream) {
+  void* const native = native_stream(stream, "quantize_e4m3_tensor");
+  const auto& p = params;
+  FOVEAL_CHECK(p.k % 8 == 0 && p.x_stride % 8 == 0 && p.y_stride % 8 == 0 && aligned(p.x, 16) &&
+                   aligned(p.y, 8),
+               ErrorKind::kInternal, "quantize_e4m3_tensor",
+               "got k {}, strides {}, {}; need multiples of 8 and aligned rows", p.k, p.x_stride,
+               p.y_stride);
+  if (p.m > 0) quantize_e4m3_tensor_launch(p, native);
+}
+
+}  // namespace foveal::kernels::cuda

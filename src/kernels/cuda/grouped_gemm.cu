@@ -1,0 +1,333 @@
+// Computes: y[slot] = x[slot / x_divisor] W[e]^T for the slots of every expert e, sizes known to
+// the
+//           device only.
+// In/out:   x [rows, k] bf16, row stride x_stride; weight [num_experts, n, k] bf16; offsets
+//           [num_experts + 1]; slots [num_slots]; y [num_slots, n] bf16 or float32, stride
+//           y_stride.
+// Units:    elements. Unit of work: skinny: (8 slots of an expert, 16 weight rows); tiled: (128
+// slots
+//           of an expert, 128 weight rows), whole k.
+// Launch:   skinny, for few slots an expert: a block of 256 threads a multiprocessor, ring of
+// weights
+//           as skinny_gemm.cu; tiled: 256 threads, 128 x 128 x 64 tiles through a ring of 4 in
+//           shared memory, one block a multiprocessor; both stride over the units.
+// Needs:    sm_90; n, k, strides multiples of 8; num_experts <= 1024.
+// Numerics: bf16 products, float32 sums on the tensor cores, in order of k (skinny: as
+// skinny_gemm):
+//           fixed by k and the route, which depends on num_slots / num_experts.
+// Source:   ours.
+// Measured: see docs/kernels/cuda_dense.md.
+
+#include <algorithm>
+
+#include "kernels/cuda/device/pdl.cuh"
+#include "kernels/cuda/device/vec.cuh"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/moe_launch.h"
+#include "kernels/cuda/skinny_core.cuh"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+using namespace skinny;
+using Element = __nv_bfloat16;
+
+/// The work list, worked out by every block for itself: chunk c of `kRows` slots belongs to the
+/// expert e with begin[e] <= c < begin[e + 1].
+struct Chunks {
+  int begin[kMaxExperts + 1];
+};
+
+/// Reads the offsets; all threads, ends in a barrier.
+template <int kRows>
+__device__ void count_chunks(const GroupedGemmParams& p, Chunks& chunks) {
+  const auto chunks_of = [&](int expert) {
+    return (p.offsets[expert + 1] - p.offsets[expert] + kRows - 1) / kRows;
+  };
+  // One warp scans, 32 experts a step.
+  if (threadIdx.x < 32) {
+    const int lane = static_cast<int>(threadIdx.x);
+    int base = 0;
+    for (int first = 0; first < p.num_experts; first += 32) {
+      int sum = first + lane < p.num_experts ? chunks_of(first + lane) : 0;
+#pragma unroll
+      for (int step = 1; step < 32; step *= 2) {
+        const int other = __shfl_up_sync(0xffffffffU, sum, step);
+        if (lane >= step) sum += other;
+      }
+      if (first + lane < p.num_experts) chunks.begin[first + lane + 1] = base + sum;
+      base += __shfl_sync(0xffffffffU, sum, 31);
+    }
+    if (lane == 0) chunks.begin[0] = 0;
+  }
+  __syncthreads();
+}
+
+struct Piece {
+  int expert;
+  int first;  ///< into slots
+  int count;
+};
+
+template <int kRows>
+__device__ Piece piece_of(const GroupedGemmParams& p, const Chunks& chunks, int chunk) {
+  int low = 0;
+  int high = p.num_experts;
+  while (high - low > 1) {
+    const int mid = (low + high) / 2;
+    (chunks.begin[mid] <= chunk ? low : high) = mid;
+  }
+  const int first = p.offsets[low] + (chunk - chunks.begin[low]) * kRows;
+  return {low, first, min(kRows, p.offsets[low + 1] - first)};
+}
+
+__device__ void store_pair(const GroupedGemmParams& p, int64_t at, float a, float b) {
+  if (p.y_dtype == DType::kF32) {
+    *reinterpret_cast<float2*>(static_cast<float*>(p.y) + at) = {a, b};
+  } else {
+    *reinterpret_cast<uint32_t*>(static_cast<Element*>(p.y) + at) = pack2(a, b, Element());
+  }
+}
+
+// --- few slots an expert ------------------------------------------------------------------------
+
+constexpr int kSkinnyRows = 8;
+constexpr int kSkinnyStages = 12;
+using SkinnyRing = WeightRing<Element, 1, kSkinnyStages>;
+
+__global__ void __launch_bounds__(kThreads, 1) grouped_skinny_kernel(GroupedGemmParams p) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  __shared__ Chunks chunks;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int group = lane / 4;
+  const int quad = lane % 4;
+  const int num_blocks = static_cast<int>((p.k + kBlockK - 1) / kBlockK);
+  const int tiles = static_cast<int>((p.n + kTileRows - 1) / kTileRows);
+  const SkinnyRing ring(shared, warp, lane);
+  wait_for_previous();
+  let_next_start();
+  count_chunks<kSkinnyRows>(p, chunks);
+  const int64_t num_units = int64_t{chunks.begin[p.num_experts]} * tiles;
+  const auto* weight = static_cast<const Element*>(p.weight);
+
+  int64_t next_unit = warp < num_blocks ? blockIdx.x : num_units;
+  int next_block = warp;
+  TileRows<Element> next_rows{};
+  const auto enter_unit = [&] {
+    if (next_unit >= num_units) return;
+    const Piece piece = piece_of<kSkinnyRows>(p, chunks, static_cast<int>(next_unit / tiles));
+    const int64_t row = next_unit % tiles * kTileRows + group;
+    const Element* base = weight + piece.expert * p.n * p.k;
+    next_rows = {base + min(row, p.n - 1) * p.k, base + min(row + 8, p.n - 1) * p.k};
+  };
+  const auto fill_next = [&](int stage) {
+    if (next_unit < num_units) {
+      ring.fill(stage, 0, next_rows, int64_t{next_block} * kBlockK, p.k, quad);
+      next_block += kWarps;
+      if (next_block >= num_blocks) {
+        next_block = warp;
+        next_unit += gridDim.x;
+        enter_unit();
+      }
+    }
+    cp_async_commit();
+  };
+  enter_unit();
+#pragma unroll 1
+  for (int stage = 0; stage < kSkinnyStages; ++stage) fill_next(stage);
+
+  auto* partials = reinterpret_cast<float*>(shared + SkinnyRing::kBytes);
+  int stage = 0;
+  int buffer = 0;
+  for (int64_t unit = blockIdx.x; unit < num_units; unit += gridDim.x) {
+    const Piece piece = piece_of<kSkinnyRows>(p, chunks, static_cast<int>(unit / tiles));
+    const Element* x_rows[1] = {nullptr};
+    if (group < piece.count) {
+      const int64_t row = p.slots[piece.first + group] / p.x_divisor;
+      x_rows[0] = static_cast<const Element*>(p.x) + row * p.x_stride;
+    }
+    XBlock<Element, 1> x;
+    x.load(x_rows, int64_t{warp} * kBlockK, p.k, quad);
+    float acc[1][1][4] = {};
+    for (int block = warp; block < num_blocks; block += kWarps) {
+      const XBlock<Element, 1> now = x;
+      x.load(x_rows, int64_t{block + kWarps} * kBlockK, p.k, quad);
+      cp_async_wait<kSkinnyStages - 1>();
+      multiply(acc, ring, stage, now);
+      fill_next(stage);
+      stage = stage + 1 == kSkinnyStages ? 0 : stage + 1;
+    }
+    float* unit_partials = partials + buffer * kWarps * partial_floats<1>();
+    put_partial<1>(unit_partials + warp * partial_floats<1>(), acc[0], group, quad);
+    __syncthreads();
+    const auto item = static_cast<int>(threadIdx.x);
+    const int row = item / 8;
+    const int64_t col = unit % tiles * kTileRows + item % 8 * 2;
+    if (row < piece.count && col < p.n) {
+      const int at = item % 8 * 2;
+      store_pair(p, p.slots[piece.first + row] * p.y_stride + col,
+                 sum_partials(unit_partials, partial_floats<1>(), row, at),
+                 sum_partials(unit_partials, partial_floats<1>(), row, at + 1));
+    }
+    buffer ^= 1;
+  }
+}
+
+// --- many slots an expert -----------------------------------------------------------------------
+
+constexpr int kTile = 128;  // slots, and weight rows
+constexpr int kTileK = 64;
+constexpr int kTileStages = 4;
+constexpr int kOperandBytes = kTile * kTileK * 2;
+constexpr int kStageBytes = 2 * kOperandBytes;
+
+/// 16-byte piece `piece` of row `row` in a tile of 128-byte rows: xor-swizzled, so that eight rows
+/// of one column land in different banks.
+__device__ __forceinline__ uint32_t tile_address(uint32_t tile, int row, int piece) {
+  return tile + row * (kTileK * 2) + ((piece ^ (row & 7)) << 4);
+}
+
+/// What a thread copies: four rows of each operand, one piece of each.
+struct TileCopy {
+  const Element* x[4];  ///< null past the last slot
+  const Element* w[4];  ///< null past the last weight row
+
+  __device__ void enter(const GroupedGemmParams& p, const Piece& piece, int64_t first_col) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = static_cast<int>(threadIdx.x) / 8 + 32 * i;
+      x[i] = w[i] = nullptr;
+      if (row < piece.count) {
+        const int64_t from = p.slots[piece.first + row] / p.x_divisor;
+        x[i] = static_cast<const Element*>(p.x) + from * p.x_stride;
+      }
+      if (first_col + row < p.n) {
+        w[i] = static_cast<const Element*>(p.weight) + (piece.expert * p.n + first_col + row) * p.k;
+      }
+    }
+  }
+  __device__ void copy(const GroupedGemmParams& p, uint32_t stage, int64_t k) const {
+    const int piece = static_cast<int>(threadIdx.x) % 8;
+    const int64_t at = k + piece * 8;
+    const int64_t from = at < p.k ? at : 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = static_cast<int>(threadIdx.x) / 8 + 32 * i;
+      const auto* any = static_cast<const Element*>(p.x);
+      const bool has_x = x[i] != nullptr && at < p.k;
+      const bool has_w = w[i] != nullptr && at < p.k;
+      cp_async_16(tile_address(stage, row, piece), has_x ? x[i] + from : any, has_x);
+      cp_async_16(tile_address(stage + kOperandBytes, row, piece), has_w ? w[i] + from : any,
+                  has_w);
+    }
+  }
+};
+
+/// A warp's 64 x 32 of the 128 x 128 tile: rows are slots, columns weight rows.
+__device__ __forceinline__ void multiply_tile(float (&acc)[4][4][4], uint32_t stage, int warp_row,
+                                              int warp_col, int lane) {
+#pragma unroll
+  for (int step = 0; step < kTileK / 16; ++step) {
+    uint32_t a[4][4];
+    uint32_t b[2][4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      load_matrix_x4(a[i],
+                     tile_address(stage, warp_row + 16 * i + lane % 16, 2 * step + lane / 16));
+    }
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int row = warp_col + 16 * j + lane % 8 + lane / 16 * 8;
+      load_matrix_x4(b[j], tile_address(stage + kOperandBytes, row, 2 * step + lane / 8 % 2));
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        mma_16816(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1], Element());
+      }
+    }
+  }
+}
+
+__device__ void store_tile(const GroupedGemmParams& p, const Piece& piece, int64_t first_col,
+                           const float (&acc)[4][4][4], int warp_row, int warp_col, int lane) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = warp_row + 16 * i + 8 * half + lane / 4;
+      if (row >= piece.count) continue;
+      const int64_t at = p.slots[piece.first + row] * p.y_stride;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int64_t col = first_col + warp_col + 8 * j + lane % 4 * 2;
+        if (col < p.n) store_pair(p, at + col, acc[i][j][2 * half], acc[i][j][2 * half + 1]);
+      }
+    }
+  }
+}
+
+__global__ void __launch_bounds__(kThreads, 1) grouped_tiled_kernel(GroupedGemmParams p) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  __shared__ Chunks chunks;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp_row = warp % 2 * 64;
+  const int warp_col = warp / 2 * 32;
+  const uint32_t ring = shared_address(shared);
+  const int num_steps = static_cast<int>((p.k + kTileK - 1) / kTileK);
+  const int col_tiles = static_cast<int>((p.n + kTile - 1) / kTile);
+  wait_for_previous();
+  let_next_start();
+  count_chunks<kTile>(p, chunks);
+  // Slot chunks run fastest: blocks that work at the same time share a weight tile in the L2 cache.
+  const int num_chunks = chunks.begin[p.num_experts];
+  for (int64_t unit = blockIdx.x; unit < int64_t{num_chunks} * col_tiles; unit += gridDim.x) {
+    const Piece piece = piece_of<kTile>(p, chunks, static_cast<int>(unit % num_chunks));
+    const int64_t first_col = unit / num_chunks * kTile;
+    TileCopy copy;
+    copy.enter(p, piece, first_col);
+    __syncthreads();  // the ring is free again
+    for (int step = 0; step < kTileStages - 1; ++step) {
+      if (step < num_steps) copy.copy(p, ring + step * kStageBytes, int64_t{step} * kTileK);
+      cp_async_commit();
+    }
+    float acc[4][4][4] = {};
+    for (int step = 0; step < num_steps; ++step) {
+      cp_async_wait<kTileStages - 2>();
+      __syncthreads();
+      const int ahead = step + kTileStages - 1;
+      if (ahead < num_steps) {
+        copy.copy(p, ring + ahead % kTileStages * kStageBytes, int64_t{ahead} * kTileK);
+      }
+      cp_async_commit();
+      multiply_tile(acc, ring + step % kTileStages * kStageBytes, warp_row, warp_col, lane);
+    }
+    store_tile(p, piece, first_col, acc, warp_row, warp_col, lane);
+  }
+}
+
+/// Up to here an expert's weight is read about once by the skinny kernel.
+constexpr int64_t kSkinnySlotsPerExpert = 8;
+
+}  // namespace
+
+void grouped_gemm_launch(const GroupedGemmParams& params, void* stream) {
+  const auto blocks = static_cast<unsigned>(num_multiprocessors());
+  if (params.num_slots <= kSkinnySlotsPerExpert * params.num_experts) {
+    constexpr size_t kShared =
+        SkinnyRing::kBytes + size_t{2} * kWarps * partial_floats<1>() * sizeof(float);
+    const Grid grid{.blocks = {blocks}, .threads = {kThreads}, .shared_bytes = kShared};
+    launch("grouped_gemm", grouped_skinny_kernel, grid, stream, params);
+  } else {
+    const Grid grid{.blocks = {blocks},
+                    .threads = {kThreads},
+                    .shared_bytes = size_t{kTileStages} * kStageBytes};
+    launch("grouped_gemm", grouped_tiled_kernel, grid, stream, params);
+  }
+}
+
+}  // namespace foveal::kernels::cuda

@@ -1,0 +1,69 @@
+#include "kernels/cuda/moe.h"
+
+#include "base/check.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/moe_launch.h"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+bool is_output(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF32; }
+
+}  // namespace
+
+void moe_route(const MoeRouteParams& params, Stream& stream) {
+  void* const native = native_stream(stream, "moe_route");
+  const auto& p = params;
+  FOVEAL_CHECK(p.m >= 0 && p.num_experts > 0 && p.num_experts <= kMaxExperts && p.k > 0 &&
+                   p.k <= p.num_experts && p.k <= kMaxExpertsPerToken &&
+                   p.logits_stride >= p.num_experts,
+               ErrorKind::kUnsupported, "moe_route",
+               "got {} of {} experts, stride {}; need at most {} of {}", p.k, p.num_experts,
+               p.logits_stride, kMaxExpertsPerToken, kMaxExperts);
+  if (p.m > 0) moe_route_launch(p, native);
+}
+
+void moe_sort(const MoeSortParams& params, Stream& stream) {
+  void* const native = native_stream(stream, "moe_sort");
+  const auto& p = params;
+  FOVEAL_CHECK(p.num_slots >= 0 && p.num_slots < (int64_t{1} << 31) && p.num_experts > 0 &&
+                   p.num_experts <= kMaxExperts,
+               ErrorKind::kUnsupported, "moe_sort", "got {} slots, {} experts; need at most {}",
+               p.num_slots, p.num_experts, kMaxExperts);
+  moe_sort_launch(p, native);
+}
+
+void grouped_gemm(const GroupedGemmParams& params, Stream& stream) {
+  void* const native = native_stream(stream, "grouped_gemm");
+  const auto& p = params;
+  FOVEAL_CHECK(
+      p.num_slots >= 0 && p.num_experts > 0 && p.num_experts <= kMaxExperts && p.n > 0 &&
+          p.n % 8 == 0 && p.k > 0 && p.k % 8 == 0 && p.x_divisor > 0,
+      ErrorKind::kUnsupported, "grouped_gemm",
+      "got {} slots, {} experts, n {}, k {}, x_divisor {}; need at most {} experts, n and k "
+      "multiples of 8",
+      p.num_slots, p.num_experts, p.n, p.k, p.x_divisor, kMaxExperts);
+  FOVEAL_CHECK(aligned(p.x) && aligned(p.weight) && aligned(p.y) && p.x_stride % 8 == 0 &&
+                   p.x_stride >= p.k && p.y_stride % 8 == 0 && p.y_stride >= p.n &&
+                   is_output(p.y_dtype),
+               ErrorKind::kInternal, "grouped_gemm",
+               "got strides {} and {}, y {}; need multiples of 8, aligned pointers, bf16 or f32",
+               p.x_stride, p.y_stride, dtype_name(p.y_dtype));
+  if (p.num_slots > 0) grouped_gemm_launch(p, native);
+}
+
+void moe_combine(const MoeCombineParams& params, Stream& stream) {
+  void* const native = native_stream(stream, "moe_combine");
+  const auto& p = params;
+  FOVEAL_CHECK(p.m >= 0 && p.n > 0 && p.n % 8 == 0 && p.k > 0 && p.y_stride % 8 == 0 &&
+                   p.y_stride >= p.n && p.out_stride % 4 == 0 && p.out_stride >= p.n &&
+                   aligned(p.y) && aligned(p.out) && is_output(p.y_dtype),
+               ErrorKind::kInternal, "moe_combine",
+               "got n {}, strides {} and {}, y {}; need multiples of 8, aligned pointers, bf16 or "
+               "f32",
+               p.n, p.y_stride, p.out_stride, dtype_name(p.y_dtype));
+  if (p.m > 0) moe_combine_launch(p, native);
+}
+
+}  // namespace foveal::kernels::cuda
