@@ -110,7 +110,7 @@ void DenseGemm::run(const DenseGemmParams& params, Stream& stream) {
   if (impl_->takes_decode(params)) {
     Impl::run_decode(params, native);
   } else {
-    impl_->library.run(params, native);
+    impl_->library.run(params, stream);
   }
 }
 

@@ -1,16 +1,14 @@
 #include "kernels/cuda/lt_gemm.h"
 
-#include <cuda_runtime_api.h>
+#include <driver_types.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <limits>
 #include <vector>
 
 #include "base/check.h"
 #include "base/math.h"
-#include "device/cuda/check.h"
 #include "kernels/cuda/elementwise_launch.h"
 
 namespace foveal::kernels::cuda {
@@ -51,12 +49,6 @@ LtKey key_of(const DenseGemmParams& p, bool invariant) {
 
 /// The bias joins in the library's epilogue only where y has its type.
 bool fused_bias(const DenseGemmParams& p) { return p.bias != nullptr && p.y_dtype != DType::kF32; }
-
-bool is_capturing(void* stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
-}
 
 }  // namespace
 
@@ -175,50 +167,47 @@ std::vector<LtGemm::Choice> LtGemm::candidates(const DenseGemmParams& params, in
 }
 
 cublasStatus_t LtGemm::issue(const DenseGemmParams& params, const Call& call, const Choice& choice,
-                             void* y, void* stream) const {
+                             void* y, Stream& stream) const {
   const float beta = params.accumulate ? 1.0F : 0.0F;
   return lt_.matmul(handle_, call.desc, &params.alpha, params.weight, call.weight, params.x, call.x,
                     &beta, y, call.y, y, call.y, &choice.algo, workspace_.data(), workspace_.size(),
-                    static_cast<cudaStream_t>(stream));
+                    static_cast<cudaStream_t>(stream.native()));
 }
 
-LtGemm::Choice LtGemm::fastest(const DenseGemmParams& params, const Call& call, void* stream) {
+LtGemm::Choice LtGemm::fastest(const DenseGemmParams& params, const Call& call, Stream& stream) {
   const std::vector<Choice> choices = candidates(params, kCandidates);
   // The timed runs must not touch y, which may be the residual stream.
   const int64_t y_bytes = params.m * params.y_stride * (params.y_dtype == DType::kF32 ? 4 : 2);
   const Buffer spare(device_, static_cast<size_t>(y_bytes), "the timing of GEMM algorithms");
-  std::array<cudaEvent_t, 2> events{};
-  for (cudaEvent_t& event : events) check(cudaEventCreate(&event), "cudaEventCreate");
-  auto* const native = static_cast<cudaStream_t>(stream);
+  Event start(device_, Event::Timing::kOn);
+  Event end(device_, Event::Timing::kOn);
   float best_ms = std::numeric_limits<float>::infinity();
   const Choice* best = &choices.front();
   for (const Choice& choice : choices) {
     if (issue(params, call, choice, spare.data(), stream) != CUBLAS_STATUS_SUCCESS) continue;
-    cudaEventRecord(events[0], native);
+    start.record(stream);
     for (int run = 0; run < kTimedRuns; ++run) issue(params, call, choice, spare.data(), stream);
-    cudaEventRecord(events[1], native);
-    check(cudaEventSynchronize(events[1]), "dense_gemm");
-    float ms = 0;
-    cudaEventElapsedTime(&ms, events[0], events[1]);
+    end.record(stream);
+    end.synchronize();
+    const float ms = end.elapsed_ms(start);
     if (ms >= best_ms) continue;
     best_ms = ms;
     best = &choice;
   }
-  for (cudaEvent_t event : events) cudaEventDestroy(event);
   return *best;
 }
 
 const LtGemm::Choice& LtGemm::choose(const DenseGemmParams& params, const Call& call,
-                                     void* stream) {
+                                     Stream& stream) {
   const LtKey key = key_of(params, options_.batch_invariant);
   const auto known = choices_.find(key);
   if (known != choices_.end()) return known->second;
-  const bool timed = options_.autotune && !options_.batch_invariant && !is_capturing(stream);
+  const bool timed = options_.autotune && !options_.batch_invariant && !stream.is_capturing();
   const Choice choice = timed ? fastest(params, call, stream) : candidates(params, 1).front();
   return choices_.emplace(key, choice).first->second;
 }
 
-void LtGemm::run(const DenseGemmParams& params, void* stream) {
+void LtGemm::run(const DenseGemmParams& params, Stream& stream) {
   const Call call(lt_, params);
   const Choice& choice = choose(params, call, stream);
   check(issue(params, call, choice, params.y, stream), "cublasLtMatmul");
@@ -229,7 +218,7 @@ void LtGemm::run(const DenseGemmParams& params, void* stream) {
                      .n = params.n,
                      .y_stride = params.y_stride,
                      .bias_dtype = params.dtype == DType::kF16 ? DType::kF16 : DType::kBF16},
-                    stream);
+                    stream.native());
   }
 }
 

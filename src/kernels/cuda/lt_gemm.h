@@ -36,17 +36,17 @@ class LtGemm {
   LtGemm(const LtGemm&) = delete;
   LtGemm& operator=(const LtGemm&) = delete;
 
-  void run(const DenseGemmParams& params, void* stream);
+  void run(const DenseGemmParams& params, Stream& stream);
 
  private:
   struct Call;  ///< the library's descriptors of one product
   using Choice = cublasLtMatmulHeuristicResult_t;
 
-  const Choice& choose(const DenseGemmParams& params, const Call& call, void* stream);
+  const Choice& choose(const DenseGemmParams& params, const Call& call, Stream& stream);
   std::vector<Choice> candidates(const DenseGemmParams& params, int count) const;
-  Choice fastest(const DenseGemmParams& params, const Call& call, void* stream);
+  Choice fastest(const DenseGemmParams& params, const Call& call, Stream& stream);
   cublasStatus_t issue(const DenseGemmParams& params, const Call& call, const Choice& choice,
-                       void* y, void* stream) const;
+                       void* y, Stream& stream) const;
 
   const foveal::cuda::CublasLt& lt_;
   DenseGemmOptions options_;
