@@ -317,7 +317,8 @@ constexpr int64_t kSkinnySlotsPerExpert = 8;
 
 void grouped_gemm_launch(const GroupedGemmParams& params, void* stream) {
   const auto blocks = static_cast<unsigned>(num_multiprocessors());
-  if (params.num_slots <= kSkinnySlotsPerExpert * params.num_experts) {
+  const bool few = params.num_slots <= kSkinnySlotsPerExpert * params.num_experts;
+  if (params.route == GemmRoute::kDecode || (params.route == GemmRoute::kAuto && few)) {
     constexpr size_t kShared =
         SkinnyRing::kBytes + size_t{2} * kWarps * partial_floats<1>() * sizeof(float);
     const Grid grid{.blocks = {blocks}, .threads = {kThreads}, .shared_bytes = kShared};

@@ -106,7 +106,7 @@ struct LtGemm::Call {
 
   template <class Value>
   void set(cublasLtMatmulDescAttributes_t attribute, const Value& value) {
-    check(lt.matmul_desc_set(desc, attribute, &value, sizeof(value)),
+    check(lt.matmul_desc_set(desc, attribute, static_cast<const void*>(&value), sizeof(value)),
           "cublasLtMatmulDescSetAttribute");
   }
   void set_epilogue(const DenseGemmParams& p) {

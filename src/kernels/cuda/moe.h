@@ -4,6 +4,7 @@
 
 #include "base/dtype.h"
 #include "device/stream.h"
+#include "kernels/cuda/dense_gemm.h"
 
 // A mixture of experts on the device, no size of it known to the host. The order of calls:
 //   moe_route (logits -> experts and weights of every row), moe_sort (slots grouped by expert),
@@ -52,6 +53,10 @@ struct GroupedGemmParams {
   int64_t x_stride = 0;
   int64_t y_stride = 0;
   DType y_dtype = DType::kBF16;  ///< kBF16 or kF32
+  /// kDecode: 8 slots of an expert at a time, weights streamed; kLibrary: tiles of 128 slots;
+  /// kAuto: by num_slots / num_experts. The two add up in different orders, so batch-invariant
+  /// callers choose one.
+  GemmRoute route = GemmRoute::kAuto;
 };
 void grouped_gemm(const GroupedGemmParams& params, Stream& stream);
 

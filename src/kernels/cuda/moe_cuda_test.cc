@@ -141,6 +141,13 @@ TEST_F(MoeCudaTest, GroupedGemmIsExactOnIntegers) {
                                .y_dtype = DType::kF32};
       grouped_gemm(params, stream_);
       const std::vector<float> got = y.download();
+      for (const GemmRoute route : {GemmRoute::kDecode, GemmRoute::kLibrary}) {
+        const DeviceArray<float> again(stream_, got.size());
+        params.y = again.data();
+        params.route = route;
+        grouped_gemm(params, stream_);
+        ASSERT_EQ(again.download(), got);
+      }
       const DeviceArray<uint16_t> half(stream_, got.size());
       params.y = half.data();
       params.y_dtype = DType::kBF16;
