@@ -104,9 +104,9 @@ inline float e4m3_to_float(uint8_t bits) {
   return sign * value;
 }
 
-/// Half a unit in the last place, relative.
-inline constexpr double kBf16Half = 0x1p-9;
-inline constexpr double kF16Half = 0x1p-12;
+/// Half a unit in the last place, relative to the power of two below.
+inline constexpr double kBf16Half = 0x1p-8;
+inline constexpr double kF16Half = 0x1p-11;
 inline constexpr double kF32Half = 0x1p-24;
 
 }  // namespace foveal::kernels::cuda::testing

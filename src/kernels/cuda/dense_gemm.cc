@@ -57,8 +57,10 @@ void check_params(const DenseGemmParams& p) {
   check_rows("weight", p.weight, p.weight_stride, p.k, bytes);
   check_rows("y", p.y, p.y_stride, p.n, element_bytes(p.y_dtype));
   if (p.scaling == GemmScaling::kBlock) {
-    FOVEAL_CHECK(p.k % 128 == 0 && !p.accumulate, ErrorKind::kInternal, kWhere,
-                 "got k {} with block scales; need a multiple of 128, no accumulation", p.k);
+    FOVEAL_CHECK(p.k % 128 == 0 && p.m % 4 == 0 && !p.accumulate, ErrorKind::kInternal, kWhere,
+                 "got m {}, k {} with block scales; need m padded to a multiple of 4, k a multiple "
+                 "of 128, no accumulation",
+                 p.m, p.k);
   }
 }
 

@@ -21,12 +21,14 @@ enum class GemmRoute : uint8_t {
 enum class GemmScaling : uint8_t {
   kNone,
   kTensor,  ///< one float32 scale each for x and weight
-  kBlock    ///< x: one scale a row and 128 columns; weight: one a block of 128 x 128
+  kBlock    ///< x: one scale a row and 128 columns; weight: one a block of 128 x 128; m a multiple
+            ///< of 4 (callers pad), as the library lays scales out
 };
 
 /// y = alpha * x W^T (+ bias), or y += alpha * x W^T (+ bias) with y in float32.
-/// All pointers are device memory; x, weight and y aligned to 16 bytes; k, and the strides in
-/// bytes, multiples of 16 bytes.
+/// `weight` is read before earlier work of the stream is done: whatever wrote it must have been
+/// waited for (Stream::synchronize after loading). All pointers are device memory; x, weight and y
+/// aligned to 16 bytes; k, and the strides in bytes, multiples of 16 bytes.
 struct DenseGemmParams {
   const void* x = nullptr;       ///< [m, k] bf16, f16 or e4m3, row stride x_stride
   const void* weight = nullptr;  ///< [n, k] of x's type, row stride weight_stride
@@ -44,7 +46,7 @@ struct DenseGemmParams {
   float alpha = 1;
   GemmRoute route = GemmRoute::kAuto;
   GemmScaling scaling = GemmScaling::kNone;
-  const float* x_scale = nullptr;       ///< [1], or [ceil(k / 128), m rounded up to 4] (kBlock)
+  const float* x_scale = nullptr;       ///< [1], or [k / 128, m] (kBlock)
   const float* weight_scale = nullptr;  ///< [1], or [ceil(n / 128), k / 128 rounded up to 4]
 };
 

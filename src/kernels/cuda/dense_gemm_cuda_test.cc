@@ -284,6 +284,14 @@ TEST_F(DenseGemmCudaTest, RefusesWhatItCannotRead) {
   bad([&](DenseGemmParams& p) { p.y_dtype = DType::kF16; });
   bad([&](DenseGemmParams& p) { p.dtype = DType::kF8E4M3; });
   bad([&](DenseGemmParams& p) { p.y_dtype = DType::kBF16, p.accumulate = true; });
+  const auto scale = upload(std::vector<float>(64, 1));
+  bad([&](DenseGemmParams& p) {
+    p.dtype = DType::kF8E4M3;
+    p.k = p.x_stride = p.weight_stride = 128;
+    p.m = 3;
+    p.scaling = GemmScaling::kBlock;
+    p.x_scale = p.weight_scale = scale.data();
+  });
   stream_.synchronize();
 }
 
@@ -296,7 +304,7 @@ TEST_F(DenseGemmCudaTest, E4m3WithScales) {
     }
     return uint8_t{0x7f};
   };
-  for (const int64_t m : {4, 16, 100, 257}) {
+  for (const int64_t m : {4, 16, 100, 260}) {
     const int64_t n = 384;
     const int64_t k = 512;
     const Problem p = exact_problem(m, n, k);

@@ -18,7 +18,7 @@ namespace foveal::kernels::cuda {
 struct RmsNormParams {
   const float* x = nullptr;       ///< [>= m, n] float32, row stride x_stride
   const int32_t* rows = nullptr;  ///< [m]: which rows of x, or null: row i
-  const void* weight = nullptr;   ///< [n] weight_dtype
+  const void* weight = nullptr;   ///< [n] weight_dtype; read early, as DenseGemmParams::weight
   void* y = nullptr;              ///< [m, n] y_dtype, row stride y_stride
   int64_t m = 0;
   int64_t n = 0;

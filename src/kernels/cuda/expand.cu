@@ -97,8 +97,8 @@ __device__ uint32_t bf16_bits(float value) {
 
 template <DType kType, int kBlock, int kBytes>
 __global__ void __launch_bounds__(kThreads) expand_kernel(ExpandParams p) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int64_t vecs = p.cols / 8;
   const int64_t total = p.rows * vecs;
   const int64_t row_bytes = p.cols / kBlock * kBytes;

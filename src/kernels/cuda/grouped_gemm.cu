@@ -4,13 +4,13 @@
 // In/out:   x [rows, k] bf16, row stride x_stride; weight [num_experts, n, k] bf16; offsets
 //           [num_experts + 1]; slots [num_slots]; y [num_slots, n] bf16 or float32, stride
 //           y_stride.
-// Units:    elements. Unit of work: skinny: (8 slots of an expert, 16 weight rows); tiled: (128
+// Units:    elements. Unit of work: skinny: (8 slots of an expert, 32 weight rows); tiled: (128
 // slots
 //           of an expert, 128 weight rows), whole k.
 // Launch:   skinny, for few slots an expert: a block of 256 threads a multiprocessor, ring of
 // weights
-//           as skinny_gemm.cu; tiled: 256 threads, 128 x 128 x 64 tiles through a ring of 4 in
-//           shared memory, one block a multiprocessor; both stride over the units.
+//           as skinny_gemm.cu, units side by side; tiled: 256 threads, 128 x 128 x 64 tiles through
+//           a ring of 4 in shared memory, one block a multiprocessor; both stride over the units.
 // Needs:    sm_90; n, k, strides multiples of 8; num_experts <= 1024.
 // Numerics: bf16 products, float32 sums on the tensor cores, in order of k (skinny: as
 // skinny_gemm):
@@ -93,8 +93,45 @@ __device__ void store_pair(const GroupedGemmParams& p, int64_t at, float a, floa
 // --- few slots an expert ------------------------------------------------------------------------
 
 constexpr int kSkinnyRows = 8;
-constexpr int kSkinnyStages = 12;
-using SkinnyRing = WeightRing<Element, 1, kSkinnyStages>;
+constexpr int kSkinnyTiles = 2;  // a unit of 16 rows is over in a microsecond where k is 768
+constexpr int kSkinnyStages = 4;
+constexpr int kUnitRows = kSkinnyTiles * kTileRows;
+constexpr int kTilePart = partial_floats<1>();
+using SkinnyRing = WeightRing<Element, kSkinnyTiles, kSkinnyStages>;
+
+/// A block's units lie side by side, so the expert changes rarely; who walks over them keeps what
+/// it looked up.
+struct UnitWalk {
+  int units_per_chunk;
+  int chunk = -1;
+  Piece piece{};
+
+  /// First weight row of the unit; true in `changed` when the piece is another one.
+  __device__ int64_t enter(const GroupedGemmParams& p, const Chunks& chunks, int64_t unit,
+                           bool& changed) {
+    const auto own = static_cast<int>(unit / units_per_chunk);
+    changed = own != chunk;
+    if (changed) piece = piece_of<kSkinnyRows>(p, chunks, own);
+    chunk = own;
+    return (unit - int64_t{own} * units_per_chunk) * kUnitRows;
+  }
+};
+
+__device__ void store_unit(const GroupedGemmParams& p, const Piece& piece, int64_t first_col,
+                           const float* partials) {
+  constexpr int kPairs = kUnitRows / 2;
+  const auto item = static_cast<int>(threadIdx.x);
+  const int row = item / kPairs;
+  const int within = item % kPairs * 2;
+  const int64_t col = first_col + within;
+  if (row >= piece.count || col >= p.n) return;
+  const float* part = partials + within / kTileRows * kTilePart;
+  const int at = within % kTileRows;
+  store_pair(p, p.slots[piece.first + row] * p.y_stride + col,
+             sum_partials(part, kSkinnyTiles * kTilePart, row, at),
+             sum_partials(part, kSkinnyTiles * kTilePart, row, at + 1));
+}
+static_assert(kSkinnyRows * kUnitRows / 2 <= kThreads);
 
 __global__ void __launch_bounds__(kThreads, 1) grouped_skinny_kernel(GroupedGemmParams p) {
   extern __shared__ __align__(128) unsigned char shared[];
@@ -104,31 +141,40 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_skinny_kernel(GroupedGemm
   const int group = lane / 4;
   const int quad = lane % 4;
   const int num_blocks = static_cast<int>((p.k + kBlockK - 1) / kBlockK);
-  const int tiles = static_cast<int>((p.n + kTileRows - 1) / kTileRows);
   const SkinnyRing ring(shared, warp, lane);
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   count_chunks<kSkinnyRows>(p, chunks);
-  const int64_t num_units = int64_t{chunks.begin[p.num_experts]} * tiles;
-  const auto* weight = static_cast<const Element*>(p.weight);
+  UnitWalk filling{.units_per_chunk = static_cast<int>((p.n + kUnitRows - 1) / kUnitRows)};
+  UnitWalk walking = filling;
+  const int64_t num_units = int64_t{chunks.begin[p.num_experts]} * filling.units_per_chunk;
+  const int64_t first_unit = num_units * blockIdx.x / gridDim.x;
+  const int64_t end_unit = num_units * (blockIdx.x + 1) / gridDim.x;
 
-  int64_t next_unit = warp < num_blocks ? blockIdx.x : num_units;
+  int64_t next_unit = warp < num_blocks ? first_unit : end_unit;
   int next_block = warp;
-  TileRows<Element> next_rows{};
+  TileRows<Element> next_rows[kSkinnyTiles] = {};
   const auto enter_unit = [&] {
-    if (next_unit >= num_units) return;
-    const Piece piece = piece_of<kSkinnyRows>(p, chunks, static_cast<int>(next_unit / tiles));
-    const int64_t row = next_unit % tiles * kTileRows + group;
-    const Element* base = weight + piece.expert * p.n * p.k;
-    next_rows = {base + min(row, p.n - 1) * p.k, base + min(row + 8, p.n - 1) * p.k};
+    if (next_unit >= end_unit) return;
+    bool changed = false;
+    const int64_t first = filling.enter(p, chunks, next_unit, changed);
+    const auto* weight = static_cast<const Element*>(p.weight) + filling.piece.expert * p.n * p.k;
+#pragma unroll
+    for (int tile = 0; tile < kSkinnyTiles; ++tile) {
+      const int64_t row = first + tile * kTileRows + group;
+      next_rows[tile] = {weight + min(row, p.n - 1) * p.k, weight + min(row + 8, p.n - 1) * p.k};
+    }
   };
   const auto fill_next = [&](int stage) {
-    if (next_unit < num_units) {
-      ring.fill(stage, 0, next_rows, int64_t{next_block} * kBlockK, p.k, quad);
+    if (next_unit < end_unit) {
+#pragma unroll
+      for (int tile = 0; tile < kSkinnyTiles; ++tile) {
+        ring.fill(stage, tile, next_rows[tile], int64_t{next_block} * kBlockK, p.k, quad);
+      }
       next_block += kWarps;
       if (next_block >= num_blocks) {
         next_block = warp;
-        next_unit += gridDim.x;
+        ++next_unit;
         enter_unit();
       }
     }
@@ -139,38 +185,39 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_skinny_kernel(GroupedGemm
   for (int stage = 0; stage < kSkinnyStages; ++stage) fill_next(stage);
 
   auto* partials = reinterpret_cast<float*>(shared + SkinnyRing::kBytes);
+  const Element* x_rows[1] = {nullptr};
+  XBlock<Element, 1> x;
   int stage = 0;
   int buffer = 0;
-  for (int64_t unit = blockIdx.x; unit < num_units; unit += gridDim.x) {
-    const Piece piece = piece_of<kSkinnyRows>(p, chunks, static_cast<int>(unit / tiles));
-    const Element* x_rows[1] = {nullptr};
-    if (group < piece.count) {
-      const int64_t row = p.slots[piece.first + group] / p.x_divisor;
-      x_rows[0] = static_cast<const Element*>(p.x) + row * p.x_stride;
+  for (int64_t unit = first_unit; unit < end_unit; ++unit) {
+    bool changed = false;
+    const int64_t first_col = walking.enter(p, chunks, unit, changed);
+    const Piece& piece = walking.piece;
+    if (changed) {
+      const int64_t row = group < piece.count ? p.slots[piece.first + group] / p.x_divisor : 0;
+      x_rows[0] =
+          group < piece.count ? static_cast<const Element*>(p.x) + row * p.x_stride : nullptr;
+      x.load(x_rows, int64_t{warp} * kBlockK, p.k, quad);
     }
-    XBlock<Element, 1> x;
-    x.load(x_rows, int64_t{warp} * kBlockK, p.k, quad);
-    float acc[1][1][4] = {};
+    float acc[kSkinnyTiles][1][4] = {};
     for (int block = warp; block < num_blocks; block += kWarps) {
       const XBlock<Element, 1> now = x;
-      x.load(x_rows, int64_t{block + kWarps} * kBlockK, p.k, quad);
+      const int after = block + kWarps < num_blocks ? block + kWarps : warp;
+      x.load(x_rows, int64_t{after} * kBlockK, p.k, quad);
       cp_async_wait<kSkinnyStages - 1>();
       multiply(acc, ring, stage, now);
       fill_next(stage);
       stage = stage + 1 == kSkinnyStages ? 0 : stage + 1;
     }
-    float* unit_partials = partials + buffer * kWarps * partial_floats<1>();
-    put_partial<1>(unit_partials + warp * partial_floats<1>(), acc[0], group, quad);
-    __syncthreads();
-    const auto item = static_cast<int>(threadIdx.x);
-    const int row = item / 8;
-    const int64_t col = unit % tiles * kTileRows + item % 8 * 2;
-    if (row < piece.count && col < p.n) {
-      const int at = item % 8 * 2;
-      store_pair(p, p.slots[piece.first + row] * p.y_stride + col,
-                 sum_partials(unit_partials, partial_floats<1>(), row, at),
-                 sum_partials(unit_partials, partial_floats<1>(), row, at + 1));
+    // Two buffers: who writes one has passed the barrier after which the other was read.
+    float* unit_partials = partials + buffer * kWarps * kSkinnyTiles * kTilePart;
+#pragma unroll
+    for (int tile = 0; tile < kSkinnyTiles; ++tile) {
+      put_partial<1>(unit_partials + (warp * kSkinnyTiles + tile) * kTilePart, acc[tile], group,
+                     quad);
     }
+    __syncthreads();
+    store_unit(p, piece, first_col, unit_partials);
     buffer ^= 1;
   }
 }
@@ -280,8 +327,8 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_tiled_kernel(GroupedGemmP
   const uint32_t ring = shared_address(shared);
   const int num_steps = static_cast<int>((p.k + kTileK - 1) / kTileK);
   const int col_tiles = static_cast<int>((p.n + kTile - 1) / kTile);
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   count_chunks<kTile>(p, chunks);
   // Slot chunks run fastest: blocks that work at the same time share a weight tile in the L2 cache.
   const int num_chunks = chunks.begin[p.num_experts];
@@ -320,7 +367,7 @@ void grouped_gemm_launch(const GroupedGemmParams& params, void* stream) {
   const bool few = params.num_slots <= kSkinnySlotsPerExpert * params.num_experts;
   if (params.route == GemmRoute::kDecode || (params.route == GemmRoute::kAuto && few)) {
     constexpr size_t kShared =
-        SkinnyRing::kBytes + size_t{2} * kWarps * partial_floats<1>() * sizeof(float);
+        SkinnyRing::kBytes + size_t{2} * kWarps * kSkinnyTiles * kTilePart * sizeof(float);
     const Grid grid{.blocks = {blocks}, .threads = {kThreads}, .shared_bytes = kShared};
     launch("grouped_gemm", grouped_skinny_kernel, grid, stream, params);
   } else {

@@ -5,7 +5,8 @@
 // In/out:   logits [m, num_experts] float32; indices, weights [m, k]; offsets [num_experts + 1];
 //           slots [m k]; y [m k, n] bf16 or float32; out [m, n] float32.
 // Units:    slot = row * k + choice.
-// Launch:   route: a warp a row, num_experts / 32 logits a lane; sort: a block of 1024 an expert;
+// Launch:   route: a warp a row, num_experts / 32 logits a lane; sort: a block of 128 or 1024 an
+// expert;
 //           combine: 8 columns a thread, 256 threads.
 // Needs:    num_experts <= 1024, k <= 32; combine: n and strides multiples of 8.
 // Numerics: exponentials in float32, their sum in double; ties to the lower expert, NaN last.
@@ -24,7 +25,6 @@ namespace foveal::kernels::cuda {
 namespace {
 
 constexpr int kRouteThreads = 128;
-constexpr int kSortThreads = 1024;
 constexpr int kCombineThreads = 256;
 constexpr int kMaxPerLane = kMaxExperts / 32;
 
@@ -62,8 +62,8 @@ __device__ Choice best_left(const float (&logits)[kPerLane], uint32_t taken, int
 
 template <int kPerLane>
 __global__ void __launch_bounds__(kRouteThreads) moe_route_kernel(MoeRouteParams p) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int64_t row = (int64_t{blockIdx.x} * kRouteThreads + threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x % 32);
   if (row >= p.m) return;
@@ -105,6 +105,7 @@ __global__ void __launch_bounds__(kRouteThreads) moe_route_kernel(MoeRouteParams
 }
 
 /// Of the block's threads with `mine` set, how many come before this one; `total`: all of them.
+template <int kSortThreads>
 __device__ int rank_in_block(bool mine, int* parts, int& total) {
   const unsigned votes = __ballot_sync(0xffffffffU, mine);
   const unsigned lane = threadIdx.x % 32;
@@ -121,10 +122,11 @@ __device__ int rank_in_block(bool mine, int* parts, int& total) {
   return before;
 }
 
+template <int kSortThreads>
 __global__ void __launch_bounds__(kSortThreads) moe_sort_kernel(MoeSortParams p) {
   __shared__ int parts[kSortThreads / 32];
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const auto expert = static_cast<int32_t>(blockIdx.x);  // num_experts: only writes the end
   int smaller = 0;
   for (int64_t slot = threadIdx.x; slot < p.num_slots; slot += kSortThreads) {
@@ -142,7 +144,7 @@ __global__ void __launch_bounds__(kSortThreads) moe_sort_kernel(MoeSortParams p)
     const int64_t slot = first + threadIdx.x;
     const bool mine = slot < p.num_slots && p.indices[slot] == expert;
     int total = 0;
-    const int before = rank_in_block(mine, parts, total);
+    const int before = rank_in_block<kSortThreads>(mine, parts, total);
     if (mine) p.slots[place + before] = static_cast<int32_t>(slot);
     place += total;
   }
@@ -150,8 +152,8 @@ __global__ void __launch_bounds__(kSortThreads) moe_sort_kernel(MoeSortParams p)
 
 template <class T>
 __global__ void __launch_bounds__(kCombineThreads) moe_combine_kernel(MoeCombineParams p) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int64_t row = blockIdx.x;
   const int64_t col = (int64_t{blockIdx.y} * kCombineThreads + threadIdx.x) * 8;
   if (col >= p.n) return;
@@ -184,9 +186,10 @@ void moe_route_launch(const MoeRouteParams& params, void* stream) {
 }
 
 void moe_sort_launch(const MoeSortParams& params, void* stream) {
+  const bool few = params.num_slots <= 1024;
   const Grid grid{.blocks = {static_cast<unsigned>(params.num_experts + 1)},
-                  .threads = {kSortThreads}};
-  launch("moe_sort", moe_sort_kernel, grid, stream, params);
+                  .threads = {few ? 128U : 1024U}};
+  launch("moe_sort", few ? moe_sort_kernel<128> : moe_sort_kernel<1024>, grid, stream, params);
 }
 
 void moe_combine_launch(const MoeCombineParams& params, void* stream) {

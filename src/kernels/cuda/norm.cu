@@ -24,6 +24,7 @@ namespace {
 template <int kVecs, class Weight, class Out>
 __global__ void __launch_bounds__(1024) rms_norm_kernel(RmsNormParams p) {
   __shared__ float parts[32];
+  let_next_start();
   const auto num_vecs = static_cast<int>(p.n / 8);
   const auto* weight = static_cast<const Weight*>(p.weight);
   Vec8 scale[kVecs];
@@ -33,7 +34,6 @@ __global__ void __launch_bounds__(1024) rms_norm_kernel(RmsNormParams p) {
     if (vec < num_vecs) scale[i] = load8(weight, vec * 8);
   }
   wait_for_previous();
-  let_next_start();
   const int64_t row = blockIdx.x;
   const float* x = p.x + (p.rows != nullptr ? p.rows[row] : row) * p.x_stride;
   Vec8 values[kVecs];

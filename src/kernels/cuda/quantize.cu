@@ -36,8 +36,8 @@ __device__ void store_e4m3(uint8_t* y, const Vec8& x, float scale) {
 }
 
 __global__ void __launch_bounds__(kThreads) quantize_blocks_kernel(QuantizeParams p) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int64_t group = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;
   const int64_t blocks = p.k / 128;
   const bool active = group < p.m * blocks;  // whole warps reach the shuffles
@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(kThreads) quantize_blocks_kernel(QuantizeParam
 }
 
 __global__ void __launch_bounds__(kThreads) quantize_tensor_kernel(QuantizeParams p) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int64_t item = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const int64_t vecs = p.k / 8;
   if (item >= p.m * vecs) return;

@@ -105,8 +105,8 @@ __device__ void store_page(void* pages, int64_t at, const Vec8& x, float scale, 
 
 template <int kGroup, class T>
 __global__ void __launch_bounds__(kThreads) rope_store_kernel(RopeStoreParams p, int page_shift) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int vec = static_cast<int>(threadIdx.x) % kGroup;
   const int head = static_cast<int>((blockIdx.y * kThreads + threadIdx.x) / kGroup);
   const int num_rotated = p.num_heads + p.num_kv_heads;
@@ -160,8 +160,8 @@ void launch_typed(const RopeStoreParams& p, void* stream) {
 }
 
 __global__ void __launch_bounds__(kThreads) fill_slots_kernel(FillSlotsParams p) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int row = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   if (row >= p.num_rows) return;
   int seq = row;

@@ -40,8 +40,8 @@ __device__ __forceinline__ int64_t item_step() { return int64_t{gridDim.x} * kTh
 
 template <class T, Activation kAct>
 __global__ void __launch_bounds__(kThreads) act_mul_kernel(ActMulParams p) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const auto vecs = static_cast<unsigned>(p.n / 8);
   const int64_t total = p.m * vecs;
   for (int64_t item = first_item(); item < total; item += item_step()) {
@@ -66,8 +66,8 @@ void act_mul_typed(const ActMulParams& p, void* stream) {
 }
 
 __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedParams p) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const auto vecs = static_cast<unsigned>(p.n / 8);
   const int64_t total = p.m * vecs;
   const auto* table = reinterpret_cast<const __nv_bfloat16*>(p.table);
@@ -85,8 +85,8 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedParams p) {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) add_bias_kernel(AddBiasParams p) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   for (int64_t item = first_item(); item < p.m * p.n; item += item_step()) {
     const int64_t row = item / p.n;
     const int64_t col = item - row * p.n;
@@ -96,8 +96,8 @@ __global__ void __launch_bounds__(kThreads) add_bias_kernel(AddBiasParams p) {
 
 __global__ void __launch_bounds__(kThreads)
     add_scaled_kernel(const float* x, float alpha, float* y, int64_t n) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int64_t quads = n / 4;
   for (int64_t item = first_item(); item < quads; item += item_step()) {
     const float4 a = reinterpret_cast<const float4*>(x)[item];
@@ -117,8 +117,8 @@ __device__ __forceinline__ float soft_capped(float x, float alpha, float cap) {
 
 __global__ void __launch_bounds__(kThreads)
     scale_softcap_kernel(float* x, float alpha, float cap, int64_t n) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const int64_t quads = n / 4;
   for (int64_t item = first_item(); item < quads; item += item_step()) {
     float4 a = reinterpret_cast<float4*>(x)[item];
@@ -132,8 +132,8 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     gather_rows_kernel(const uint4* x, const int32_t* rows, uint4* y, int64_t m, unsigned vecs) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   for (int64_t item = first_item(); item < m * vecs; item += item_step()) {
     const int64_t row = item / vecs;
     const int64_t col = item - row * vecs;
@@ -143,8 +143,8 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     zero_pages_kernel(uint4* base, const int32_t* pages, int64_t num_pages, unsigned vecs) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   for (int64_t item = first_item(); item < num_pages * vecs; item += item_step()) {
     const int64_t idx = item / vecs;
     const int64_t page = pages[idx];
@@ -164,8 +164,8 @@ __device__ __forceinline__ float2 normal_pair(uint32_t a, uint32_t b) {
 
 __global__ void __launch_bounds__(kThreads)
     fill_normal_kernel(uint16_t* y, int64_t n, uint64_t seed, float deviation) {
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   const uint2 key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
   const int64_t vecs = (n + 7) / 8;
   for (int64_t item = first_item(); item < vecs; item += item_step()) {

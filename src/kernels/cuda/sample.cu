@@ -18,8 +18,8 @@
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include "kernels/cuda/device/pdl.cuh"
-#include "kernels/cuda/device/philox.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/sample_draw.cuh"
 #include "kernels/cuda/sample_launch.h"
 #include "kernels/cuda/sample_row.cuh"
 
@@ -28,42 +28,11 @@ namespace {
 
 using namespace sampling;
 
-/// As in sampler/choice.cc: what is further down than e^-60 is never drawn.
-constexpr float kFarthest = 60;
+/// Thresholds are nearly always this near: then only these few entries meet in the histogram.
+constexpr float kHead = 12;
 /// Weights are at most 1 and entries fewer than 2^19: sums stay below 2^63.
 constexpr double kFixedOne = 0x1p44;
 constexpr float kBanned = -__builtin_inff();
-
-/// A block's part of the row.
-struct Slice {
-  float* logits;
-  int begin;  ///< id of its first entry
-  int len;
-};
-
-/// What is kept: entries better than (key, id), itself included, of weight at least min_weight.
-struct Kept {
-  uint32_t key = 0;
-  int id = 0x7fffffff;
-  double min_weight = 0;
-};
-
-struct Row {
-  SampleRow params;
-  float max = 0;
-  float inverse = 0;  ///< 1 / temperature
-
-  /// Monotone in the logit; float32 suffices to choose bins.
-  __device__ float score(float logit) const { return (max - logit) * inverse; }
-  __device__ double weight(float logit) const {
-    return exp(-((double{max} - double{logit}) / params.temperature));
-  }
-  __device__ bool keeps(const Kept& kept, float logit, int id) const {
-    if (!(score(logit) <= kFarthest)) return false;
-    const uint32_t key = order_key(logit);
-    return key > kept.key || (key == kept.key && id <= kept.id);
-  }
-};
 
 __device__ float saturated(double value) {
   constexpr double kMax = 3.4028234663852886e38;
@@ -186,37 +155,63 @@ __device__ int nth_equal(Team& team, const Slice& slice, const Row& row, const K
   return static_cast<int>(team.reduce(found, Max()));
 }
 
-/// Narrows `kept` to the shortest run of best entries that measures `share` of the kept ones (if
-/// positive) or `goal`.
 template <Measure kMeasure>
-__device__ void narrow(Team& team, const Slice& slice, const Row& row, Kept& kept, double share,
-                       double goal) {
+__device__ void add_to_bin(Shared& shared, int bin, const Row& row, float logit) {
+  if constexpr (kMeasure == Measure::kCount) {
+    atomicAdd(reinterpret_cast<unsigned*>(&shared.histogram[bin]), 1U);  // never carries
+  } else {
+    atomicAdd(&shared.histogram[bin], measured<kMeasure>(row, logit));
+  }
+}
+
+/// Rank 0 sorts the members of one bin and takes as many as reach `goal`: (key, complement of id)
+/// of the last one, to every thread.
+template <Measure kMeasure>
+__device__ unsigned long long last_member(Team& team, const Row& row, double goal) {
   Shared& shared = team.shared;
-  const auto bin_of = [&](float logit) {
-    return static_cast<int>(row.score(logit) * ((kBins - 1) / kFarthest));
-  };
-  team.clear_histogram();
-  for (int at = static_cast<int>(threadIdx.x); at < slice.len; at += kThreads) {
-    const float logit = slice.logits[at];
-    if (!row.keeps(kept, logit, slice.begin + at)) continue;
-    atomicAdd(&shared.histogram[bin_of(logit)], measured<kMeasure>(row, logit));
+  if (team.rank == 0) {
+    const auto count = static_cast<int>(shared.num_members);
+    for (int at = static_cast<int>(threadIdx.x); at < count; at += kThreads) {
+      const unsigned long long own = shared.members[at];
+      int place = 0;
+      for (int other = 0; other < count; ++other) place += shared.members[other] > own ? 1 : 0;
+      shared.sorted[place] = own;
+    }
+    __syncthreads();
+    constexpr int kEach = kMembers / kThreads;
+    unsigned long long own[kEach];
+    unsigned long long sum = 0;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int at = kEach * static_cast<int>(threadIdx.x) + i;
+      own[i] = at < count ? measured<kMeasure>(
+                                row, key_float(static_cast<uint32_t>(shared.sorted[at] >> 32)))
+                          : 0;
+      sum += own[i];
+    }
+    unsigned long long running = team.scan_block(sum) - sum;
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {
+      const int at = kEach * static_cast<int>(threadIdx.x) + i;
+      const bool reached_before = static_cast<double>(running) >= goal;
+      running += own[i];
+      const bool reached = static_cast<double>(running) >= goal;
+      // At the end even if rounding left the goal a little above the sum.
+      if (at < count && !reached_before && (reached || at == count - 1)) {
+        for (int other = 0; other < kCluster; ++other) team.of(other).last = shared.sorted[at];
+      }
+    }
   }
-  goal = team.find_bin(share, goal);
-  const int bin = shared.bin;
-  if (bin == kNoBin) return;
-  goal -= static_cast<double>(shared.before);
-  // The values in that bin: from here on by the bits of the float, until one value is left.
-  unsigned long long high = 0;
-  unsigned long long low = 0;  // complemented, so that it is a maximum too
-  for (int at = static_cast<int>(threadIdx.x); at < slice.len; at += kThreads) {
-    const float logit = slice.logits[at];
-    if (!row.keeps(kept, logit, slice.begin + at) || bin_of(logit) != bin) continue;
-    const uint32_t key = order_key(logit);
-    high = key > high ? key : high;
-    low = ~key > low ? ~key : low;
-  }
-  auto top = static_cast<uint32_t>(team.reduce(high, Max()));
-  auto bottom = ~static_cast<uint32_t>(team.reduce(low, Max()));
+  team.cluster.sync();
+  return shared.last;
+}
+
+/// Too many in one bin to sort: by the bits of the float until one value is left, then by id.
+template <Measure kMeasure>
+__device__ unsigned long long last_by_bits(Team& team, const Slice& slice, const Row& row,
+                                           const Kept& kept, double goal, uint32_t top,
+                                           uint32_t bottom) {
+  Shared& shared = team.shared;
   while (top != bottom) {
     const int shift = max(0, 32 - __clz(static_cast<int>(top - bottom)) - 11);
     team.clear_histogram();
@@ -224,13 +219,11 @@ __device__ void narrow(Team& team, const Slice& slice, const Row& row, Kept& kep
       const float logit = slice.logits[at];
       const uint32_t key = order_key(logit);
       if (key > top || key < bottom || !row.keeps(kept, logit, slice.begin + at)) continue;
-      atomicAdd(&shared.histogram[(top - key) >> shift], measured<kMeasure>(row, logit));
+      add_to_bin<kMeasure>(shared, static_cast<int>((top - key) >> shift), row, logit);
     }
-    team.find_bin(/*share=*/0, goal);
-    if (shared.bin == kNoBin) {  // the goal is the whole range, but for the rounding of its sum
-      if (bottom > kept.key) kept = {bottom, 0x7fffffff, kept.min_weight};
-      return;
-    }
+    team.find_bin(goal);
+    // Below the goal by the rounding of a sum: all of the range is kept.
+    if (shared.bin == kNoBin) return static_cast<unsigned long long>(bottom) << 32;
     goal -= static_cast<double>(shared.before);
     const uint32_t best = top - (static_cast<uint32_t>(shared.bin) << shift);
     const uint32_t width = (1U << shift) - 1;
@@ -238,103 +231,94 @@ __device__ void narrow(Team& team, const Slice& slice, const Row& row, Kept& kep
     top = best;
     __syncthreads();  // shared.bin is read before it is cleared
   }
-  // Among equal values the lower ids: as many as it takes.
-  const float value = __uint_as_float((top & 0x80000000U) != 0 ? top ^ 0x80000000U : ~top);
-  const auto each = static_cast<double>(measured<kMeasure>(row, value));
+  const auto each = static_cast<double>(measured<kMeasure>(row, key_float(top)));
   const double count = fmax(1.0, ceil(goal / each));
   const int id = nth_equal(team, slice, row, kept, top, static_cast<unsigned long long>(count));
-  if (top > kept.key || id < kept.id) kept = {top, id, kept.min_weight};
+  return static_cast<unsigned long long>(top) << 32 | (0xffffffffU - static_cast<uint32_t>(id));
 }
 
-/// The warps of the cluster in order hold the ids in order; each adds up its own.
-struct Draw {
-  const Slice& slice;
-  const Row& row;
-  const Kept& kept;
-
-  __device__ int per_warp() const { return (slice.len + 32 * kWarps - 1) / (32 * kWarps) * 32; }
-  __device__ double weight_at(int at) const {
-    if (at >= slice.len || !row.keeps(kept, slice.logits[at], slice.begin + at)) return 0;
-    const double weight = row.weight(slice.logits[at]);
-    return weight < kept.min_weight ? 0 : weight;
+/// Narrows `kept` to the shortest run of best entries that measures `goal`, looking at entries down
+/// to score `range`. False when those are too few.
+template <Measure kMeasure>
+__device__ bool narrow_within(Team& team, const Slice& slice, const Row& row, Kept& kept,
+                              double goal, float range) {
+  Shared& shared = team.shared;
+  const float scale = (kBins - 1) / range;
+  const auto bin_of = [&](int at) {
+    const float logit = slice.logits[at];
+    const float score = row.score(logit);
+    if (!(score <= range) || !row.keeps(kept, logit, slice.begin + at)) return kNoBin;
+    return static_cast<int>(score * scale);
+  };
+  team.clear_histogram();
+  for (int at = static_cast<int>(threadIdx.x); at < slice.len; at += kThreads) {
+    const int bin = bin_of(at);
+    if (bin != kNoBin) add_to_bin<kMeasure>(shared, bin, row, slice.logits[at]);
   }
-  __device__ double warp_sum(int warp) const {
-    double sum = 0;
-    const int begin = warp * per_warp();
-    for (int at = begin; at < begin + per_warp(); at += 32) {
-      sum += weight_at(at + static_cast<int>(threadIdx.x % 32));
+  team.find_bin(goal);
+  const int edge = shared.bin;
+  if (edge == kNoBin) return false;
+  goal -= static_cast<double>(shared.before);
+  unsigned long long high = 0;
+  unsigned long long low = 0;  // complemented, so that it is a maximum too
+  const auto lane = threadIdx.x % 32;
+  for (int first = static_cast<int>(threadIdx.x - lane); first < slice.len; first += kThreads) {
+    const int at = first + static_cast<int>(lane);
+    const bool mine = at < slice.len && bin_of(at) == edge;
+    const unsigned votes = __ballot_sync(0xffffffffU, mine);
+    if (votes == 0) continue;
+    unsigned place = 0;
+    if (lane == 0) place = atomicAdd(&team.of(0).num_members, __popc(votes));
+    place = __shfl_sync(0xffffffffU, place, 0) + __popc(votes & ((1U << lane) - 1));
+    if (!mine) continue;
+    const uint32_t key = order_key(slice.logits[at]);
+    high = key > high ? key : high;
+    low = ~key > low ? ~key : low;
+    if (place < kMembers) {
+      team.of(0).members[place] = static_cast<unsigned long long>(key) << 32 |
+                                  (0xffffffffU - static_cast<uint32_t>(slice.begin + at));
     }
-#pragma unroll
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffU, sum, step);
-    return sum;
   }
-  /// The first of the warp's entries at which `sum` exceeds `goal`; its last one if none does.
-  __device__ int find(int warp, double sum, double goal) const {
-    const int lane = static_cast<int>(threadIdx.x % 32);
-    const int begin = warp * per_warp();
-    int last = -1;
-    for (int at = begin; at < begin + per_warp(); at += 32) {
-      const double own = weight_at(at + lane);
-      double running = own;
-#pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-        const double other = __shfl_up_sync(0xffffffffU, running, step);
-        if (lane >= step) running += other;
-      }
-      const unsigned hit = __ballot_sync(0xffffffffU, own > 0 && sum + running > goal);
-      if (hit != 0) return slice.begin + at + __ffs(static_cast<int>(hit)) - 1;
-      const unsigned alive = __ballot_sync(0xffffffffU, own > 0);
-      if (alive != 0) last = slice.begin + at + 31 - __clz(static_cast<int>(alive));
-      sum += __shfl_sync(0xffffffffU, running, 31);
-    }
-    return last;
-  }
-};
-
-__device__ double uniform_draw(uint64_t seed, uint64_t index) {
-  const uint4 words =
-      philox4x32({static_cast<uint32_t>(index), static_cast<uint32_t>(index >> 32), 0, 0},
-                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  const uint64_t bits = static_cast<uint64_t>(words.x) << 32 | words.y;
-  return static_cast<double>(bits >> 11) * 0x1p-53;
-}
-
-/// Returns the token in every thread.
-__device__ int draw_token(Team& team, const Slice& slice, const Row& row, const Kept& kept) {
-  const int warp = static_cast<int>(threadIdx.x) / 32;
-  const Draw draw{slice, row, kept};
-  const double own = draw.warp_sum(warp);
-  if (threadIdx.x % 32 == 0) team.shared.weights[warp] = own;
   team.cluster.sync();
-  constexpr int kAll = kCluster * kWarps;
-  double* all = team.shared.all_weights;
-  if (const int at = static_cast<int>(threadIdx.x); at < kAll) {
-    all[at] = team.of(at / kWarps).weights[at % kWarps];
+  unsigned long long last = 0;
+  if (team.of(0).num_members <= kMembers) {
+    last = last_member<kMeasure>(team, row, goal);
+  } else {
+    const auto top = static_cast<uint32_t>(team.reduce(high, Max()));
+    const auto bottom = ~static_cast<uint32_t>(team.reduce(low, Max()));
+    last = last_by_bits<kMeasure>(team, slice, row, kept, goal, top, bottom);
   }
-  __syncthreads();
-  double total = 0;
-  double before = 0;  // of this warp
-  int last = 0;       // the last warp with anything
-  const int self = team.rank * kWarps + warp;
-  for (int other = 0; other < kAll; ++other) {
-    if (other == self) before = total;
-    total += all[other];
-    if (all[other] > 0) last = other;
+  kept.key = static_cast<uint32_t>(last >> 32);
+  kept.id = static_cast<int>(0xffffffffU - static_cast<uint32_t>(last));
+  return true;
+}
+
+template <Measure kMeasure>
+__device__ void narrow(Team& team, const Slice& slice, const Row& row, Kept& kept, double goal) {
+  if (narrow_within<kMeasure>(team, slice, row, kept, goal, kHead)) return;
+  narrow_within<kMeasure>(team, slice, row, kept, goal, kFarthest);
+}
+
+/// The fixed-point weight of all that is kept.
+__device__ double kept_weight(Team& team, const Slice& slice, const Row& row, const Kept& kept) {
+  unsigned long long sum = 0;
+  for (int at = static_cast<int>(threadIdx.x); at < slice.len; at += kThreads) {
+    const float logit = slice.logits[at];
+    if (row.keeps(kept, logit, slice.begin + at)) sum += measured<Measure::kWeight>(row, logit);
   }
-  const double goal = uniform_draw(row.params.seed, row.params.index) * total;
-  // Exactly one warp: running sums are the same numbers everywhere.
-  const bool mine = own > 0 && before <= goal && (before + own > goal || self == last);
-  unsigned long long token = 0;
-  if (mine) token = static_cast<unsigned long long>(draw.find(warp, before, goal) + 1);
-  return static_cast<int>(team.reduce(token, Max())) - 1;
+  return static_cast<double>(team.reduce(sum, Sum()));
 }
 
 __device__ int sample_row(Team& team, const Slice& slice, Row& row) {
   const SampleRow& p = row.params;
-  row.inverse = static_cast<float>(fmin(1.0 / p.temperature, 3e38));  // 0 times it stays 0
+  row.inverse = fmin(1.0 / p.temperature, 1e300);  // 0 times it stays 0
+  row.inverse_float = static_cast<float>(fmin(row.inverse, 3e38));
   Kept kept;
-  if (p.top_k > 0) narrow<Measure::kCount>(team, slice, row, kept, /*share=*/0, double(p.top_k));
-  if (p.top_p < 1) narrow<Measure::kWeight>(team, slice, row, kept, fmax(p.top_p, 1e-300), 0);
+  if (p.top_k > 0) narrow<Measure::kCount>(team, slice, row, kept, static_cast<double>(p.top_k));
+  if (p.top_p < 1) {
+    const double goal = fmax(p.top_p, 1e-300) * kept_weight(team, slice, row, kept);
+    narrow<Measure::kWeight>(team, slice, row, kept, goal);
+  }
   kept.min_weight = p.min_p;
   return draw_token(team, slice, row, kept);
 }
@@ -348,8 +332,8 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(SampleParams p, int pe
   slice.logits = reinterpret_cast<float*>(memory + sizeof(Shared));
   slice.begin = min(team.rank * per_block, p.vocab);
   slice.len = min(per_block, p.vocab - slice.begin);
-  wait_for_previous();
   let_next_start();
+  wait_for_previous();
   Row row{.params = p.rows[row_idx]};
   const unsigned long long counts = team.reduce(load_slice(p, row_idx, slice), Sum());
   const bool bad = counts >> 32 != 0 || (counts & 0xffffffffU) == 0;
@@ -359,7 +343,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(SampleParams p, int pe
     edit_slice(p, row_idx, row.params, slice);
     const unsigned long long best = find_best(team, slice);
     const auto key = static_cast<uint32_t>(best >> 32);
-    row.max = __uint_as_float((key & 0x80000000U) != 0 ? key ^ 0x80000000U : ~key);
+    row.max = key_float(key);
     token = static_cast<int>(0xffffffffU - static_cast<uint32_t>(best));
     if (row.max == kBanned) {
       flag = kSampleAllBanned;

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/sample.h"
+
 // What sample.cu is written in: one row of logits spread over a cluster of blocks, and how the
 // blocks agree on sums, maxima and thresholds.
 
@@ -18,6 +20,7 @@ constexpr int kBins = 2048;
 constexpr int kBinsPerBlock = kBins / kCluster;
 constexpr int kSlots = 48;  ///< exchanges of a row: at most about 30
 constexpr int kNoBin = -1;
+constexpr int kMembers = 1024;  ///< entries of one bin that are sorted at once
 
 /// Shared memory of a block beside its slice of the row.
 struct Shared {
@@ -27,6 +30,11 @@ struct Shared {
   double all_weights[kCluster * kWarps];
   unsigned long long parts[kWarps];
   unsigned long long before;
+  /// Entries of the bin that matters, (order_key, complement of id): the better, the larger.
+  unsigned long long members[kMembers];
+  unsigned long long sorted[kMembers];
+  unsigned long long last;  ///< the last one that is kept
+  unsigned num_members;
   int bin;
 };
 
@@ -34,6 +42,10 @@ struct Shared {
 __device__ __forceinline__ uint32_t order_key(float x) {
   const uint32_t bits = __float_as_uint(x + 0.0F);
   return (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
+}
+
+__device__ __forceinline__ float key_float(uint32_t key) {
+  return __uint_as_float((key & 0x80000000U) != 0 ? key ^ 0x80000000U : ~key);
 }
 
 struct Sum {
@@ -91,15 +103,17 @@ struct Team {
     for (int bin = static_cast<int>(threadIdx.x); bin < kBins; bin += kThreads) {
       shared.histogram[bin] = 0;
     }
-    if (threadIdx.x == 0) shared.bin = kNoBin;
+    if (threadIdx.x == 0) {
+      shared.bin = kNoBin;
+      shared.num_members = 0;
+    }
     __syncthreads();
   }
 
-  /// With all histograms filled: the first bin at which the running sum reaches the goal, which is
-  /// `share` of the whole if that is positive, else `goal`. shared.bin and shared.before (the sum
-  /// of the bins before it) are set in every block, kNoBin when the whole is less. Returns the
-  /// goal.
-  __device__ double find_bin(double share, double goal) {
+  /// With all histograms filled: the first bin at which the running sum reaches the goal.
+  /// shared.bin and shared.before (the sum of the bins before it) are set in every block; kNoBin
+  /// when the whole is less.
+  __device__ void find_bin(double goal) {
     cluster.sync();
     const int own = static_cast<int>(threadIdx.x);
     unsigned long long sum = 0;
@@ -112,13 +126,8 @@ struct Team {
     if (own == kBinsPerBlock - 1) shared.slots[slot] = inclusive;
     cluster.sync();
     unsigned long long base = 0;
-    unsigned long long total = 0;
-    for (int other = 0; other < kCluster; ++other) {
-      if (other < rank) base += of(other).slots[slot];
-      total += of(other).slots[slot];
-    }
+    for (int other = 0; other < rank; ++other) base += of(other).slots[slot];
     ++slot;
-    if (share > 0) goal = share * static_cast<double>(total);
     if (own < kBinsPerBlock) {
       const unsigned long long before = base + inclusive - sum;
       if (static_cast<double>(base + inclusive) >= goal && static_cast<double>(before) < goal) {
@@ -129,10 +138,8 @@ struct Team {
       }
     }
     cluster.sync();
-    return goal;
   }
 
- private:
   /// Inclusive sums over the block's threads.
   __device__ unsigned long long scan_block(unsigned long long x) {
     const unsigned lane = threadIdx.x % 32;
@@ -146,6 +153,40 @@ struct Team {
     __syncthreads();
     for (unsigned warp = 0; warp < threadIdx.x / 32; ++warp) x += shared.parts[warp];
     return x;
+  }
+};
+
+/// As in sampler/choice.cc: what is further down than e^-60 is never drawn.
+constexpr float kFarthest = 60;
+/// A block's part of the row.
+struct Slice {
+  float* logits;
+  int begin;  ///< id of its first entry
+  int len;
+};
+
+/// What is kept: entries better than (key, id), itself included, of weight at least min_weight.
+struct Kept {
+  uint32_t key = 0;
+  int id = 0x7fffffff;
+  double min_weight = 0;
+};
+
+struct Row {
+  SampleRow params;
+  float max = 0;
+  double inverse = 0;       ///< 1 / temperature
+  float inverse_float = 0;  ///< likewise, finite
+
+  /// Monotone in the logit; float32 suffices to choose bins.
+  __device__ float score(float logit) const { return (max - logit) * inverse_float; }
+  __device__ double weight(float logit) const {
+    return exp((double{logit} - double{max}) * inverse);
+  }
+  __device__ bool keeps(const Kept& kept, float logit, int id) const {
+    if (!(score(logit) <= kFarthest)) return false;
+    const uint32_t key = order_key(logit);
+    return key > kept.key || (key == kept.key && id <= kept.id);
   }
 };
 
