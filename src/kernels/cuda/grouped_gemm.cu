@@ -1,21 +1,18 @@
 // Computes: y[slot] = x[slot / x_divisor] W[e]^T for the slots of every expert e, sizes known to
-// the
-//           device only.
-// In/out:   x [rows, k] bf16, row stride x_stride; weight [num_experts, n, k] bf16; offsets
-//           [num_experts + 1]; slots [num_slots]; y [num_slots, n] bf16 or float32, stride
-//           y_stride.
-// Units:    elements. Unit of work: skinny: (8 slots of an expert, 32 weight rows); tiled: (128
-// slots
-//           of an expert, 128 weight rows), whole k.
-// Launch:   skinny, for few slots an expert: a block of 256 threads a multiprocessor, ring of
-// weights
-//           as skinny_gemm.cu, units side by side; tiled: 256 threads, 128 x 128 x 64 tiles through
-//           a ring of 4 in shared memory, one block a multiprocessor; both stride over the units.
-// Needs:    sm_90; n, k, strides multiples of 8; num_experts <= 1024.
+//            the device only.
+// In/out: x [rows, k] bf16, row stride x_stride; weight [num_experts, n, k] bf16; offsets
+//            [num_experts + 1]; slots [num_slots]; y [num_slots, n] bf16 or float32, stride
+//            y_stride.
+// Units: elements. Unit of work: skinny: (8 slots of an expert, 32 weight rows); tiled: (128
+//            slots of an expert, 128 weight rows), whole k.
+// Launch: skinny, for few slots an expert: a block of 256 threads a multiprocessor, ring of
+//            weights as skinny_gemm.cu, units side by side; tiled: 256 threads, 128 x 128 x 64
+//            tiles through a ring of 3 in shared memory, two blocks a multiprocessor, striding
+//            over the units.
+// Needs: sm_90; n, k, strides multiples of 8; num_experts <= 1024.
 // Numerics: bf16 products, float32 sums on the tensor cores, in order of k (skinny: as
-// skinny_gemm):
-//           fixed by k and the route, which depends on num_slots / num_experts.
-// Source:   ours.
+//            skinny_gemm): fixed by k and the route, which depends on num_slots / num_experts.
+// Source: ours.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include <algorithm>
@@ -226,7 +223,7 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_skinny_kernel(GroupedGemm
 
 constexpr int kTile = 128;  // slots, and weight rows
 constexpr int kTileK = 64;
-constexpr int kTileStages = 4;
+constexpr int kTileStages = 3;  // two blocks share a multiprocessor: one computes while one waits
 constexpr int kOperandBytes = kTile * kTileK * 2;
 constexpr int kStageBytes = 2 * kOperandBytes;
 
@@ -236,38 +233,38 @@ __device__ __forceinline__ uint32_t tile_address(uint32_t tile, int row, int pie
   return tile + row * (kTileK * 2) + ((piece ^ (row & 7)) << 4);
 }
 
-/// What a thread copies: four rows of each operand, one piece of each.
+/// What a thread copies: one 16-byte piece of every 32nd row of each operand.
 struct TileCopy {
   const Element* x[4];  ///< null past the last slot
-  const Element* w[4];  ///< null past the last weight row
+  const Element* w;     ///< row threadIdx.x / 8 of the tile
+  int64_t w_rows;       ///< weight rows from there to the end
 
   __device__ void enter(const GroupedGemmParams& p, const Piece& piece, int64_t first_col) {
+    const int own = static_cast<int>(threadIdx.x) / 8;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = static_cast<int>(threadIdx.x) / 8 + 32 * i;
-      x[i] = w[i] = nullptr;
+      const int row = own + 32 * i;
+      x[i] = nullptr;
       if (row < piece.count) {
         const int64_t from = p.slots[piece.first + row] / p.x_divisor;
         x[i] = static_cast<const Element*>(p.x) + from * p.x_stride;
       }
-      if (first_col + row < p.n) {
-        w[i] = static_cast<const Element*>(p.weight) + (piece.expert * p.n + first_col + row) * p.k;
-      }
     }
+    w = static_cast<const Element*>(p.weight) + (piece.expert * p.n + first_col + own) * p.k;
+    w_rows = p.n - first_col - own;
   }
   __device__ void copy(const GroupedGemmParams& p, uint32_t stage, int64_t k) const {
+    const int own = static_cast<int>(threadIdx.x) / 8;
     const int piece = static_cast<int>(threadIdx.x) % 8;
     const int64_t at = k + piece * 8;
-    const int64_t from = at < p.k ? at : 0;
+    const auto* any = static_cast<const Element*>(p.x);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int row = static_cast<int>(threadIdx.x) / 8 + 32 * i;
-      const auto* any = static_cast<const Element*>(p.x);
       const bool has_x = x[i] != nullptr && at < p.k;
-      const bool has_w = w[i] != nullptr && at < p.k;
-      cp_async_16(tile_address(stage, row, piece), has_x ? x[i] + from : any, has_x);
-      cp_async_16(tile_address(stage + kOperandBytes, row, piece), has_w ? w[i] + from : any,
-                  has_w);
+      const bool has_w = 32 * i < w_rows && at < p.k;
+      cp_async_16(tile_address(stage, own + 32 * i, piece), has_x ? x[i] + at : any, has_x);
+      cp_async_16(tile_address(stage + kOperandBytes, own + 32 * i, piece),
+                  has_w ? w + 32 * i * p.k + at : any, has_w);
     }
   }
 };
@@ -317,7 +314,7 @@ __device__ void store_tile(const GroupedGemmParams& p, const Piece& piece, int64
   }
 }
 
-__global__ void __launch_bounds__(kThreads, 1) grouped_tiled_kernel(GroupedGemmParams p) {
+__global__ void __launch_bounds__(kThreads, 2) grouped_tiled_kernel(GroupedGemmParams p) {
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ Chunks chunks;
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -371,7 +368,7 @@ void grouped_gemm_launch(const GroupedGemmParams& params, void* stream) {
     const Grid grid{.blocks = {blocks}, .threads = {kThreads}, .shared_bytes = kShared};
     launch("grouped_gemm", grouped_skinny_kernel, grid, stream, params);
   } else {
-    const Grid grid{.blocks = {blocks},
+    const Grid grid{.blocks = {2 * blocks},
                     .threads = {kThreads},
                     .shared_bytes = size_t{kTileStages} * kStageBytes};
     launch("grouped_gemm", grouped_tiled_kernel, grid, stream, params);
