@@ -1,14 +1,15 @@
 // Computes: y[row, col] = bf16(value of the stored element), values as
-//            kernels/reference/dequant.cc. In/out:   stored [rows, cols] in GGUF blocks of 32 or
-//            256 (q4_0, q4_1, q5_0, q5_1, q8_0, q4_K, q5_K, q6_K), f32, f16 or bf16, rows back to
-//            back; y [rows, cols] bf16, row stride y_stride.
-// Units: elements; blocks of dtype_info(dtype).
-// Launch: 256 threads, 8 elements and one 16-byte store a thread, at most 16 blocks a
-//            multiprocessor.
-// Needs: cols whole blocks and a multiple of 8; y_stride a multiple of 8.
+//           kernels/reference/dequant.cc.
+// In/out:   stored [rows, cols] in GGUF blocks of 32 or 256 (q4_0, q4_1, q5_0, q5_1, q8_0, q4_K,
+//           q5_K, q6_K), f32, f16 or bf16, rows back to back; y [rows, cols] bf16, row stride
+//           y_stride.
+// Units:    elements; blocks of dtype_info(dtype).
+// Launch:   256 threads, 8 elements and one 16-byte store a thread, at most 16 blocks a
+//           multiprocessor.
+// Needs:    cols whole blocks and a multiple of 8; y_stride a multiple of 8.
 // Numerics: the float32 value has the reference's bits: products and sums are rounded one by one
-//            (no contraction); then nearest bf16, ties to even, NaN kept.
-// Source: the GGUF formats; ours.
+//           (no contraction); then nearest bf16, ties to even, NaN kept.
+// Source:   the GGUF formats; ours.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include <algorithm>

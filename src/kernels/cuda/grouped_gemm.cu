@@ -1,18 +1,18 @@
 // Computes: y[slot] = x[slot / x_divisor] W[e]^T for the slots of every expert e, sizes known to
-//            the device only.
-// In/out: x [rows, k] bf16, row stride x_stride; weight [num_experts, n, k] bf16; offsets
-//            [num_experts + 1]; slots [num_slots]; y [num_slots, n] bf16 or float32, stride
-//            y_stride.
-// Units: elements. Unit of work: skinny: (8 slots of an expert, 32 weight rows); tiled: (128
-//            slots of an expert, 128 weight rows), whole k.
-// Launch: skinny, for few slots an expert: a block of 256 threads a multiprocessor, ring of
-//            weights as skinny_gemm.cu, units side by side; tiled: 256 threads, 128 x 128 x 64
-//            tiles through a ring of 3 in shared memory, two blocks a multiprocessor, striding
-//            over the units.
-// Needs: sm_90; n, k, strides multiples of 8; num_experts <= 1024.
+//           the device only.
+// In/out:   x [rows, k] bf16, row stride x_stride; weight [num_experts, n, k] bf16; offsets
+//           [num_experts + 1]; slots [num_slots]; y [num_slots, n] bf16 or float32, stride
+//           y_stride.
+// Units:    elements. Unit of work: skinny: (8 slots of an expert, 32 weight rows); tiled: (128
+//           slots of an expert, 128 weight rows), whole k.
+// Launch:   skinny, for few slots an expert: a block of 256 threads a multiprocessor, ring of
+//           weights as skinny_gemm.cu, units side by side; tiled: 256 threads, 128 x 128 x 64
+//           tiles through a ring of 3 in shared memory, two blocks a multiprocessor, striding over
+//           the units.
+// Needs:    sm_90; n, k, strides multiples of 8; num_experts <= 1024.
 // Numerics: bf16 products, float32 sums on the tensor cores, in order of k (skinny: as
-//            skinny_gemm): fixed by k and the route, which depends on num_slots / num_experts.
-// Source: ours.
+//           skinny_gemm): fixed by k and the route, which depends on num_slots / num_experts.
+// Source:   ours.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include <algorithm>

@@ -1,16 +1,16 @@
 // Computes: moe_route: the k best experts of a row and their softmax weights, as
-//            kernels/moe_route.cc; moe_sort: slots grouped by expert, stable; moe_combine: out
-//            (+)= alpha * weighted sum of a row's k slots.
-// In/out: logits [m, num_experts] float32; indices, weights [m, k]; offsets [num_experts + 1];
-//            slots [m k]; y [m k, n] bf16 or float32; out [m, n] float32.
-// Units: slot = row * k + choice.
-// Launch: route: a warp a row, num_experts / 32 logits a lane; sort: a block of 128 or 1024 an
-//            expert; combine: 8 columns a thread, 256 threads.
-// Needs: num_experts <= 1024, k <= 32; combine: n and strides multiples of 8.
+//           kernels/moe_route.cc; moe_sort: slots grouped by expert, stable; moe_combine: out (+)=
+//           alpha * weighted sum of a row's k slots.
+// In/out:   logits [m, num_experts] float32; indices, weights [m, k]; offsets [num_experts + 1];
+//           slots [m k]; y [m k, n] bf16 or float32; out [m, n] float32.
+// Units:    slot = row * k + choice.
+// Launch:   route: a warp a row, num_experts / 32 logits a lane; sort: a block of 128 or 1024 an
+//           expert; combine: 8 columns a thread, 256 threads.
+// Needs:    num_experts <= 1024, k <= 32; combine: n and strides multiples of 8.
 // Numerics: exponentials in float32, their sum in double; ties to the lower expert, NaN last.
-//            Combine adds in order of choice, in float32. No atomics: the same slots in the same
-//            order always.
-// Source: ours.
+//           Combine adds in order of choice, in float32. No atomics: the same slots in the same
+//           order always.
+// Source:   ours.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include "kernels/cuda/device/pdl.cuh"

@@ -1,14 +1,14 @@
 // Computes: y[i] = x[r] * rsqrt(mean(x[r]^2) + eps) * (weight + offset), r = rows[i] or i; or
-//            added, times alpha, to a float32 y.
-// In/out: x [>= m, n] float32, row stride x_stride; weight [n] float32 or bf16; rows [m] or
-//            null; y [m, n] float32, bf16 or f16, row stride y_stride.
-// Units: elements.
-// Launch: a block a row; n / 8 threads, at most 1024, 8 * kVecs values a thread in registers.
-// Needs: n and strides multiples of 8, n <= 32768, pointers aligned to 16 bytes.
-// Numerics: float32; sum of squares per thread in order, then a butterfly: fixed by n alone, so
-//            a row does not depend on its batch. Weights are read before the wait for the kernel
-//            before.
-// Source: ours.
+//           added, times alpha, to a float32 y.
+// In/out:   x [>= m, n] float32, row stride x_stride; weight [n] float32 or bf16; rows [m] or
+//           null; y [m, n] float32, bf16 or f16, row stride y_stride.
+// Units:    elements.
+// Launch:   a block a row; n / 8 threads, at most 1024, 8 * kVecs values a thread in registers.
+// Needs:    n and strides multiples of 8, n <= 32768, pointers aligned to 16 bytes.
+// Numerics: float32; sum of squares per thread in order, then a butterfly: fixed by n alone, so a
+//           row does not depend on its batch. Weights are read before the wait for the kernel
+//           before.
+// Source:   ours.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include "kernels/cuda/device/pdl.cuh"

@@ -1,12 +1,12 @@
 // Computes: blocks: scale[c, row] = max |x[row, 128 c .. 128 c + 127]| / 448 (1 for zeros), y =
-//            e4m3(x / scale); tensor: y = e4m3(x / scale[0]).
-// In/out: x [m, k] bf16, row stride x_stride; y [m, k] e4m3, row stride y_stride; scale [k /
-//            128, scale_stride] float32: columns outermost, as cuBLASLt's 1 x 128 scales.
-// Units: elements.
-// Launch: 256 threads, 16 lanes a block of 128 columns, 8 columns a lane.
-// Needs: k a multiple of 128 (tensor: of 8), 16-byte rows of x, 8-byte rows of y.
+//           e4m3(x / scale); tensor: y = e4m3(x / scale[0]).
+// In/out:   x [m, k] bf16, row stride x_stride; y [m, k] e4m3, row stride y_stride; scale [k /
+//           128, scale_stride] float32: columns outermost, as cuBLASLt's 1 x 128 scales.
+// Units:    elements.
+// Launch:   256 threads, 16 lanes a block of 128 columns, 8 columns a lane.
+// Needs:    k a multiple of 128 (tensor: of 8), 16-byte rows of x, 8-byte rows of y.
 // Numerics: float32; saturating at 448; NaN stays NaN.
-// Source: ours.
+// Source:   ours.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include <cuda_fp8.h>

@@ -1,17 +1,18 @@
 // Computes: per row and head of the fused qkv product: q and k divided by their root mean square
-//            and weighted (if norms are given), rotated by the row's position; q written back, k
-//            and v stored into the row's slot of their pages. fill_slots: slots and positions of
-//            a step.
-// In/out: qkv [m, num_heads + 2 num_kv_heads, head_dim] bf16 or f16; positions [m]; cos, sin
-//            [max_position, rotary_dim / 2] float32; slots [m] int64; k_pages, v_pages
-//            [num_pages, num_kv_heads, page_size, head_dim] bf16, f16 or e4m3, strides given.
-// Units: slot = page * page_size + place, negative: not stored. Strides in elements.
-// Launch: 256 threads; a group of 8, 16 or 32 lanes a head (the next power of two of head_dim
-//            / 8), each lane 8 channels; grid (m, heads / groups of a block).
-// Needs: head_dim a multiple of 8, <= 256; rotary_dim a multiple of 16; page_size a power of
-//            two. Numerics: float32 between one rounding in and one out; the partner of a rotated
-//            channel comes by shuffle. e4m3: value / scale, saturating.
-// Source: ours.
+//           and weighted (if norms are given), rotated by the row's position; q written back, k
+//           and v stored into the row's slot of their pages. fill_slots: slots and positions of a
+//           step.
+// In/out:   qkv [m, num_heads + 2 num_kv_heads, head_dim] bf16 or f16; positions [m]; cos, sin
+//           [max_position, rotary_dim / 2] float32; slots [m] int64; k_pages, v_pages [num_pages,
+//           num_kv_heads, page_size, head_dim] bf16, f16 or e4m3, strides given.
+// Units:    slot = page * page_size + place, negative: not stored. Strides in elements.
+// Launch:   256 threads; a group of 8, 16 or 32 lanes a head (the next power of two of head_dim /
+//           8), each lane 8 channels; grid (m, heads / groups of a block).
+// Needs:    head_dim a multiple of 8, <= 256; rotary_dim a multiple of 16; page_size a power of
+//           two.
+// Numerics: float32 between one rounding in and one out; the partner of a rotated channel comes by
+//           shuffle. e4m3: value / scale, saturating.
+// Source:   ours.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include <cuda_fp8.h>

@@ -1,14 +1,14 @@
 // Computes: act_mul y = act(gate) * up; embed y = alpha * table[id]; add_scaled y += alpha * x;
-//            scale_softcap x = cap * tanh(alpha * x / cap); gather_rows, zero_pages; fill_normal:
-//            normal values by Box and Muller from Philox words of (seed, index / 4).
-// In/out: shapes and types in elementwise.h.
-// Units: elements, but row_bytes and page_bytes.
-// Launch: 256 threads, 16 bytes of the narrower operand a thread; at most 16 blocks a
-//            multiprocessor, which then stride over the rest.
-// Needs: rows that are multiples of 16 bytes (add_scaled, scale_softcap, fill_normal: any n).
+//           scale_softcap x = cap * tanh(alpha * x / cap); gather_rows, zero_pages; fill_normal:
+//           normal values by Box and Muller from Philox words of (seed, index / 4).
+// In/out:   shapes and types in elementwise.h.
+// Units:    elements, but row_bytes and page_bytes.
+// Launch:   256 threads, 16 bytes of the narrower operand a thread; at most 16 blocks a
+//           multiprocessor, which then stride over the rest.
+// Needs:    rows that are multiples of 16 bytes (add_scaled, scale_softcap, fill_normal: any n).
 // Numerics: float32 between one rounding in and one out; element-wise, so order does not matter.
-//            exp by the fast intrinsic (2 ulp), far below a rounding to bf16.
-// Source: ours.
+//           exp by the fast intrinsic (2 ulp), far below a rounding to bf16.
+// Source:   ours.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include <algorithm>

@@ -1,18 +1,18 @@
-// Computes: a token a row: logit edits (bias, bans, penalties, a mask of allowed tokens), then
-//            the best entry (temperature 0), or the entry at quantile u of softmax(logits /
-//            temperature) after top_k, top_p and min_p, u from Philox of the row's seed and
-//            index.
-// In/out: logits [m, vocab] float32, row stride given, left alone; rows [m]; edits with
-//            edit_begin [m + 1]; allowed [masks, allowed_stride] bits; tokens, flags [m].
-// Units: score: distance to the best logit over temperature; weight: probability over the
-//            best's. Launch:   a cluster of 8 blocks of 512 threads a row, each with an eighth of
-//            the row in shared memory (ids in order of rank); about 20 KiB more for histograms.
-// Needs: sm_90; vocab <= 393216; logits_stride a multiple of 4.
-// Numerics: weights in double as sampler/choice.cc has them. Thresholds by histogram: 2048 bins
-//            of score, then of the float's bits until one value is left; sums of top_p in 64-bit
-//            fixed point (2^-44), so that atomics commute. Ties by id. The draw's sums run in
-//            double, 32 ids a step, in a fixed order. NaN or +inf sets a flag.
-// Source: ours; definitions from sampler/.
+// Computes: a token a row: logit edits (bias, bans, penalties, a mask of allowed tokens), then the
+//           best entry (temperature 0), or the entry at quantile u of softmax(logits /
+//           temperature) after top_k, top_p and min_p, u from Philox of the row's seed and index.
+// In/out:   logits [m, vocab] float32, row stride given, left alone; rows [m]; edits with
+//           edit_begin [m + 1]; allowed [masks, allowed_stride] bits; tokens, flags [m].
+// Units:    score: distance to the best logit over temperature; weight: probability over the
+//           best's.
+// Launch:   a cluster of 8 blocks of 512 threads a row, each with an eighth of the row in shared
+//           memory (ids in order of rank); about 20 KiB more for histograms.
+// Needs:    sm_90; vocab <= 393216; logits_stride a multiple of 4.
+// Numerics: weights in double as sampler/choice.cc has them. Thresholds by histogram: 2048 bins of
+//           score, then of the float's bits until one value is left; sums of top_p in 64-bit fixed
+//           point (2^-44), so that atomics commute. Ties by id. The draw's sums run in double, 32
+//           ids a step, in a fixed order. NaN or +inf sets a flag.
+// Source:   ours; definitions from sampler/.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include "kernels/cuda/device/pdl.cuh"

@@ -1,16 +1,15 @@
-// Computes: y = alpha x W^T + bias, or y += ..., for few rows; gated: y = act(x Wg^T) * (x
-//            Wu^T).
-// In/out: x [m, k] bf16 or f16; weight [n, k] (gated [2n, k]: gate, then up) of x's type; y
-//            [m, n] bf16, f16 or float32; bias [n] ([2n]) of x's type or null; row strides given.
-// Units: elements. Unit of work: kTiles tiles of 16 weight rows, whole k.
-// Launch: one block of 256 threads a multiprocessor, striding over the units; ring of kStages
-//            k blocks of 64 in shared memory (about 190 KiB on its way), partial sums behind it.
-// Needs: sm_90; m <= 32; k, strides multiples of 8; pointers aligned to 16 bytes.
+// Computes: y = alpha x W^T + bias, or y += ..., for few rows; gated: y = act(x Wg^T) * (x Wu^T).
+// In/out:   x [m, k] bf16 or f16; weight [n, k] (gated [2n, k]: gate, then up) of x's type; y [m,
+//           n] bf16, f16 or float32; bias [n] ([2n]) of x's type or null; row strides given.
+// Units:    elements. Unit of work: kTiles tiles of 16 weight rows, whole k.
+// Launch:   one block of 256 threads a multiprocessor, striding over the units; ring of kStages k
+//           blocks of 64 in shared memory (about 190 KiB on its way), partial sums behind it.
+// Needs:    sm_90; m <= 32; k, strides multiples of 8; pointers aligned to 16 bytes.
 // Numerics: products on the tensor cores with float32 sums. A warp adds its k blocks (every
-//            eighth) in order, then warps are added in order: fixed by k alone, not by m, n or
-//            the grid.
-// Source: ours. Weights do not depend on the kernel before: the ring is filled before the wait
-//            for it, which hides the launch and the other kernel's tail.
+//           eighth) in order, then warps are added in order: fixed by k alone, not by m, n or the
+//           grid.
+// Source:   ours. Weights do not depend on the kernel before: the ring is filled before the wait
+//           for it, which hides the launch and the other kernel's tail.
 // Measured: see docs/kernels/cuda_dense.md.
 
 #include <algorithm>
