@@ -166,7 +166,7 @@ void GemmBench::chain() {
   constexpr int64_t kLayer = kQkv * kHidden + kHidden * kHidden + 3 * kInner * kHidden;
   const Buffer w = weights(static_cast<size_t>(kLayers * kLayer), 3);
   const Buffer norm = weights(kHidden, 4);
-  for (const int64_t m : {1, 4, 8}) {
+  for (const int64_t m : {1, 4, 8, 16, 32}) {
     const Buffer h = zeros(static_cast<size_t>(m * kHidden) * 4);
     const Buffer x = zeros(static_cast<size_t>(m * kHidden) * 2);
     const Buffer qkv = zeros(static_cast<size_t>(m * kQkv) * 2);
@@ -175,7 +175,8 @@ void GemmBench::chain() {
     const Buffer tables = zeros(64 * 1024);
     const Buffer slots = zeros(64 * 8);
     const Buffer pages = zeros(size_t{4} << 20);
-    for (const bool fused : {true, false}) {
+    for (const GemmRoute route : {GemmRoute::kDecode, GemmRoute::kLibrary}) {
+      const bool fused = route == GemmRoute::kDecode;
       const auto gemm = [&](const Buffer& from, int64_t at, const Buffer& to, int64_t n, int64_t k,
                             bool add) {
         gemm_.run({.x = from.data(),
@@ -188,7 +189,8 @@ void GemmBench::chain() {
                    .weight_stride = k,
                    .y_stride = n,
                    .y_dtype = add ? DType::kF32 : DType::kBF16,
-                   .accumulate = add},
+                   .accumulate = add,
+                   .route = route},
                   stream());
       };
       const auto normed = [&] {
@@ -257,7 +259,7 @@ void GemmBench::chain() {
       });
       char name[64];
       std::snprintf(name, sizeof(name), "chain m %d, 8 layers, %s", static_cast<int>(m),
-                    fused ? "gated" : "act_mul");
+                    fused ? "ours" : "library");
       report(name, us, static_cast<double>(kLayers * kLayer) * 2);
     }
   }

@@ -15,7 +15,7 @@ constexpr std::string_view kWhere = "dense_gemm";
 
 /// Up to here the decode kernel beats the library at every shape measured
 /// (docs/kernels/cuda_dense.md).
-constexpr int64_t kAutoDecodeRows = 8;
+constexpr int64_t kAutoDecodeRows = 16;
 
 bool aligned(const void* p, size_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
 

@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_skinny_kernel(GroupedGemm
 
   auto* partials = reinterpret_cast<float*>(shared + SkinnyRing::kBytes);
   const Element* x_rows[1] = {nullptr};
-  XBlock<Element, 1> x;
+  XQueue<Element, 1, 2> x;
   int stage = 0;
   int buffer = 0;
   for (int64_t unit = first_unit; unit < end_unit; ++unit) {
@@ -194,13 +194,11 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_skinny_kernel(GroupedGemm
       const int64_t row = group < piece.count ? p.slots[piece.first + group] / p.x_divisor : 0;
       x_rows[0] =
           group < piece.count ? static_cast<const Element*>(p.x) + row * p.x_stride : nullptr;
-      x.load(x_rows, int64_t{warp} * kBlockK, p.k, quad);
+      x.start(x_rows, warp, num_blocks, p.k, quad);
     }
     float acc[kSkinnyTiles][1][4] = {};
     for (int block = warp; block < num_blocks; block += kWarps) {
-      const XBlock<Element, 1> now = x;
-      const int after = block + kWarps < num_blocks ? block + kWarps : warp;
-      x.load(x_rows, int64_t{after} * kBlockK, p.k, quad);
+      const XBlock<Element, 1> now = x.take(x_rows, warp, num_blocks, p.k, quad);
       cp_async_wait<kSkinnyStages - 1>();
       multiply(acc, ring, stage, now);
       fill_next(stage);

@@ -38,22 +38,34 @@ __device__ __forceinline__ int64_t first_item() {
 }
 __device__ __forceinline__ int64_t item_step() { return int64_t{gridDim.x} * kThreads; }
 
+/// A block: kActVecs times 256 vectors of one row. Both vectors of a thread are asked for before
+/// the first is used.
+constexpr int kActVecs = 2;
+
 template <class T, Activation kAct>
 __global__ void __launch_bounds__(kThreads) act_mul_kernel(ActMulParams p) {
   let_next_start();
   wait_for_previous();
-  const auto vecs = static_cast<unsigned>(p.n / 8);
-  const int64_t total = p.m * vecs;
-  for (int64_t item = first_item(); item < total; item += item_step()) {
-    const int64_t row = item / vecs;
-    const int64_t col = (item - row * vecs) * 8;
-    const T* x = static_cast<const T*>(p.gate_up) + row * p.x_stride + col;
-    const Vec8 gate = load8(x, 0);
-    const Vec8 up = load8(x, p.n);
+  const T* x = static_cast<const T*>(p.gate_up) + blockIdx.x * p.x_stride;
+  T* y = static_cast<T*>(p.y) + blockIdx.x * p.y_stride;
+  const int64_t first = (int64_t{blockIdx.y} * kActVecs * kThreads + threadIdx.x) * 8;
+  Vec8 gate[kActVecs];
+  Vec8 up[kActVecs];
+#pragma unroll
+  for (int i = 0; i < kActVecs; ++i) {
+    const int64_t col = first + i * kThreads * 8;
+    if (col >= p.n) continue;
+    gate[i] = load8(x, col);
+    up[i] = load8(x, p.n + col);
+  }
+#pragma unroll
+  for (int i = 0; i < kActVecs; ++i) {
+    const int64_t col = first + i * kThreads * 8;
+    if (col >= p.n) continue;
     Vec8 out;
 #pragma unroll
-    for (int i = 0; i < 8; ++i) out.v[i] = activate(gate.v[i], kAct) * up.v[i];
-    store8(static_cast<T*>(p.y) + row * p.y_stride, col, out);
+    for (int j = 0; j < 8; ++j) out.v[j] = activate(gate[i].v[j], kAct) * up[i].v[j];
+    store8(y, col, out);
   }
 }
 
@@ -62,7 +74,11 @@ void act_mul_typed(const ActMulParams& p, void* stream) {
   const auto kernel = p.act == Activation::kSilu       ? act_mul_kernel<T, Activation::kSilu>
                       : p.act == Activation::kGeluTanh ? act_mul_kernel<T, Activation::kGeluTanh>
                                                        : act_mul_kernel<T, Activation::kGeluErf>;
-  launch("act_mul", kernel, strided_grid(p.m * (p.n / 8)), stream, p);
+  constexpr int64_t kCols = kActVecs * kThreads * 8;
+  const Grid grid{
+      .blocks = {static_cast<unsigned>(p.m), static_cast<unsigned>((p.n + kCols - 1) / kCols)},
+      .threads = {kThreads}};
+  launch("act_mul", kernel, grid, stream, p);
 }
 
 __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedParams p) {

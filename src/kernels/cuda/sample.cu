@@ -227,7 +227,6 @@ __device__ unsigned long long last_by_bits(Team& team, const Slice& slice, const
     const uint32_t width = (1U << shift) - 1;
     bottom = best - bottom < width ? bottom : best - width;
     top = best;
-    __syncthreads();  // shared.bin is read before it is cleared
   }
   const auto each = static_cast<double>(measured<kMeasure>(row, key_float(top)));
   const double count = fmax(1.0, ceil(goal / each));

@@ -100,6 +100,7 @@ struct Team {
   }
 
   __device__ void clear_histogram() {
+    __syncthreads();  // what find_bin left has been read
     for (int bin = static_cast<int>(threadIdx.x); bin < kBins; bin += kThreads) {
       shared.histogram[bin] = 0;
     }

@@ -78,6 +78,40 @@ struct XBlock {
   }
 };
 
+/// The next kAhead blocks of a warp's values of x, which it reads in the same order for every unit:
+/// asked for that much earlier, since each is a trip to the L2 cache until the L1 cache has it.
+template <class T, int kCols, int kAhead>
+struct XQueue {
+  XBlock<T, kCols> blocks[kAhead];
+  int next;  ///< k block to ask for
+
+  /// Starts over at `first`; `last`: number of k blocks.
+  __device__ void start(const T* const (&rows)[kCols], int first, int last, int64_t k_len,
+                        int quad) {
+    next = first;
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      blocks[i].load(rows, int64_t{next} * kBlockK, k_len, quad);
+      step(first, last);
+    }
+  }
+  __device__ XBlock<T, kCols> take(const T* const (&rows)[kCols], int first, int last,
+                                   int64_t k_len, int quad) {
+    const XBlock<T, kCols> now = blocks[0];
+#pragma unroll
+    for (int i = 0; i + 1 < kAhead; ++i) blocks[i] = blocks[i + 1];
+    blocks[kAhead - 1].load(rows, int64_t{next} * kBlockK, k_len, quad);
+    step(first, last);
+    return now;
+  }
+
+ private:
+  __device__ void step(int first, int last) {
+    next += kWarps;
+    if (next >= last) next = first;
+  }
+};
+
 /// acc += W x^T over one k block: [16 rows of W] x [8 rows of x] for each tile and column.
 template <class T, int kTiles, int kCols, int kStages>
 __device__ __forceinline__ void multiply(float (&acc)[kTiles][kCols][4],

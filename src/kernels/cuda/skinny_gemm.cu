@@ -3,7 +3,7 @@
 //           n] bf16, f16 or float32; bias [n] ([2n]) of x's type or null; row strides given.
 // Units:    elements. Unit of work: kTiles tiles of 16 weight rows, whole k.
 // Launch:   one block of 256 threads a multiprocessor, striding over the units; ring of kStages k
-//           blocks of 64 in shared memory (about 190 KiB on its way), partial sums behind it.
+//           blocks of 64 in shared memory (128 KiB and more on its way), partial sums behind it.
 // Needs:    sm_90; m <= 32; k, strides multiples of 8; pointers aligned to 16 bytes.
 // Numerics: products on the tensor cores with float32 sums. A warp adds its k blocks (every
 //           eighth) in order, then warps are added in order: fixed by k alone, not by m, n or the
@@ -151,8 +151,9 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int
     x_rows[col] =
         row < p.gemm.m ? static_cast<const T*>(p.gemm.x) + row * p.gemm.x_stride : nullptr;
   }
-  XBlock<T, S::kCols> x;
-  x.load(x_rows, int64_t{warp} * kBlockK, k_len, quad);
+  constexpr int kAhead = S::kCols == 1 ? 4 : 2;  // of 8 registers, or of 16 and 32
+  XQueue<T, S::kCols, kAhead> x;
+  x.start(x_rows, warp, num_blocks, k_len, quad);
 
   constexpr int kTilePart = partial_floats<S::kCols>();
   auto* partials = reinterpret_cast<float*>(shared + Ring::kBytes);
@@ -161,9 +162,7 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int
   for (int64_t unit = blockIdx.x; unit < num_units; unit += gridDim.x) {
     float acc[S::kTiles][S::kCols][4] = {};
     for (int block = warp; block < num_blocks; block += kWarps) {
-      const XBlock<T, S::kCols> now = x;
-      const int after = block + kWarps < num_blocks ? block + kWarps : warp;
-      x.load(x_rows, int64_t{after} * kBlockK, k_len, quad);
+      const XBlock<T, S::kCols> now = x.take(x_rows, warp, num_blocks, k_len, quad);
       cp_async_wait<S::kStages - 1>();
       multiply(acc, ring, stage, now);
       fill_next(stage);
