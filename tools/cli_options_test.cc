@@ -95,7 +95,7 @@ TEST_F(CliFile, CommandLineOverFileOverDefault) {
     EXPECT_EQ(got.config.prefill_chunk, 128);            // flag over file
     EXPECT_EQ(got.config.threads, 4);                    // --set over flag over file
     EXPECT_EQ(got.config.max_batch_size, 3);             // file over default
-    EXPECT_EQ(got.config.max_num_tokens, 2048);          // default
+    EXPECT_EQ(got.config.max_seq_len, std::nullopt);     // default
     EXPECT_EQ(got.config.kv_cache_config.dtype, "f32");  // flag over one field of a file's object
     EXPECT_EQ(got.config.kv_cache_config.max_tokens, 4096);  // --set, the same
     const auto& sparse =
@@ -107,7 +107,7 @@ TEST_F(CliFile, CommandLineOverFileOverDefault) {
 TEST_F(CliFile, EmptyFileMeansDefaults) {
   const Parsed got = parse_ok({"--config", write("")});
   EXPECT_TRUE(got.config.sparse_attention_config.empty());
-  EXPECT_EQ(got.config.prefill_chunk, 512);
+  EXPECT_FALSE(got.config.prefill_chunk);
 }
 
 TEST_F(CliFile, ErrorsNameTheFilesLine) {
@@ -196,7 +196,7 @@ TEST(Cli, OneLineErrors) {
       {{"--temperature", "-1"}, "[--temperature] got -1; need a number >= 0"},
       {{"--temperature", "nan"}, "[--temperature] got nan; need a number >= 0"},
       {{"--top-p", "0"}, "[--top-p] got 0; need a number above 0 and up to 1"},
-      {{"--kv_dtype", "fp8"}, "[--kv-dtype] got 'fp8'; need one of auto, bf16, f16, f32"},
+      {{"--kv_dtype", "fp4"}, "[--kv-dtype] got 'fp4'; need one of auto, bf16, f16, f32, fp8"},
       {{"--json=maybe"}, "[--json] got maybe; need true or false"},
       {{"--log-level", "loud"}, "[--log-level] got 'loud'; need one of error, warn, info, debug"},
       {{"--set", "threads"},
@@ -226,7 +226,7 @@ TEST(Cli, OneLineErrors) {
   EXPECT_EQ(error_of([] { parse({"--model"}); }), "[--model] got no value; need text");
   EXPECT_EQ(error_of([] { parse({"-m"}); }), "[--model] got no value; need text");
   EXPECT_EQ(error_of([] { parse({"--kv_dtype"}); }),
-            "[--kv-dtype] got no value; need one of auto, bf16, f16, f32");
+            "[--kv-dtype] got no value; need one of auto, bf16, f16, f32, fp8");
 }
 
 TEST(Cli, HelpNamesEveryField) {
@@ -255,7 +255,7 @@ TEST(Cli, HelpNamesEveryField) {
     EXPECT_NE(help.find(fmt::format("\n  sparse_attention_config({})\n", name)), std::string::npos);
   }
   for (const char* row :
-       {"--prefill-chunk N", "(default 512; from 1 to", "--log-level TEXT", "-h, --help",
+       {"--prefill-chunk N", "(default 64; from 1 to", "--log-level TEXT", "-h, --help",
         "--config TEXT", "--set TEXT", "--extra_llm_api_options", "-l, --last N"}) {
     EXPECT_NE(help.find(row), std::string::npos) << row;
   }

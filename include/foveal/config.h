@@ -50,12 +50,20 @@ using SparseAttentionConfig = std::variant<SkipSoftmaxAttentionConfig, RocketSpa
                                            DeepSeekSparseAttentionConfig>;
 
 struct KvCacheConfig {
-  std::string dtype = "auto";         ///< auto, bf16, f16, f32
+  std::string dtype = "auto";         ///< auto, bf16, f16, f32 (CPU), fp8 (e4m3, CUDA)
   bool enable_block_reuse = true;     ///< share the pages of equal prompt prefixes
   std::optional<int64_t> max_tokens;  ///< cache size in tokens; absent: from free memory
-  double free_memory_fraction =
-      0.5;                        ///< of the free memory after weights, when max_tokens is absent
+  /// Of the free memory after weights, when max_tokens is absent. Absent: 0.5, on CUDA 0.9.
+  std::optional<double> free_memory_fraction;
   int64_t tokens_per_block = 32;  ///< page size: 16, 32, 64 or 128
+};
+
+/// On CUDA, steps that only decode are recorded once and replayed: one launch instead of hundreds.
+struct CudaGraphConfig {
+  bool enable = true;
+  bool enable_padding = true;        ///< fill a step up to the next recorded size
+  std::vector<int32_t> batch_sizes;  ///< recorded sizes; empty: 1, 2, 4, 8, 16, 24, ...
+  int64_t max_batch_size = 0;        ///< largest of them; 0: the engine's max_batch_size
 };
 
 /// Everything an engine is started with.
@@ -64,11 +72,18 @@ struct LlmConfig {
   std::string tokenizer;  ///< a tokenizer.json or its folder; empty: the model's own
   std::string device = "auto";
   std::string compute_dtype = "auto";  ///< auto, f32
+  std::string load_format = "auto";    ///< auto; dummy: random weights, from config.json alone
+  std::optional<int64_t> num_layers;   ///< with dummy weights: fewer layers than config.json says
   int64_t threads = 0;                 ///< 0: one a core
-  int64_t prefill_chunk = 512;         ///< prompt tokens of one request in one step
-  int64_t max_num_tokens = 2048;       ///< tokens in one step, all requests together
+  /// Prompt tokens of one request in one step, and tokens in one step, all requests together.
+  /// Absent: 512 and 2048, on CUDA 8192 and 8192.
+  std::optional<int64_t> prefill_chunk;
+  std::optional<int64_t> max_num_tokens;
   int64_t max_batch_size = 64;         ///< requests running at once
   std::optional<int64_t> max_seq_len;  ///< absent: the model's context
+  bool batch_invariant = false;        ///< CUDA: results do not depend on what shares a step
+  bool sparsity_counters = true;       ///< count what attention leaves out
+  CudaGraphConfig cuda_graph_config;
   std::vector<SparseAttentionConfig> sparse_attention_config;
   KvCacheConfig kv_cache_config;
 };

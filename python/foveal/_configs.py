@@ -94,6 +94,10 @@ class KvCacheConfig(Config, kind="kv_cache"):
     """The key-value cache."""
 
 
+class CudaGraphConfig(Config, kind="cuda_graph"):
+    """Recorded decode steps on CUDA."""
+
+
 class SchedulerConfig(Config, kind="scheduler"):
     """TensorRT-LLM's scheduler settings: accepted where they are what Foveal does."""
 

@@ -3,6 +3,7 @@ adds to SamplingParams. The generator of type stubs reads this too, before the p
 
 CONFIGS = {
     "KvCacheConfig": ("kv_cache", "Config"),
+    "CudaGraphConfig": ("cuda_graph", "Config"),
     "SchedulerConfig": ("scheduler", "Config"),
     "SkipSoftmaxAttentionConfig": ("skip_softmax", "BaseSparseAttentionConfig"),
     "RocketSparseAttentionConfig": ("rocket", "BaseSparseAttentionConfig"),

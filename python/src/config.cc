@@ -22,6 +22,7 @@ std::shared_ptr<OptionGroup> table() {
 std::shared_ptr<OptionGroup> table_of(const std::string& kind) {
   if (kind == "llm") return table<LlmConfig>();
   if (kind == "kv_cache") return table<KvCacheConfig>();
+  if (kind == "cuda_graph") return table<CudaGraphConfig>();
   if (kind == "skip_softmax") return table<SkipSoftmaxAttentionConfig>();
   if (kind == "rocket") return table<RocketSparseAttentionConfig>();
   if (kind == "dsa") return table<DeepSeekSparseAttentionConfig>();

@@ -130,6 +130,12 @@ PhaseValue AttentionSet::request_factors(const SparseOverride& wanted) const {
   return own;
 }
 
+void AttentionSet::require(Device device, DType kv_dtype) const {
+  for (const Phase phase : kPhases) {
+    require_capable(method(phase), {.device = device.kind, .kv_dtype = kv_dtype, .phase = phase});
+  }
+}
+
 bool AttentionSet::shares_prefix_pages() const {
   return prefill_->capabilities().shares_prefix_pages &&
          decode_->capabilities().shares_prefix_pages;

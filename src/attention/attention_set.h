@@ -40,6 +40,8 @@ class AttentionSet {
   /// A request's own factors: {0, 0} for `off`. Throws kInvalidArgument where they are out of
   /// range, or for a phase in which nothing runs that takes factors.
   PhaseValue request_factors(const SparseOverride& wanted) const;
+  /// Throws kUnsupported unless both phases' methods can read such a cache there.
+  void require(Device device, DType kv_dtype) const;
   bool shares_prefix_pages() const;
   /// Prefill chunks but the last must end at multiples of this position.
   int32_t prefill_chunk_multiple() const { return prefill_->capabilities().prefill_chunk_multiple; }

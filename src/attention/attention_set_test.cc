@@ -99,12 +99,29 @@ TEST(AttentionSet, RefusesOneAlgorithmTwice) {
   EXPECT_NE(text.find("skip_softmax twice"), std::string::npos) << text;
 }
 
-TEST(AttentionSet, RefusesADeviceNoMethodHas) {
-  const std::string text = error_of(ErrorKind::kUnsupported, [] {
-    make_attention({}, kShape, {}, Device{DeviceKind::kCuda, 0});
-  });
-  EXPECT_NE(text.find("got device cuda"), std::string::npos) << text;
-  EXPECT_NE(text.find("cpu"), std::string::npos) << text;
+TEST(AttentionSet, RefusesACacheTheDeviceHasNoKernelFor) {
+  const Device cuda{DeviceKind::kCuda, 0};
+  const auto on_cuda = make_attention({}, kShape, {}, cuda);
+  const auto on_cpu = make_attention({}, kShape, {}, Device{});
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF8E4M3}) {
+    EXPECT_NO_THROW(on_cuda->require(cuda, dtype));
+  }
+  const std::string text =
+      error_of(ErrorKind::kUnsupported, [&] { on_cuda->require(cuda, DType::kF32); });
+  EXPECT_NE(text.find("got device cuda, kv dtype f32"), std::string::npos) << text;
+  EXPECT_NO_THROW(on_cpu->require(Device{}, DType::kF32));
+  error_of(ErrorKind::kUnsupported, [&] { on_cpu->require(Device{}, DType::kF8E4M3); });
+}
+
+TEST(AttentionSet, ChunksAndPrefixKeysFollowTheDevice) {
+  SkipSoftmaxAttentionConfig config;
+  config.threshold_scale_factor = PhaseValue{.prefill = 100, .decode = {}};
+  const std::vector<SparseAttentionConfig> configs{config};
+  const auto on_cuda = make_attention(configs, kShape, {}, Device{DeviceKind::kCuda, 0});
+  const auto on_cpu = make_attention(configs, kShape, {}, Device{});
+  EXPECT_EQ(on_cuda->prefill_chunk_multiple(), kernels::kCudaKeyTile);
+  EXPECT_EQ(on_cpu->prefill_chunk_multiple(), kernels::kQueryTile);
+  EXPECT_NE(on_cuda->prefix_key(1000), on_cpu->prefix_key(1000));
 }
 
 class Claims final : public AttentionMethod {

@@ -24,7 +24,8 @@ constexpr std::string_view phase_name(Phase phase) {
   return phase == Phase::kPrefill ? "prefill" : "decode";
 }
 
-/// What a method can do, as data. A request outside of it is refused with both lists.
+/// What a method can do on the device it was made for, as data. A request outside of it is refused
+/// with both lists.
 struct Capabilities {
   std::vector<DeviceKind> devices;
   std::vector<DType> kv_dtypes;
@@ -59,22 +60,28 @@ struct Resolution {
   std::string why;      ///< e.g. "from the configuration", "layer matches ignore pattern '...'"
 };
 
-/// One layer's attention of one phase in one step. Sequences are of that phase only.
+/// One layer's attention of one phase in one step. Sequences are of that phase only. Matrices lie
+/// on the stream's device, in `activation`: f32 on a CPU, bf16 on CUDA; strides are in elements.
 struct AttendArgs {
-  const float* q = nullptr;  ///< [rows, num_heads, head_dim] after rope
-  const float* k = nullptr;  ///< [rows, num_kv_heads, head_dim] after rope; already in the cache
-  const float* v = nullptr;
-  float* out = nullptr;  ///< [rows, num_heads, head_dim]
+  DType activation = DType::kF32;
+  const void* q = nullptr;  ///< [rows, num_heads, head_dim] after rope
+  const void* k = nullptr;  ///< [rows, num_kv_heads, head_dim] after rope; already in the cache
+  const void* v = nullptr;
+  void* out = nullptr;  ///< [rows, num_heads, head_dim]
   int64_t q_stride = 0;
   int64_t kv_stride = 0;
   int64_t out_stride = 0;
   int32_t num_heads = 0;
   KvLayerView kv;
   std::span<const kernels::AttentionSeq> seqs;
+  /// CUDA: the same sequences on the device, and what graphs replay with others; there q and out
+  /// begin at the phase's first row. Null on a CPU.
+  const kernels::DeviceSeqs* device_seqs = nullptr;
   float softmax_scale = 1;
   int32_t window = 0;
   bool exact = false;
-  kernels::AttentionCounters* counters = nullptr;  ///< [seqs.size()] or null
+  /// [seqs.size()] or null: on the host; on CUDA, on the device.
+  kernels::AttentionCounters* counters = nullptr;
   /// For what the method selected, as tensors `<method>.<phase>.<layer>...`; null: nothing is
   /// traced. A traced request runs alone.
   TraceSink* trace = nullptr;
@@ -95,7 +102,7 @@ class AttentionMethod {
   /// active in a phase; where none is, attention is dense.
   virtual bool active(Phase phase) const = 0;
 
-  /// How this method resolves for one layer and phase.
+  /// How this method resolves for one layer and phase; "dense" where it drops nothing.
   virtual Resolution resolve(int32_t layer, Phase phase) const = 0;
 
   /// Whether a request may bring a factor of its own (AttentionSeq::own_skip_factor) for what this

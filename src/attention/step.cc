@@ -1,9 +1,11 @@
 #include "attention/step.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
 #include "attention/capabilities.h"
+#include "attention/registry.h"
 #include "base/check.h"
 
 namespace foveal::attention {
@@ -12,9 +14,10 @@ namespace {
 void verify_outputs(const AttentionMethod& method, int32_t layer, Phase phase,
                     const AttendArgs& args) {
   const int64_t row_values = int64_t{args.num_heads} * args.kv.head_dim;
+  const auto* rows = static_cast<const float*>(args.out);
   for (const kernels::AttentionSeq& seq : args.seqs) {
     for (int64_t row = seq.q_begin; row < int64_t{seq.q_begin} + seq.q_len; ++row) {
-      const float* out = args.out + row * args.out_stride;
+      const float* out = rows + row * args.out_stride;
       for (int64_t i = 0; i < row_values; ++i) {
         FOVEAL_CHECK(std::isfinite(out[i]), ErrorKind::kInternal, method.name(),
                      "got {} at row {} value {} of layer {} in {}; need finite outputs", out[i],
@@ -35,7 +38,17 @@ void verify_counters(std::span<const kernels::AttentionCounters> counters) {
 
 AttentionStep::AttentionStep(const AttentionSet& set, const ModelShape& shape,
                              const Options& options)
-    : set_(set), num_layers_(static_cast<size_t>(shape.num_layers)), options_(options) {}
+    : set_(set),
+      num_layers_(static_cast<size_t>(shape.num_layers)),
+      num_heads_(shape.num_heads),
+      windows_(shape.windows),
+      options_(options) {
+  for (const Phase phase : kPhases) {
+    for (int32_t layer = 0; layer < shape.num_layers; ++layer) {
+      state(phase).dense.push_back(set.resolve(layer, phase).method == kDenseMethod);
+    }
+  }
+}
 
 void AttentionStep::begin(std::span<const kernels::AttentionSeq> prefill,
                           std::span<const kernels::AttentionSeq> decode) {
@@ -50,13 +63,14 @@ void AttentionStep::begin(std::span<const kernels::AttentionSeq> prefill,
 }
 
 void AttentionStep::attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) {
-  if (args.seqs.empty()) return;
+  const bool on_device = args.device_seqs != nullptr;
+  if (on_device ? args.device_seqs->num_seqs == 0 : args.seqs.empty()) return;
   PhaseState& current = state(phase);
   FOVEAL_INVARIANT(layer >= 0 && static_cast<size_t>(layer) < num_layers_);
-  FOVEAL_INVARIANT(args.seqs.size() == current.num_seqs);
+  FOVEAL_INVARIANT(on_device || args.seqs.size() == current.num_seqs);
   AttendArgs counted = args;
   if (counted.counters == nullptr && options_.count) {
-    counted.counters = current.counters.data() + static_cast<size_t>(layer) * current.num_seqs;
+    counted.counters = counters_of(layer, phase, args);
   }
   if (!options_.zones) return run(layer, phase, counted, stream);
   const auto start = std::chrono::steady_clock::now();
@@ -67,6 +81,16 @@ void AttentionStep::attend(int32_t layer, Phase phase, const AttendArgs& args, S
       static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count());
 }
 
+kernels::AttentionCounters* AttentionStep::counters_of(int32_t layer, Phase phase,
+                                                       const AttendArgs& args) {
+  PhaseState& current = state(phase);
+  const auto at = static_cast<size_t>(layer);
+  if (args.device_seqs == nullptr) return current.counters.data() + at * current.num_seqs;
+  if (options_.device_counters == nullptr || current.dense.at(at)) return nullptr;
+  const size_t row = static_cast<size_t>(phase) * num_layers_ + at;
+  return options_.device_counters + row * options_.max_seqs;
+}
+
 void AttentionStep::run(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) {
   AttentionMethod& method = set_.method(phase);
   require_capable(method, {.device = stream.device().kind,
@@ -75,9 +99,39 @@ void AttentionStep::run(int32_t layer, Phase phase, const AttendArgs& args, Stre
                            .sliding_window = args.window > 0});
   method.append(layer, phase, args, stream);
   method.attend(layer, phase, args, stream);
-  if (!options_.verify) return;
+  // What lies on the device is not there yet.
+  if (!options_.verify || args.device_seqs != nullptr) return;
   verify_outputs(method, layer, phase, args);
   if (args.counters != nullptr) verify_counters({args.counters, args.seqs.size()});
+}
+
+bool AttentionStep::counts_on_device(Phase phase) const {
+  const std::vector<bool>& dense = state(phase).dense;
+  return options_.count && options_.device_counters != nullptr &&
+         std::find(dense.begin(), dense.end(), false) != dense.end();
+}
+
+void AttentionStep::collect(std::span<const kernels::AttentionSeq> prefill,
+                            std::span<const kernels::AttentionSeq> decode,
+                            const kernels::AttentionCounters* device) {
+  if (!options_.count) return;
+  for (const Phase phase : kPhases) {
+    const auto seqs = phase == Phase::kPrefill ? prefill : decode;
+    PhaseState& current = state(phase);
+    FOVEAL_INVARIANT(seqs.size() == current.num_seqs && seqs.size() <= options_.max_seqs);
+    for (size_t layer = 0; layer < num_layers_; ++layer) {
+      kernels::AttentionCounters* into = current.counters.data() + layer * seqs.size();
+      if (!current.dense[layer] && device != nullptr) {
+        const size_t row = static_cast<size_t>(phase) * num_layers_ + layer;
+        std::copy_n(device + row * options_.max_seqs, seqs.size(), into);
+        continue;
+      }
+      for (size_t seq = 0; seq < seqs.size(); ++seq) {
+        into[seq].pairs = kernels::dense_pairs(seqs[seq], windows_[layer], num_heads_);
+        into[seq].pairs_used = into[seq].pairs;
+      }
+    }
+  }
 }
 
 std::span<const kernels::AttentionCounters> AttentionStep::counters(int32_t layer,

@@ -22,7 +22,11 @@ struct Zone {
 class AttentionStep {
  public:
   struct Options {
-    bool count = true;   ///< keep counters a layer and sequence
+    bool count = true;  ///< keep counters a layer and sequence
+    /// On a device that runs behind the host: where the kernels of layers that are not dense count,
+    /// [2 phases, num_layers, max_seqs]; see `collect`. Null: on the host.
+    kernels::AttentionCounters* device_counters = nullptr;
+    size_t max_seqs = 0;
     bool zones = false;  ///< keep times a phase
 #ifdef NDEBUG
     bool verify = false;  ///< check outputs and counters after each call; kInternal when broken
@@ -46,6 +50,15 @@ class AttentionStep {
   /// set, else to `counters()`.
   void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream);
 
+  /// After a step on a device that runs behind the host: fills the counters from `device`, a copy
+  /// of Options::device_counters, and counts what dense layers did. The sequences are those of
+  /// `begin`; `device` may be null where `counts_on_device` says no for both phases.
+  void collect(std::span<const kernels::AttentionSeq> prefill,
+               std::span<const kernels::AttentionSeq> decode,
+               const kernels::AttentionCounters* device);
+  /// Whether some layer of the phase counts on the device.
+  bool counts_on_device(Phase phase) const;
+
   /// Of the step so far, in the order of `begin`. Empty when not counted.
   std::span<const kernels::AttentionCounters> counters(int32_t layer, Phase phase) const;
   /// Adds this step's work of one sequence to its request's report, whose layers it resizes.
@@ -57,15 +70,19 @@ class AttentionStep {
  private:
   struct PhaseState {
     size_t num_seqs = 0;
+    std::vector<bool> dense;  ///< [num_layers]: the method drops nothing there
     std::vector<kernels::AttentionCounters> counters;  ///< [num_layers, num_seqs]
     Zone zone;
   };
   PhaseState& state(Phase phase) { return states_[static_cast<size_t>(phase)]; }
   const PhaseState& state(Phase phase) const { return states_[static_cast<size_t>(phase)]; }
   void run(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream);
+  kernels::AttentionCounters* counters_of(int32_t layer, Phase phase, const AttendArgs& args);
 
   const AttentionSet& set_;
   size_t num_layers_;
+  int32_t num_heads_;
+  std::vector<int32_t> windows_;  ///< [num_layers]
   Options options_;
   PhaseState states_[2];
 };

@@ -28,7 +28,7 @@ class Probe final : public AttentionMethod {
   void attend(int32_t /*layer*/, Phase phase, const AttendArgs& args, Stream&) override {
     calls += phase == Phase::kPrefill ? "p" : "d";
     for (size_t seq = 0; seq < args.seqs.size(); ++seq) {
-      args.out[args.seqs[seq].q_begin * args.out_stride] = value;
+      static_cast<float*>(args.out)[args.seqs[seq].q_begin * args.out_stride] = value;
       if (args.counters != nullptr) args.counters[seq].add({2, pairs_used, 1, 0});
     }
   }

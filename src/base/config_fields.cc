@@ -31,17 +31,25 @@ std::vector<OptionField> engine_fields(LlmConfig& config) {
        .help = "f32 multiplies in single precision; auto takes the fastest the CPU has",
        .choices = {"auto", "f32"},
        .synonyms = {{"float32", "f32"}}},
+      {.name = "load_format",
+       .target = &config.load_format,
+       .help = "dummy makes random weights from a config.json alone, for benchmarks",
+       .choices = {"auto", "dummy"}},
+      {.name = "num_layers",
+       .target = &config.num_layers,
+       .help = "with dummy weights: so many layers instead of the config's",
+       .range = {.min = 1, .max = 4096}},
       {.name = "threads",
        .target = &config.threads,
        .help = "worker threads; 0: one a core",
        .range = {.min = 0, .max = 1024}},
       {.name = "prefill_chunk",
        .target = &config.prefill_chunk,
-       .help = "prompt tokens of one request in one step",
+       .help = "prompt tokens of one request in one step; absent: 512, on CUDA 8192",
        .range = {.min = 1, .max = kMaxRows}},
       {.name = "max_num_tokens",
        .target = &config.max_num_tokens,
-       .help = "tokens in one step, all requests together",
+       .help = "tokens in one step, all requests together; absent: 2048, on CUDA 8192",
        .range = {.min = 1, .max = kMaxRows}},
       {.name = "max_batch_size",
        .target = &config.max_batch_size,
@@ -51,6 +59,12 @@ std::vector<OptionField> engine_fields(LlmConfig& config) {
        .target = &config.max_seq_len,
        .help = "longest prompt plus answer in tokens; absent: the model's context",
        .range = {.min = 1, .max = kMaxTokens}},
+      {.name = "batch_invariant",
+       .target = &config.batch_invariant,
+       .help = "on CUDA, results that do not depend on what shares a step (always so on a CPU)"},
+      {.name = "sparsity_counters",
+       .target = &config.sparsity_counters,
+       .help = "count what attention leaves out, for every request"},
   };
 }
 
@@ -96,8 +110,12 @@ OptionGroup describe(KvCacheConfig& config) {
       .fields = {{.name = "dtype",
                   .target = &config.dtype,
                   .help = "type of cached keys and values",
-                  .choices = {"auto", "bf16", "f16", "f32"},
-                  .synonyms = {{"bfloat16", "bf16"}, {"float16", "f16"}, {"float32", "f32"}}},
+                  .choices = {"auto", "bf16", "f16", "f32", "fp8"},
+                  .synonyms = {{"bfloat16", "bf16"},
+                               {"float16", "f16"},
+                               {"float32", "f32"},
+                               {"e4m3", "fp8"},
+                               {"float8_e4m3fn", "fp8"}}},
                  {.name = "enable_block_reuse",
                   .target = &config.enable_block_reuse,
                   .help = "share the pages of equal prompt prefixes"},
@@ -107,7 +125,8 @@ OptionGroup describe(KvCacheConfig& config) {
                   .range = {.min = 1, .max = kMaxTokens}},
                  {.name = "free_memory_fraction",
                   .target = &config.free_memory_fraction,
-                  .help = "of the memory free after loading, when max_tokens is absent",
+                  .help = "of the memory free after loading, when max_tokens is absent; absent: "
+                          "0.5, on CUDA 0.9",
                   .range = {.min = 0, .max = 1, .above_min = true},
                   .also = {"free_gpu_memory_fraction"}},
                  {.name = "tokens_per_block",
@@ -120,6 +139,32 @@ OptionGroup describe(KvCacheConfig& config) {
                   .rule_text = "one of 16, 32, 64, 128"}},
       .flag_prefix = "kv"};
   for (OptionField& field : trtllm_kv_fields()) group.fields.push_back(std::move(field));
+  return group;
+}
+
+OptionGroup describe(CudaGraphConfig& config) {
+  OptionGroup group{.fields = {{.name = "enable",
+                                .target = &config.enable,
+                                .help = "record and replay steps that only decode"},
+                               {.name = "enable_padding",
+                                .target = &config.enable_padding,
+                                .help = "fill a step up to the next recorded size"},
+                               {.name = "batch_sizes",
+                                .target = &config.batch_sizes,
+                                .help = "sizes to record; absent: 1, 2, 4, 8, 16, 24, ..."},
+                               {.name = "max_batch_size",
+                                .target = &config.max_batch_size,
+                                .help = "largest size to record; 0: the engine's max_batch_size",
+                                .range = {.min = 0, .max = 65536}}},
+                    .flag_prefix = "cuda-graph"};
+  group.check = [&config]() -> std::optional<Complaint> {
+    for (const int32_t size : config.batch_sizes) {
+      if (size < 1) return Complaint{"batch_sizes", fmt::format("got {}; need 1 or more", size)};
+    }
+    if (config.batch_sizes.empty() || config.max_batch_size == 0) return std::nullopt;
+    return Complaint{"max_batch_size", fmt::format("got {} beside batch_sizes; need one of them",
+                                                   config.max_batch_size)};
+  };
   return group;
 }
 
@@ -137,6 +182,10 @@ OptionGroup describe(LlmConfig& config) {
   group.fields.push_back({.name = "kv_cache_config",
                           .target = std::make_shared<OptionGroup>(describe(config.kv_cache_config)),
                           .help = "the key-value cache"});
+  group.fields.push_back(
+      {.name = "cuda_graph_config",
+       .target = std::make_shared<OptionGroup>(describe(config.cuda_graph_config)),
+       .help = "recorded steps on CUDA"});
   group.fields.push_back(describe_sparse_field(config.sparse_attention_config));
   group.fields.push_back(
       {.name = "enable_chunked_prefill",

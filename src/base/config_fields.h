@@ -14,6 +14,7 @@ namespace foveal {
 /// struct's values as defaults, so make it from a fresh one and keep the struct alive.
 OptionGroup describe(LlmConfig& config);
 OptionGroup describe(KvCacheConfig& config);
+OptionGroup describe(CudaGraphConfig& config);
 OptionGroup describe(SkipSoftmaxAttentionConfig& config);
 OptionGroup describe(RocketSparseAttentionConfig& config);
 OptionGroup describe(DeepSeekSparseAttentionConfig& config);

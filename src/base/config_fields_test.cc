@@ -35,7 +35,7 @@ TEST(ConfigFields, EmptyMeansDefaults) {
   for (const char* text : {"", "# nothing\n", "{}", "sparse_attention_config:\n",
                            "sparse_attention_config: null\nkv_cache_config: {}\nthreads: null\n"}) {
     const LlmConfig config = load(text);
-    EXPECT_EQ(config.prefill_chunk, 512) << text;
+    EXPECT_FALSE(config.prefill_chunk) << text;  // the device's default
     EXPECT_EQ(config.kv_cache_config.dtype, "auto");
     EXPECT_TRUE(config.sparse_attention_config.empty());
   }
@@ -75,6 +75,31 @@ kv_cache_config:
   EXPECT_EQ(config.kv_cache_config.free_memory_fraction, 0.9);
   EXPECT_EQ(config.kv_cache_config.tokens_per_block, 64);
   validate(config);
+}
+
+TEST(ConfigFields, CudaFields) {
+  const LlmConfig config = load(R"(
+load_format: dummy
+num_layers: 2
+batch_invariant: true
+sparsity_counters: false
+kv_cache_config: {dtype: e4m3}
+cuda_graph_config: {enable_padding: false, batch_sizes: [1, 2, 8]}
+)");
+  EXPECT_EQ(config.load_format, "dummy");
+  EXPECT_EQ(config.num_layers, 2);
+  EXPECT_TRUE(config.batch_invariant);
+  EXPECT_FALSE(config.sparsity_counters);
+  EXPECT_EQ(config.kv_cache_config.dtype, "fp8");
+  EXPECT_TRUE(config.cuda_graph_config.enable);
+  EXPECT_FALSE(config.cuda_graph_config.enable_padding);
+  EXPECT_EQ(config.cuda_graph_config.batch_sizes, (std::vector<int32_t>{1, 2, 8}));
+  validate(config);
+  EXPECT_EQ(error_of("cuda_graph_config: {batch_sizes: [0]}\n"),
+            "[c.yaml:1 cuda_graph_config.batch_sizes] got 0; need 1 or more");
+  EXPECT_EQ(error_of("cuda_graph_config: {batch_sizes: [4], max_batch_size: 4}\n"),
+            "[c.yaml:1 cuda_graph_config.max_batch_size] got 4 beside batch_sizes; need one of "
+            "them");
 }
 
 TEST(ConfigFields, SkipSoftmaxForms) {
@@ -133,9 +158,10 @@ struct Bad {
 };
 
 constexpr std::string_view kTop =
-    "model, tokenizer, device, compute_dtype, threads, prefill_chunk, max_num_tokens, "
-    "max_batch_size, max_seq_len, kv_cache_config, sparse_attention_config, "
-    "enable_chunked_prefill, scheduler_config";
+    "model, tokenizer, device, compute_dtype, load_format, num_layers, threads, prefill_chunk, "
+    "max_num_tokens, max_batch_size, max_seq_len, batch_invariant, sparsity_counters, "
+    "kv_cache_config, cuda_graph_config, sparse_attention_config, enable_chunked_prefill, "
+    "scheduler_config";
 
 TEST(ConfigFields, RefusesAtTheTop) {
   EXPECT_EQ(error_of("modell: x\n"),
@@ -166,8 +192,9 @@ TEST(ConfigFields, RefusesAtTheTop) {
       {"kv_cache_config:\n  dtyp: f32\n",
        "[c.yaml:2 kv_cache_config.dtyp] got unknown key; need one of dtype, enable_block_reuse, "
        "max_tokens, free_memory_fraction, tokens_per_block"},
-      {"kv_cache_config:\n  dtype: fp8\n",
-       "[c.yaml:2 kv_cache_config.dtype] got 'fp8'; need one of auto, bf16, f16, f32"},
+      {"kv_cache_config:\n  dtype: fp4\n",
+       "[c.yaml:2 kv_cache_config.dtype] got 'fp4'; need one of auto, bf16, f16, f32, fp8"},
+      {"load_format: gguf\n", "[c.yaml:1 load_format] got 'gguf'; need one of auto, dummy"},
       {"kv_cache_config: {tokens_per_block: 33}\n",
        "[c.yaml:1 kv_cache_config.tokens_per_block] got 33; need one of 16, 32, 64, 128"},
       {"kv_cache_config: {enable_block_reuse: on}\n",

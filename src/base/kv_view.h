@@ -7,15 +7,21 @@
 
 namespace foveal {
 
-/// One layer's K and V lanes. Pages are indexed by page id; a page of one lane is, per KV head,
+/// One layer's K and V lanes. Pages are indexed by page id. On a CPU a page of one lane is, per KV
+/// head,
 ///
 ///     K: [num_kv_heads][head_dim / pair][page_size][pair]
 ///     V: [num_kv_heads][page_size / pair][head_dim][pair]
 ///
 /// with pair = 2 for BF16 and 1 for F16 and F32. So both Q.K^T and P.V read rows of one vector of
 /// keys (channels) with the reduction dimension in pairs, which is what the bf16 dot product wants,
-/// and no kernel ever transposes the cache. Slots past a sequence's length hold finite values
-/// (pages are zeroed when a sequence takes them), so that a masked slot times zero is zero.
+/// and no kernel ever transposes the cache. On CUDA both lanes are
+///
+///     [num_kv_heads][page_size][head_dim]
+///
+/// in bf16, f16 or e4m3, so that a tile of one head's keys is one box in memory. Slots past a
+/// sequence's length hold finite values (pages are zeroed when a sequence takes them), so that a
+/// masked slot times zero is zero.
 struct KvLayerView {
   std::byte* k = nullptr;  ///< [num_pages][page_bytes]
   std::byte* v = nullptr;  ///< [num_pages][page_bytes]
@@ -24,6 +30,8 @@ struct KvLayerView {
   int32_t page_size = 0;  ///< tokens, a multiple of 16
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;  ///< even
+  float k_scale = 1;     ///< e4m3: a stored value times this is the key
+  float v_scale = 1;
 
   std::byte* k_page(int32_t page) const { return k + page * page_bytes; }
   std::byte* v_page(int32_t page) const { return v + page * page_bytes; }

@@ -41,7 +41,7 @@ Inspection inspect(const LlmConfig& config) {
   out.format = checkpoint->format();
   out.model = checkpoint->config();
   if (tokenizer) out.tokenizer = tokenizer->describe();
-  out.engine = engine_info(setup, *checkpoint, pool.num_threads());
+  out.engine = engine_info(setup, pool.num_threads());
   out.attention = setup.attention->describe(setup.shape.num_layers);
   out.layers = inspect_layers(out.model, setup);
   out.tensors = inspect_tensors(*checkpoint);

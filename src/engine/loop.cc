@@ -31,7 +31,7 @@ Engine::Loop::Loop(const LlmConfig& config, const model::Checkpoint& checkpoint)
       pool_(static_cast<int>(config.threads)),
       setup_(make_setup(config, checkpoint)),
       stream_(setup_.device, pool_),
-      model_(model::Model::create(checkpoint, setup_.max_seq_len, stream_)),
+      model_(model::Model::create(checkpoint, model_limits(setup_, config), stream_)),
       storage_(setup_.device, setup_.geometry, setup_.attention->lanes(),
                setup_.capacity.num_pages),
       allocator_(setup_.capacity.num_pages),
@@ -44,7 +44,7 @@ Engine::Loop::Loop(const LlmConfig& config, const model::Checkpoint& checkpoint)
   for (int32_t layer = 0; layer < setup_.shape.num_layers; ++layer) {
     views_.push_back(storage_.layer_view(layer));
   }
-  info_ = engine_info(setup_, checkpoint, pool_.num_threads());
+  info_ = engine_info(setup_, pool_.num_threads());
   note_stats();
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "foveal-engine");

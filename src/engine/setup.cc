@@ -8,22 +8,43 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "engine/graph_sizes.h"
 #include "kernels/cpu/isa.h"
+#include "model/cuda/memory_plan.h"
 
 namespace foveal::engine {
 namespace {
 
-DType parse_kv_dtype(const std::string& text) {
+/// What a config leaves open, by device: a GPU wants more rows in a step, and its memory is nobody
+/// else's.
+struct DeviceDefaults {
+  int64_t prefill_chunk;
+  int64_t max_num_tokens;
+  double free_memory_fraction;
+};
+DeviceDefaults defaults_of(Device device) {
+  if (device.kind == DeviceKind::kCpu) return {512, 2048, 0.5};
+  return {8192, 8192, 0.9};
+}
+
+DType parse_kv_dtype(const std::string& text, Device device) {
   if (text == "auto" || text == "bf16") return DType::kBF16;
   if (text == "f16") return DType::kF16;
   if (text == "f32") return DType::kF32;
-  fail(ErrorKind::kInvalidArgument, "kv_cache_config.dtype",
-       "got '{}'; need auto, bf16, f16 or f32", text);
+  constexpr std::string_view kField = "kv_cache_config.dtype";
+  FOVEAL_CHECK(text == "fp8" || text == "e4m3", ErrorKind::kInvalidArgument, kField,
+               "got '{}'; need auto, bf16, f16, f32 or fp8", text);
+  FOVEAL_CHECK(device.kind == DeviceKind::kCuda, ErrorKind::kUnsupported, kField,
+               "got fp8 on cpu; need cuda, or auto, bf16, f16 or f32");
+  return DType::kF8E4M3;
 }
 
-bool parse_exact(const std::string& text) {
+bool parse_exact(const std::string& text, Device device) {
   FOVEAL_CHECK(text == "auto" || text == "f32", ErrorKind::kInvalidArgument, "compute_dtype",
                "got '{}'; need auto or f32", text);
+  FOVEAL_CHECK(text == "auto" || device.kind == DeviceKind::kCpu, ErrorKind::kUnsupported,
+               "compute_dtype",
+               "got f32 on cuda; need auto (bfloat16, float32 accumulation), or cpu");
   return text == "f32";
 }
 
@@ -55,28 +76,33 @@ int32_t as_int32(int64_t value) {
 }
 
 // Chunks end at the method's multiples; the configured size is rounded down to one of them.
-scheduler::SchedulerConfig scheduler_config(const LlmConfig& config, int32_t multiple) {
-  FOVEAL_CHECK(config.prefill_chunk >= 1, ErrorKind::kInvalidArgument, "prefill_chunk",
-               "got {}; need at least 1", config.prefill_chunk);
+scheduler::SchedulerConfig scheduler_config(const LlmConfig& config, Device device,
+                                            int32_t multiple) {
+  const DeviceDefaults defaults = defaults_of(device);
+  const int64_t wanted = config.prefill_chunk.value_or(defaults.prefill_chunk);
+  const int64_t rows = config.max_num_tokens.value_or(defaults.max_num_tokens);
+  FOVEAL_CHECK(wanted >= 1, ErrorKind::kInvalidArgument, "prefill_chunk", "got {}; need at least 1",
+               wanted);
   FOVEAL_CHECK(config.max_batch_size >= 1, ErrorKind::kInvalidArgument, "max_batch_size",
                "got {}; need at least 1", config.max_batch_size);
-  FOVEAL_CHECK(config.max_num_tokens >= multiple, ErrorKind::kInvalidArgument, "max_num_tokens",
-               "got {}; need at least {}", config.max_num_tokens, multiple);
-  const int64_t chunk = std::min(config.prefill_chunk, config.max_num_tokens);
+  FOVEAL_CHECK(rows >= multiple, ErrorKind::kInvalidArgument, "max_num_tokens",
+               "got {}; need at least {}", rows, multiple);
+  const int64_t chunk = std::min(wanted, rows);
   return {.max_batch_size = as_int32(config.max_batch_size),
-          .max_step_tokens = as_int32(config.max_num_tokens),
+          .max_step_tokens = as_int32(rows),
           .prefill_chunk = as_int32(std::max<int64_t>(multiple, chunk / multiple * multiple)),
           .chunk_multiple = multiple,
           .page_size = as_int32(config.kv_cache_config.tokens_per_block)};
 }
 
 // Without a size, the pool holds what max_batch_size requests of full length need, at most.
-kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup,
-                           const model::Checkpoint& checkpoint) {
-  kv::CapacityRequest request{.max_tokens = config.kv_cache_config.max_tokens,
-                              .free_memory_fraction = config.kv_cache_config.free_memory_fraction};
+kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup) {
+  const KvCacheConfig& cache = config.kv_cache_config;
+  kv::CapacityRequest request{.max_tokens = cache.max_tokens,
+                              .free_memory_fraction = cache.free_memory_fraction.value_or(
+                                  defaults_of(setup.device).free_memory_fraction)};
   const std::vector<kv::LaneSpec> lanes = setup.attention->lanes();
-  request.free_bytes = available_memory(setup.device) - checkpoint.total_bytes();
+  request.free_bytes = available_memory(setup.device) - setup.weights_bytes - setup.workspace_bytes;
   kv::CapacityPlan plan = kv::plan_capacity(setup.geometry, lanes, request);
   if (!request.max_tokens) {
     const int64_t most = checked_mul(setup.max_seq_len, config.max_batch_size)
@@ -89,13 +115,30 @@ kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup,
   return plan;
 }
 
+void set_up_cuda(Setup& setup, const LlmConfig& config, const model::Checkpoint& checkpoint) {
+  const model::ModelLimits limits = model_limits(setup, config);
+  const model::MemoryPlan memory = model::plan_cuda_memory(checkpoint.config(), limits);
+  setup.weights_bytes = memory.weights_bytes;
+  setup.workspace_bytes = memory.workspace_bytes;
+  const CudaGraphConfig& graphs = config.cuda_graph_config;
+  if (graphs.enable) setup.graph_sizes = graph_sizes(graphs, setup.scheduler.max_batch_size);
+  setup.graph_padding = graphs.enable_padding;
+}
+
 }  // namespace
+
+model::ModelLimits model_limits(const Setup& setup, const LlmConfig& config) {
+  return {.max_positions = setup.max_seq_len,
+          .max_rows = setup.scheduler.max_step_tokens,
+          .max_logit_rows = setup.scheduler.max_batch_size,
+          .batch_invariant = config.batch_invariant};
+}
 
 Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   const model::ModelConfig& model = checkpoint.config();
   Setup setup;
   setup.device = parse_device(config.device);
-  setup.exact = parse_exact(config.compute_dtype);
+  setup.exact = parse_exact(config.compute_dtype, setup.device);
   setup.shape = {.num_layers = model.num_layers,
                  .num_heads = model.num_heads,
                  .num_kv_heads = model.num_kv_heads,
@@ -106,18 +149,22 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   setup.geometry = {.num_layers = model.num_layers,
                     .num_kv_heads = model.num_kv_heads,
                     .head_dim = model.head_dim,
-                    .dtype = parse_kv_dtype(config.kv_cache_config.dtype),
+                    .dtype = parse_kv_dtype(config.kv_cache_config.dtype, setup.device),
                     .page_size = as_int32(config.kv_cache_config.tokens_per_block)};
+  setup.attention->require(setup.device, setup.geometry.dtype);
   setup.max_seq_len = context_length(config, model);
-  setup.capacity = plan_pool(config, setup, checkpoint);
+  setup.scheduler =
+      scheduler_config(config, setup.device, setup.attention->prefill_chunk_multiple());
+  setup.weights_bytes = checkpoint.total_bytes();
+  if (setup.device.kind == DeviceKind::kCuda) set_up_cuda(setup, config, checkpoint);
+  setup.capacity = plan_pool(config, setup);
   setup.max_seq_len = std::min(setup.max_seq_len, setup.capacity.num_tokens);
-  setup.scheduler = scheduler_config(config, setup.attention->prefill_chunk_multiple());
   setup.prefix_settings = fmt::format("{:x}|{}|{}|{}", process_secret(), config.model,
                                       config.compute_dtype, dtype_name(setup.geometry.dtype));
   return setup;
 }
 
-EngineInfo engine_info(const Setup& setup, const model::Checkpoint& checkpoint, int num_threads) {
+EngineInfo engine_info(const Setup& setup, int num_threads) {
   return {.device = device_name(setup.device),
           .isa = std::string(kernels::cpu::isa_name(kernels::cpu::active_isa())),
           .threads = num_threads,
@@ -128,7 +175,8 @@ EngineInfo engine_info(const Setup& setup, const model::Checkpoint& checkpoint, 
           .kv_tokens = setup.capacity.num_tokens,
           .kv_bytes_per_token = setup.capacity.bytes_per_page / setup.geometry.page_size,
           .kv_bytes = setup.capacity.num_bytes,
-          .weights_bytes = checkpoint.total_bytes()};
+          .weights_bytes = setup.weights_bytes,
+          .workspace_bytes = setup.workspace_bytes};
 }
 
 }  // namespace foveal::engine

@@ -20,6 +20,10 @@ struct Setup {
   kv::CapacityPlan capacity;
   scheduler::SchedulerConfig scheduler;
   int64_t max_seq_len = 0;
+  int64_t weights_bytes = 0;    ///< as they lie on the device
+  int64_t workspace_bytes = 0;  ///< CUDA: activations, logits and what kernels need beside them
+  std::vector<int32_t> graph_sizes;  ///< CUDA: recorded batch sizes, ascending; empty: no graphs
+  bool graph_padding = false;
   std::string prefix_settings;  ///< what the prefix index's root hashes besides the method
 };
 
@@ -27,6 +31,9 @@ struct Setup {
 Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint);
 
 /// The same as figures for people.
-EngineInfo engine_info(const Setup& setup, const model::Checkpoint& checkpoint, int num_threads);
+EngineInfo engine_info(const Setup& setup, int num_threads);
+
+/// What the model has to be ready for.
+model::ModelLimits model_limits(const Setup& setup, const LlmConfig& config);
 
 }  // namespace foveal::engine

@@ -8,22 +8,19 @@
 #include "kernels/cpu/isa.h"
 
 namespace foveal::kernels {
-namespace {
 
-/// Keys that a sequence's rows of this call see, summed over the rows.
-uint64_t dense_pairs(const PagedAttentionParams& params, const AttentionSeq& seq) {
+uint64_t dense_pairs(const AttentionSeq& seq, int32_t window, int32_t num_heads) {
+  const auto heads = static_cast<uint64_t>(num_heads);
   const auto sum_to = [](uint64_t n) { return n * (n + 1) / 2; };  // 1 + 2 + ... + n
   const auto rows_begin = static_cast<uint64_t>(seq.kv_len - seq.q_len);
   const auto rows_end = static_cast<uint64_t>(seq.kv_len);
-  if (params.window == 0) return sum_to(rows_end) - sum_to(rows_begin);
-  const auto full = static_cast<uint64_t>(params.window);  // rows from here on see `window` keys
+  if (window == 0) return heads * (sum_to(rows_end) - sum_to(rows_begin));
+  const auto full = static_cast<uint64_t>(window);  // rows from here on see `window` keys
   const uint64_t ramp_begin = std::min(rows_begin, full);
   const uint64_t ramp_end = std::min(rows_end, full);
-  return sum_to(ramp_end) - sum_to(ramp_begin) +
-         full * ((rows_end - ramp_end) - (rows_begin - ramp_begin));
+  return heads * (sum_to(ramp_end) - sum_to(ramp_begin) +
+                  full * ((rows_end - ramp_end) - (rows_begin - ramp_begin)));
 }
-
-}  // namespace
 
 const cpu::AttentionKernels& attention_kernels() {
 #if defined(__x86_64__)
@@ -80,8 +77,7 @@ void add_counts(const PagedAttentionParams& params, int64_t seq_idx,
 void add_dense_pairs(const PagedAttentionParams& params) {
   if (params.counters == nullptr) return;
   for (size_t idx = 0; idx < params.seqs.size(); ++idx) {
-    const uint64_t pairs =
-        dense_pairs(params, params.seqs[idx]) * static_cast<uint64_t>(params.num_heads);
+    const uint64_t pairs = dense_pairs(params.seqs[idx], params.window, params.num_heads);
     params.counters[idx].pairs += pairs;
     params.counters[idx].pairs_used += pairs;
   }

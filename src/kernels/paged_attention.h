@@ -14,6 +14,12 @@ inline constexpr int32_t kQueryTile = 16;     ///< rows (positions) of one head:
 inline constexpr int32_t kKeyTile = 32;       ///< keys a tile, in prefill and decode
 inline constexpr int32_t kDecodeSplit = 512;  ///< keys a decode split; a multiple of kKeyTile
 
+/// CUDA tile geometry, likewise at absolute positions: a prefill chunk but the last ends at whole
+/// key tiles. In decode all query heads of a KV head vote on a tile.
+inline constexpr int32_t kCudaQueryTile = 64;
+inline constexpr int32_t kCudaKeyTile = 128;
+inline constexpr int32_t kCudaDecodeKeyTile = 64;
+
 /// One sequence's rows in a call. Row i (of q_len) is the token at position kv_len - q_len + i, and
 /// its K and V are already in the cache.
 struct AttentionSeq {
@@ -31,6 +37,21 @@ struct AttentionSeq {
   }
 };
 
+/// The sequences of one phase as arrays on a device that runs behind the host. Kernels read lengths
+/// and pages from here, so that a captured graph serves every step of its shape.
+struct DeviceSeqs {
+  int32_t num_seqs = 0;
+  int32_t num_rows = 0;
+  int32_t max_q_len = 0;                   ///< bounds over the sequences, on the host
+  int32_t max_kv_len = 0;                  ///< likewise
+  const int32_t* cu_q = nullptr;           ///< [num_seqs + 1], rows of the phase; decode: null
+  const int32_t* kv_len = nullptr;         ///< [num_seqs]
+  const int32_t* threshold_len = nullptr;  ///< [num_seqs]
+  const float* skip_factors = nullptr;     ///< [num_seqs], negative: the call's; null: no own ones
+  const int32_t* page_table = nullptr;     ///< [num_seqs, page_table_stride]
+  int64_t page_table_stride = 0;
+};
+
 /// Work of one sequence in one layer, over all heads. A pair is one unmasked (query, key).
 struct AttentionCounters {
   uint64_t pairs = 0;       ///< that dense attention uses
@@ -45,6 +66,9 @@ struct AttentionCounters {
     tiles_skipped += other.tiles_skipped;
   }
 };
+
+/// Pairs that dense attention uses for a sequence's rows, over all heads.
+uint64_t dense_pairs(const AttentionSeq& seq, int32_t window, int32_t num_heads);
 
 /// What became of each tile of one sequence's call: 0 no row sees it, 1 used, 2 dropped.
 struct TileMap {

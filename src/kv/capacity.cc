@@ -27,9 +27,9 @@ int64_t pages_for_tokens(int64_t max_tokens, int32_t page_size) {
 
 int64_t lane_page_bytes(const KvGeometry& geometry) {
   const bool stored = geometry.dtype == DType::kF32 || geometry.dtype == DType::kF16 ||
-                      geometry.dtype == DType::kBF16;
-  FOVEAL_CHECK(stored, ErrorKind::kInvalidArgument, kWhere, "got dtype {}; need bf16, f16 or f32",
-               dtype_name(geometry.dtype));
+                      geometry.dtype == DType::kBF16 || geometry.dtype == DType::kF8E4M3;
+  FOVEAL_CHECK(stored, ErrorKind::kInvalidArgument, kWhere,
+               "got dtype {}; need bf16, f16, f32 or f8_e4m3", dtype_name(geometry.dtype));
   FOVEAL_CHECK(geometry.num_layers > 0 && geometry.num_kv_heads > 0, ErrorKind::kInvalidArgument,
                kWhere, "got {} layers of {} KV heads; need 1 or more of both", geometry.num_layers,
                geometry.num_kv_heads);

@@ -14,7 +14,7 @@ struct KvGeometry {
   int32_t num_layers = 0;
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;        ///< even
-  DType dtype = DType::kBF16;  ///< bf16, f16 or f32
+  DType dtype = DType::kBF16;  ///< bf16, f16, f32 or f8_e4m3
   int32_t page_size = 0;       ///< tokens, a multiple of 16
 };
 

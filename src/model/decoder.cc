@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "model/cuda/decoder.h"
 
 namespace foveal::model {
 namespace {
@@ -19,11 +20,20 @@ Norm load_norm(const Checkpoint& checkpoint, const ModelConfig& config, const De
 
 }  // namespace
 
-std::unique_ptr<Model> Model::create(const Checkpoint& checkpoint, int64_t max_positions,
+std::unique_ptr<Model> Model::create(const Checkpoint& checkpoint, const ModelLimits& limits,
                                      Stream& stream) {
   const ModelConfig& config = checkpoint.config();
   const DecoderTraits traits = find_architecture(config.architecture).traits(config);
-  return std::make_unique<Decoder>(checkpoint, traits, max_positions, stream);
+  if (stream.device().kind == DeviceKind::kCuda) {
+    return make_cuda_decoder(checkpoint, traits, limits, stream);
+  }
+  return std::make_unique<Decoder>(checkpoint, traits, limits.max_positions, stream);
+}
+
+float* Model::more_logits(const ForwardInput& /*input*/, int64_t /*first*/, int64_t /*count*/,
+                          Stream& stream) {
+  fail(ErrorKind::kInternal, "logits", "got a call for more rows on {}; need them from forward",
+       device_name(stream.device()));
 }
 
 Decoder::Decoder(const Checkpoint& checkpoint, const DecoderTraits& traits, int64_t max_positions,

@@ -14,7 +14,16 @@
 
 namespace foveal::model {
 
-/// One step's rows as device arrays: prompt rows first, then one row for each decoding request.
+/// The arrays of a step where the device runs behind the host. Positions, and where K and V go,
+/// follow from lengths and page tables there.
+struct DeviceInput {
+  const int32_t* token_ids = nullptr;   ///< [rows.total]
+  const int32_t* logit_rows = nullptr;  ///< [logit_rows.size()]
+  kernels::DeviceSeqs prefill;          ///< of the rows [0, rows.prefill)
+  kernels::DeviceSeqs decode;           ///< of the rows [rows.prefill, rows.total)
+};
+
+/// One step's rows: prompt rows first, then one row for each decoding request.
 struct ForwardInput {
   StepRows rows;
   const int32_t* token_ids = nullptr;              ///< [rows.total]
@@ -24,6 +33,16 @@ struct ForwardInput {
   std::span<const KvLayerView> kv;                 ///< [num_layers]
   std::span<const int32_t> logit_rows;             ///< rows whose logits are wanted, ascending
   TraceSink* trace = nullptr;                      ///< null: nothing is traced
+  const DeviceInput* device = nullptr;             ///< CUDA: what its kernels read instead
+};
+
+/// What a model has to be ready for. Memory for steps of this size is taken once where the device
+/// replays recorded steps.
+struct ModelLimits {
+  int64_t max_positions = 0;
+  int64_t max_rows = 0;          ///< of a step
+  int64_t max_logit_rows = 0;    ///< that yield logits at once
+  bool batch_invariant = false;  ///< CUDA: the same result whatever shares the step
 };
 
 /// A decoder whose weights are mapped and whose scratch is its own. Engine thread only.
@@ -31,16 +50,22 @@ class Model {
  public:
   virtual ~Model() = default;
 
-  /// Builds the model of `checkpoint` (borrowed). `max_positions` bounds the positions it will see.
-  /// Throws kUnsupported or kCorruptFile, naming the tensor, when weights and config disagree.
-  static std::unique_ptr<Model> create(const Checkpoint& checkpoint, int64_t max_positions,
+  /// Builds the model of `checkpoint` (borrowed) for the stream's device. Throws kUnsupported or
+  /// kCorruptFile, naming the tensor, when weights and config disagree.
+  static std::unique_ptr<Model> create(const Checkpoint& checkpoint, const ModelLimits& limits,
                                        Stream& stream);
 
-  /// Runs one step through all layers. Returns logits [logit_rows.size(), vocab_size], the caller's
-  /// to change until the next call. Logits rows always take the decode path of the output GEMM,
-  /// whatever their phase.
+  /// Runs one step through all layers. Returns logits [logit_rows.size(), vocab_size] on the
+  /// stream's device, the caller's to change until the next call. On a CPU logits rows always take
+  /// the decode path of the output GEMM, whatever their phase. On CUDA these are the logits of the
+  /// first max_logit_rows of them, and all is only issued when this returns.
   virtual float* forward(const ForwardInput& input, attention::AttentionStep& attention,
                          Stream& stream) = 0;
+
+  /// Logits of `count` further rows of the step that `forward` ran last, from the `first` of its
+  /// logit rows on, at most max_logit_rows. Only CUDA needs it.
+  virtual float* more_logits(const ForwardInput& input, int64_t first, int64_t count,
+                             Stream& stream);
 
   virtual const ModelConfig& config() const = 0;
   virtual attention::ModelShape shape() const = 0;

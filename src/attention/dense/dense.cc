@@ -7,15 +7,12 @@ namespace {
 
 class Dense final : public AttentionMethod {
  public:
-  explicit Dense(bool checkpoint_asks) : checkpoint_asks_(checkpoint_asks) {}
+  Dense(DeviceKind device, bool checkpoint_asks)
+      : capabilities_(paged_capabilities(device)), checkpoint_asks_(checkpoint_asks) {}
 
   std::string_view name() const override { return "dense"; }
 
-  const Capabilities& capabilities() const override {
-    static const Capabilities kCapabilities{.devices = {DeviceKind::kCpu},
-                                            .kv_dtypes = {DType::kBF16, DType::kF16, DType::kF32}};
-    return kCapabilities;
-  }
+  const Capabilities& capabilities() const override { return capabilities_; }
 
   bool active(Phase /*phase*/) const override { return false; }
 
@@ -32,6 +29,7 @@ class Dense final : public AttentionMethod {
   }
 
  private:
+  Capabilities capabilities_;
   bool checkpoint_asks_;
 };
 
@@ -39,7 +37,7 @@ class Dense final : public AttentionMethod {
 
 std::unique_ptr<AttentionMethod> make_dense(const SparseAttentionConfig* /*config*/,
                                             const MethodContext& context) {
-  return std::make_unique<Dense>(!context.checkpoint_sparse_json.empty());
+  return std::make_unique<Dense>(context.device.kind, !context.checkpoint_sparse_json.empty());
 }
 
 std::vector<MethodExample> dense_examples() {

@@ -43,18 +43,20 @@ void attend_traced(const std::string& name, Phase phase, const AttendArgs& args,
 
 class SkipSoftmax final : public AttentionMethod {
  public:
-  SkipSoftmax(Settings settings, int32_t num_layers)
-      : settings_(std::move(settings)), num_layers_(num_layers) {}
+  SkipSoftmax(Settings settings, int32_t num_layers, DeviceKind device)
+      : settings_(std::move(settings)),
+        num_layers_(num_layers),
+        capabilities_(paged_capabilities(device)),
+        query_tile_(device == DeviceKind::kCpu ? kernels::kQueryTile : kernels::kCudaQueryTile),
+        key_tile_(device == DeviceKind::kCpu ? kernels::kKeyTile : kernels::kCudaKeyTile) {
+    // Chunks end at whole tiles, so that a tile's rows vote together whatever the chunk.
+    capabilities_.prefill_chunk_multiple =
+        device == DeviceKind::kCpu ? kernels::kQueryTile : kernels::kCudaKeyTile;
+  }
 
   std::string_view name() const override { return "skip_softmax"; }
 
-  const Capabilities& capabilities() const override {
-    // Chunks end at whole query tiles, so that a tile's rows vote together whatever the chunk.
-    static const Capabilities kCapabilities{.devices = {DeviceKind::kCpu},
-                                            .kv_dtypes = {DType::kBF16, DType::kF16, DType::kF32},
-                                            .prefill_chunk_multiple = kernels::kQueryTile};
-    return kCapabilities;
-  }
+  const Capabilities& capabilities() const override { return capabilities_; }
 
   bool active(Phase phase) const override {
     for (int32_t layer = 0; layer < num_layers_; ++layer) {
@@ -87,7 +89,7 @@ class SkipSoftmax final : public AttentionMethod {
       if (!off) layers += fmt::format(",{}:{}", layer, factor);
     }
     if (layers.empty()) return {};
-    return fmt::format("skip_softmax,tile={}x{},len={}{}", kernels::kQueryTile, kernels::kKeyTile,
+    return fmt::format("skip_softmax,tile={}x{},len={}{}", query_tile_, key_tile_,
                        prompt_len ? fmt::format("{}", *prompt_len) : "any", layers);
   }
 
@@ -106,6 +108,9 @@ class SkipSoftmax final : public AttentionMethod {
  private:
   Settings settings_;
   int32_t num_layers_;
+  Capabilities capabilities_;
+  int32_t query_tile_;  ///< of prefill on this device
+  int32_t key_tile_;
 };
 
 MethodExample example(std::string name, PhaseValue factors, bool equals_dense) {
@@ -124,7 +129,8 @@ std::unique_ptr<AttentionMethod> make_skip_softmax(const SparseAttentionConfig* 
   std::optional<Settings> settings =
       skip_softmax::resolve_settings(own, context.checkpoint_sparse_json, context.shape.num_layers);
   if (!settings) return nullptr;
-  return std::make_unique<SkipSoftmax>(*std::move(settings), context.shape.num_layers);
+  return std::make_unique<SkipSoftmax>(*std::move(settings), context.shape.num_layers,
+                                       context.device.kind);
 }
 
 std::vector<MethodExample> skip_softmax_examples() {

@@ -1,0 +1,40 @@
+#include "attention/paged.h"
+
+#include "base/check.h"
+
+namespace foveal::attention {
+
+Capabilities paged_capabilities(DeviceKind device) {
+  const bool cpu = device == DeviceKind::kCpu;
+  return {.devices = {DeviceKind::kCpu, DeviceKind::kCuda},
+          .kv_dtypes = {DType::kBF16, DType::kF16, cpu ? DType::kF32 : DType::kF8E4M3}};
+}
+
+void attend_paged(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream,
+                  const kernels::TileMap& tile_map) {
+  if (stream.device().kind == DeviceKind::kCuda) {
+    FOVEAL_INVARIANT(tile_map.tiles == nullptr && args.device_seqs != nullptr);
+    return attend_paged_cuda(phase, args, skip_factor, stream);
+  }
+  FOVEAL_INVARIANT(args.activation == DType::kF32);
+  const kernels::PagedAttentionParams params{.q = static_cast<const float*>(args.q),
+                                             .out = static_cast<float*>(args.out),
+                                             .q_stride = args.q_stride,
+                                             .out_stride = args.out_stride,
+                                             .num_heads = args.num_heads,
+                                             .kv = args.kv,
+                                             .seqs = args.seqs,
+                                             .softmax_scale = args.softmax_scale,
+                                             .window = args.window,
+                                             .skip_factor = skip_factor,
+                                             .counters = args.counters,
+                                             .exact = args.exact,
+                                             .tile_map = tile_map};
+  if (phase == Phase::kPrefill) {
+    kernels::paged_prefill(params, stream);
+  } else {
+    kernels::paged_decode(params, stream);
+  }
+}
+
+}  // namespace foveal::attention
