@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "attention/device_workspace.h"
 #include "base/dtype.h"
 #include "base/kv_view.h"
 #include "base/trace.h"
@@ -80,6 +81,8 @@ struct AttendArgs {
   float softmax_scale = 1;
   int32_t window = 0;
   bool exact = false;
+  bool batch_invariant = false;          ///< CUDA: decode splits at absolute positions
+  DeviceWorkspace* workspace = nullptr;  ///< CUDA: of the kernels; AttentionStep gives it
   /// [seqs.size()] or null: on the host; on CUDA, on the device.
   kernels::AttentionCounters* counters = nullptr;
   /// For what the method selected, as tensors `<method>.<phase>.<layer>...`; null: nothing is

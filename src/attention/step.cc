@@ -69,6 +69,7 @@ void AttentionStep::attend(int32_t layer, Phase phase, const AttendArgs& args, S
   FOVEAL_INVARIANT(layer >= 0 && static_cast<size_t>(layer) < num_layers_);
   FOVEAL_INVARIANT(on_device || args.seqs.size() == current.num_seqs);
   AttendArgs counted = args;
+  if (on_device) counted.workspace = &current.workspace;
   if (counted.counters == nullptr && options_.count) {
     counted.counters = counters_of(layer, phase, args);
   }

@@ -73,6 +73,7 @@ class AttentionStep {
     std::vector<bool> dense;  ///< [num_layers]: the method drops nothing there
     std::vector<kernels::AttentionCounters> counters;  ///< [num_layers, num_seqs]
     Zone zone;
+    DeviceWorkspace workspace;
   };
   PhaseState& state(Phase phase) { return states_[static_cast<size_t>(phase)]; }
   const PhaseState& state(Phase phase) const { return states_[static_cast<size_t>(phase)]; }

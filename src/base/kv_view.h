@@ -27,6 +27,7 @@ struct KvLayerView {
   std::byte* v = nullptr;  ///< [num_pages][page_bytes]
   int64_t page_bytes = 0;  ///< of one lane of one layer: num_kv_heads * head_dim * page_size * size
   DType dtype = DType::kBF16;
+  int32_t num_pages = 0;
   int32_t page_size = 0;  ///< tokens, a multiple of 16
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;  ///< even

@@ -29,9 +29,14 @@ DeviceDefaults defaults_of(Device device) {
 
 DType parse_kv_dtype(const std::string& text, Device device) {
   if (text == "auto" || text == "bf16") return DType::kBF16;
-  if (text == "f16") return DType::kF16;
-  if (text == "f32") return DType::kF32;
   constexpr std::string_view kField = "kv_cache_config.dtype";
+  if (text == "f32") return DType::kF32;
+  if (text == "f16") {
+    // The kernels take a cache of the queries' own type, which is bf16.
+    FOVEAL_CHECK(device.kind == DeviceKind::kCpu, ErrorKind::kUnsupported, kField,
+                 "got f16 on cuda; need auto, bf16 or fp8");
+    return DType::kF16;
+  }
   FOVEAL_CHECK(text == "fp8" || text == "e4m3", ErrorKind::kInvalidArgument, kField,
                "got '{}'; need auto, bf16, f16, f32 or fp8", text);
   FOVEAL_CHECK(device.kind == DeviceKind::kCuda, ErrorKind::kUnsupported, kField,

@@ -44,6 +44,7 @@ KvLayerView KvStorage::layer_view(int32_t layer) const {
           .v = v_.layers[idx].data(),
           .page_bytes = kv_page_bytes_,
           .dtype = geometry_.dtype,
+          .num_pages = num_pages_,
           .page_size = geometry_.page_size,
           .num_kv_heads = geometry_.num_kv_heads,
           .head_dim = geometry_.head_dim};

@@ -58,12 +58,7 @@ Decoder::Decoder(const Checkpoint& checkpoint, const DecoderTraits& traits, int6
   for (int32_t idx = 0; idx < config_.num_layers; ++idx) {
     layers_.push_back(load_layer(checkpoint, idx));
   }
-  // Half a model would run, and talk nonsense.
-  const std::string next =
-      fmt::format("model.layers.{}.input_layernorm.weight", config_.num_layers);
-  FOVEAL_CHECK(checkpoint.find(next) == nullptr, ErrorKind::kCorruptFile, "model",
-               "got tensors of layer {} in a model of {} layers; need a config that fits the file",
-               config_.num_layers, config_.num_layers);
+  check_layer_count(checkpoint);
 }
 
 Decoder::Layer Decoder::load_layer(const Checkpoint& checkpoint, int32_t idx) {

@@ -67,6 +67,8 @@ class Model {
   virtual float* more_logits(const ForwardInput& input, int64_t first, int64_t count,
                              Stream& stream);
 
+  /// Values from one row of logits to the next.
+  virtual int64_t logits_stride() const { return config().vocab_size; }
   virtual const ModelConfig& config() const = 0;
   virtual attention::ModelShape shape() const = 0;
 };

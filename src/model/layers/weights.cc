@@ -1,5 +1,7 @@
 #include "model/layers/weights.h"
 
+#include <fmt/format.h>
+
 #include "base/check.h"
 
 namespace foveal::model {
@@ -11,6 +13,14 @@ Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int6
   const bool has_bias = checkpoint.find(prefix + ".bias") != nullptr;
   if (need_bias || has_bias) out.bias = checkpoint.vector(prefix + ".bias", rows);
   return out;
+}
+
+void check_layer_count(const Checkpoint& checkpoint) {
+  const int32_t layers = checkpoint.config().num_layers;
+  const std::string next = fmt::format("model.layers.{}.input_layernorm.weight", layers);
+  FOVEAL_CHECK(checkpoint.find(next) == nullptr, ErrorKind::kCorruptFile, "model",
+               "got tensors of layer {} in a model of {} layers; need a config that fits the file",
+               layers, layers);
 }
 
 Linear slice_rows(const Linear& fused, int64_t first, int64_t count) {

@@ -28,6 +28,10 @@ struct Linear {
 Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int64_t rows,
                    int64_t cols, bool need_bias);
 
+/// Throws kCorruptFile when the file holds more layers than the config says: half a model would
+/// run, and talk nonsense.
+void check_layer_count(const Checkpoint& checkpoint);
+
 /// A run of rows of a fused projection (phi3's qkv_proj and gate_up_proj).
 Linear slice_rows(const Linear& fused, int64_t first, int64_t count);
 

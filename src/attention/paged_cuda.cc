@@ -1,0 +1,101 @@
+// The paged loops on CUDA: from AttendArgs to the kernels' C interface.
+#include <array>
+
+#include "attention/paged.h"
+#include "base/check.h"
+#include "foveal/kernels.h"
+
+namespace foveal::attention {
+namespace {
+
+int32_t dtype_of(DType dtype) {
+  if (dtype == DType::kBF16) return FOVEAL_BF16;
+  if (dtype == DType::kF16) return FOVEAL_F16;
+  FOVEAL_INVARIANT(dtype == DType::kF8E4M3);
+  return FOVEAL_E4M3;
+}
+
+ErrorKind kind_of(foveal_status status) {
+  return status == FOVEAL_UNSUPPORTED ? ErrorKind::kUnsupported : ErrorKind::kInternal;
+}
+
+void fill_cache(foveal_attention_params& params, const KvLayerView& kv) {
+  const int64_t token = kv.head_dim;
+  const int64_t head = token * kv.page_size;
+  const int64_t page = head * kv.num_kv_heads;
+  params.k = kv.k;
+  params.v = kv.v;
+  params.k_page_stride = params.v_page_stride = page;
+  params.k_head_stride = params.v_head_stride = head;
+  params.k_token_stride = params.v_token_stride = token;
+  params.num_kv_heads = kv.num_kv_heads;
+  params.head_dim = kv.head_dim;
+  params.page_size = kv.page_size;
+  params.num_pages = kv.num_pages;
+  params.kv_dtype = dtype_of(kv.dtype);
+  params.k_scale = kv.k_scale;
+  params.v_scale = kv.v_scale;
+}
+
+void fill_seqs(foveal_attention_params& params, const kernels::DeviceSeqs& seqs) {
+  params.num_seqs = seqs.num_seqs;
+  params.num_rows = seqs.num_rows;
+  params.max_q_len = seqs.max_q_len;
+  params.max_kv_len = seqs.max_kv_len;
+  params.cu_q = seqs.cu_q;
+  params.kv_len = seqs.kv_len;
+  params.page_table = seqs.page_table;
+  params.page_table_stride = seqs.page_table_stride;
+  params.threshold_len = seqs.threshold_len;
+}
+
+foveal_attention_params make_params(const AttendArgs& args, float skip_factor) {
+  foveal_attention_params params{};
+  params.struct_size = sizeof(params);
+  params.q_dtype = dtype_of(args.activation);
+  params.q = args.q;
+  params.q_row_stride = args.q_stride;
+  params.q_head_stride = args.kv.head_dim;
+  params.out = args.out;
+  params.out_row_stride = args.out_stride;
+  params.out_head_stride = args.kv.head_dim;
+  params.num_heads = args.num_heads;
+  fill_cache(params, args.kv);
+  fill_seqs(params, *args.device_seqs);
+  params.softmax_scale = args.softmax_scale;
+  params.window = args.window;
+  params.q_scale = 1;
+  params.skip_factor = skip_factor;
+  if (skip_factor > 0) {
+    params.skip_factors = args.device_seqs->skip_factors;
+    static_assert(sizeof(kernels::AttentionCounters) == 4 * sizeof(uint64_t));
+    params.counters = reinterpret_cast<uint64_t*>(args.counters);
+  }
+  return params;
+}
+
+}  // namespace
+
+void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream) {
+  FOVEAL_INVARIANT(args.workspace != nullptr);
+  const bool prefill = phase == Phase::kPrefill;
+  foveal_attention_params params = make_params(args, skip_factor);
+  if (!prefill) params.cu_q = nullptr;
+  if (args.batch_invariant) params.flags |= FOVEAL_ATTENTION_FIXED_SPLITS;
+  const size_t bytes = prefill ? foveal_attention_prefill_workspace(&params)
+                               : foveal_attention_decode_workspace(&params);
+  if (bytes > args.workspace->size()) {
+    FOVEAL_CHECK(!stream.is_capturing(), ErrorKind::kInternal, "attention",
+                 "got a recorded step that needs {} bytes of workspace; need it to have run before",
+                 bytes);
+  }
+  params.workspace = args.workspace->reserve(stream.device(), bytes);
+  params.workspace_bytes = args.workspace->size();
+  std::array<char, 512> message{};
+  const foveal_status status =
+      prefill ? foveal_attention_prefill(&params, stream.native(), message.data(), message.size())
+              : foveal_attention_decode(&params, stream.native(), message.data(), message.size());
+  if (status != FOVEAL_OK) throw Error(kind_of(status), message.data());
+}
+
+}  // namespace foveal::attention

@@ -1,0 +1,54 @@
+#include "model/cuda/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+#include "model/cuda/scratch.h"
+#include "model/dummy_checkpoint.h"
+
+namespace foveal::model {
+namespace {
+
+std::unique_ptr<Checkpoint> shape_of(const char* name) {
+  return open_dummy_checkpoint(std::string(FOVEAL_SOURCE_DIR "/bench/configs/") + name, {},
+                               DummyData::kDevice);
+}
+
+const ModelLimits kLimits{.max_positions = 4096, .max_rows = 8192, .max_logit_rows = 64};
+
+// Norms and biases are what the plan leaves to its reserve.
+TEST(MemoryPlan, CountsEveryMatrix) {
+  for (const char* name : {"Llama-3.1-8B", "Qwen3-30B-A3B", "Qwen2.5-0.5B"}) {
+    const auto checkpoint = shape_of(name);
+    const MemoryPlan plan = plan_cuda_memory(checkpoint->config(), kLimits);
+    const int64_t rope = kLimits.max_positions * checkpoint->config().rotary_dim * 4;
+    const int64_t matrices = plan.weights_bytes - rope;
+    EXPECT_LE(matrices, checkpoint->total_bytes()) << name;
+    EXPECT_GE(matrices, checkpoint->total_bytes() - (4 << 20)) << name;
+  }
+}
+
+TEST(Scratch, PiecesDoNotOverlap) {
+  const auto checkpoint = shape_of("Qwen3-30B-A3B");
+  const ModelConfig& config = checkpoint->config();
+  const size_t bytes = lay_out_scratch(config, kLimits, nullptr).bytes;
+  auto* base = reinterpret_cast<std::byte*>(uintptr_t{1} << 30);
+  const DecoderScratch scratch = lay_out_scratch(config, kLimits, base);
+  EXPECT_EQ(scratch.bytes, bytes);
+  EXPECT_EQ(reinterpret_cast<std::byte*>(scratch.hidden), base);
+  const auto end = reinterpret_cast<std::byte*>(scratch.logits) +
+                   kLimits.max_logit_rows * logits_stride(config) * 4;
+  EXPECT_LE(end, base + bytes);
+  EXPECT_GE(reinterpret_cast<std::byte*>(scratch.normed),
+            reinterpret_cast<std::byte*>(scratch.hidden + kLimits.max_rows * config.hidden_size));
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(scratch.logits) % 256, 0U);
+  EXPECT_EQ(logits_stride(config) % 4, 0);
+}
+
+TEST(Scratch, LeavesOutWhatAModelHasNot) {
+  const auto checkpoint = shape_of("Qwen2.5-0.5B");
+  auto* base = reinterpret_cast<std::byte*>(uintptr_t{1} << 30);
+  EXPECT_EQ(lay_out_scratch(checkpoint->config(), kLimits, base).router, nullptr);
+}
+
+}  // namespace
+}  // namespace foveal::model

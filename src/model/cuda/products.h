@@ -1,0 +1,41 @@
+#pragma once
+
+#include "kernels/cuda/dense_gemm.h"
+#include "model/cuda/layer.h"
+#include "model/layers/step_rows.h"
+
+namespace foveal::model {
+
+/// The products of a step with bf16 weights. Rows are those of the step, prompts first. In
+/// batch-invariant mode each phase takes its own route, in calls of a fixed shape, so that a row
+/// does not depend on its neighbours; else a call's size decides.
+class Products {
+ public:
+  Products(Device device, bool batch_invariant);
+
+  /// y = x W^T + bias, in bf16 or float32.
+  void run(const DeviceLinear& linear, const uint16_t* x, uint16_t* y, const StepRows& rows,
+           Stream& stream);
+  void run(const DeviceLinear& linear, const uint16_t* x, float* y, const StepRows& rows,
+           Stream& stream);
+  /// y += alpha * x W^T + bias.
+  void add(const DeviceLinear& linear, const uint16_t* x, float alpha, float* y,
+           const StepRows& rows, Stream& stream);
+  /// y = act(gate) * up of the fused product, which `fused` holds where it is a step of its own.
+  void run_gated(const DeviceLinear& linear, const uint16_t* x, uint16_t* fused, uint16_t* y,
+                 kernels::Activation act, const StepRows& rows, Stream& stream);
+  /// Of rows that all are the last of something: always the same route in batch-invariant mode.
+  void logits(const DeviceTensor& weight, const uint16_t* x, float* y, int64_t y_stride,
+              int64_t count, Stream& stream);
+
+ private:
+  /// Calls `issue(first, count, route)` for runs of rows.
+  template <class Issue>
+  void each_run(const StepRows& rows, const Issue& issue) const;
+  void multiply(const kernels::cuda::DenseGemmParams& params, const StepRows& rows, Stream& stream);
+
+  kernels::cuda::DenseGemm gemm_;
+  bool batch_invariant_;
+};
+
+}  // namespace foveal::model

@@ -1,0 +1,80 @@
+#include "model/cuda/scratch.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/math.h"
+
+namespace foveal::model {
+namespace {
+
+class Layout {
+ public:
+  explicit Layout(std::byte* base) : base_(base) {}
+
+  template <class T>
+  void place(T*& pointer, int64_t rows, int64_t cols) {
+    constexpr int64_t kAlignment = 256;
+    const std::optional<int64_t> count = checked_mul(rows, cols);
+    const std::optional<int64_t> bytes = count ? checked_mul(*count, sizeof(T)) : std::nullopt;
+    FOVEAL_CHECK(bytes.has_value(), ErrorKind::kInvalidArgument, "max_num_tokens",
+                 "got {} rows of {} values; need less", rows, cols);
+    if (*bytes == 0) return;
+    if (base_ != nullptr) pointer = reinterpret_cast<T*>(base_ + used_);
+    used_ += static_cast<size_t>(round_up(*bytes, kAlignment));
+  }
+  size_t used() const { return used_; }
+
+ private:
+  std::byte* base_;
+  size_t used_ = 0;
+};
+
+bool has_experts(const ModelConfig& config) {
+  return config.num_experts > 0 && std::find(config.moe_layers.begin(), config.moe_layers.end(),
+                                             1) != config.moe_layers.end();
+}
+
+void lay_out_experts(const ModelConfig& config, int64_t rows, Layout& layout, DecoderScratch& out) {
+  const int64_t chosen = config.experts_per_token;
+  layout.place(out.router, rows, round_up(config.num_experts, 4));
+  layout.place(out.expert_ids, rows, chosen);
+  layout.place(out.expert_weights, rows, chosen);
+  layout.place(out.expert_offsets, 1, config.num_experts + 1);
+  layout.place(out.expert_slots, rows, chosen);
+  layout.place(out.expert_out, rows * chosen, config.hidden_size);
+}
+
+}  // namespace
+
+int64_t logits_stride(const ModelConfig& config) { return round_up(config.vocab_size, 8); }
+
+DecoderScratch lay_out_scratch(const ModelConfig& config, const ModelLimits& limits,
+                               std::byte* base) {
+  const int64_t rows = limits.max_rows;
+  const int64_t hidden = config.hidden_size;
+  const int64_t heads = config.num_heads;
+  const bool experts = has_experts(config);
+  // A layer has an MLP or experts: they take turns in the same place.
+  const int64_t expert_width =
+      experts ? int64_t{config.experts_per_token} * config.moe_intermediate_size : 0;
+  const int64_t width = std::max<int64_t>(config.intermediate_size, expert_width);
+  DecoderScratch out;
+  Layout layout(base);
+  layout.place(out.hidden, rows, hidden);
+  layout.place(out.normed, rows, hidden);
+  layout.place(out.branch, rows, hidden);
+  layout.place(out.qkv, rows, (heads + 2 * int64_t{config.num_kv_heads}) * config.head_dim);
+  layout.place(out.attention, rows, heads * config.head_dim);
+  layout.place(out.gate_up, rows, 2 * width);
+  layout.place(out.act, rows, width);
+  layout.place(out.slots, rows, 1);
+  layout.place(out.positions, rows, 1);
+  if (experts) lay_out_experts(config, rows, layout, out);
+  layout.place(out.last, limits.max_logit_rows, hidden);
+  layout.place(out.logits, limits.max_logit_rows, logits_stride(config));
+  out.bytes = layout.used();
+  return out;
+}
+
+}  // namespace foveal::model

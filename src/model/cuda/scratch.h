@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "model/config.h"
+#include "model/model.h"
+
+namespace foveal::model {
+
+/// What lies between the kernels of a step, in one piece of device memory that never moves, so that
+/// recorded steps find it. R = ModelLimits::max_rows, L = max_logit_rows, K = experts_per_token.
+struct DecoderScratch {
+  float* hidden = nullptr;            ///< residual stream [R, hidden]
+  uint16_t* normed = nullptr;         ///< [R, hidden]
+  float* branch = nullptr;            ///< a block's output before it joins the residual [R, hidden]
+  uint16_t* qkv = nullptr;            ///< [R, (num_heads + 2 num_kv_heads) * head_dim]
+  uint16_t* attention = nullptr;      ///< [R, num_heads * head_dim]
+  uint16_t* gate_up = nullptr;        ///< [R, 2 intermediate], experts: [R * K, 2 moe_intermediate]
+  uint16_t* act = nullptr;            ///< half as wide
+  int64_t* slots = nullptr;           ///< [R]
+  int32_t* positions = nullptr;       ///< [R]
+  float* router = nullptr;            ///< [R, num_experts]
+  int32_t* expert_ids = nullptr;      ///< [R, K]
+  float* expert_weights = nullptr;    ///< [R, K]
+  int32_t* expert_offsets = nullptr;  ///< [num_experts + 1]
+  int32_t* expert_slots = nullptr;    ///< [R * K]
+  uint16_t* expert_out = nullptr;     ///< [R * K, hidden]
+  uint16_t* last = nullptr;           ///< normed rows that want logits [L, hidden]
+  float* logits = nullptr;            ///< [L, logits_stride]
+  size_t bytes = 0;                   ///< of all of it
+};
+
+/// Places everything from `base` on; with a null base only `bytes` is of use. What a model does not
+/// need is null.
+DecoderScratch lay_out_scratch(const ModelConfig& config, const ModelLimits& limits,
+                               std::byte* base);
+
+/// Values of a row of logits: the vocabulary, rounded up for wide accesses.
+int64_t logits_stride(const ModelConfig& config);
+
+}  // namespace foveal::model

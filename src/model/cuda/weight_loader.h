@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/tensor_view.h"
+#include "device/staging.h"
+#include "device/stream.h"
+
+namespace foveal::model {
+
+/// bf16 matrix on the device, [rows, cols], or float32 vector where it is a vector's.
+struct DeviceTensor {
+  Buffer buffer;
+  int64_t rows = 0;
+  int64_t cols = 0;
+
+  const uint16_t* bf16() const { return reinterpret_cast<const uint16_t*>(buffer.data()); }
+  const float* f32() const { return reinterpret_cast<const float*>(buffer.data()); }
+  bool empty() const { return buffer.size() == 0; }
+};
+
+/// Brings weights to the device as bf16. Pieces of the mapped file are copied by all threads into
+/// page-locked memory, from where the device fetches them while the next piece is copied; other
+/// types than bf16 are expanded there. A weight without data (a dummy checkpoint) is filled with
+/// random values there.
+class WeightLoader {
+ public:
+  /// The stream is borrowed and must outlive the loader.
+  explicit WeightLoader(Stream& stream);
+  /// Waits for what is under way.
+  ~WeightLoader();
+
+  /// The parts, one under another: they share `cols`. `name` names the memory and seeds dummies.
+  DeviceTensor matrix(std::span<const WeightView> parts, std::string_view name);
+  DeviceTensor matrix(const WeightView& part, std::string_view name) {
+    return matrix(std::span(&part, 1), name);
+  }
+  DeviceTensor vector(std::span<const float> values, std::string_view name);
+  /// A bias: rounded to bf16.
+  DeviceTensor bias(std::span<const float> values, std::string_view name);
+
+  int64_t bytes() const { return bytes_; }  ///< on the device
+  /// "248 bf16, 113 q4_k": tensors by the type they were stored in.
+  std::string stored_types() const;
+  /// Whether anything but bf16 was stored, and is larger or smaller on the device.
+  bool expanded() const;
+
+ private:
+  struct Slot {
+    PinnedBuffer host;
+    Buffer stored;  ///< of types that are expanded
+    Event done;
+  };
+
+  DeviceTensor make(int64_t rows, int64_t cols, int64_t size, std::string_view name);
+  void send(const WeightView& part, uint16_t* to);
+  void send_rows(const WeightView& part, int64_t first, int64_t count, uint16_t* to);
+  void copy_in(const std::byte* from, std::byte* to, int64_t bytes);
+
+  Stream& stream_;
+  std::vector<Slot> slots_;
+  size_t next_ = 0;
+  int64_t bytes_ = 0;
+  std::map<DType, int64_t> counts_;
+};
+
+}  // namespace foveal::model

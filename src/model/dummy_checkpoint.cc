@@ -1,0 +1,188 @@
+#include "model/dummy_checkpoint.h"
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <map>
+
+#include "base/check.h"
+#include "base/half.h"
+#include "base/math.h"
+#include "device/device.h"
+#include "model/arch/registry.h"
+#include "model/config_json.h"
+
+namespace foveal::model {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr float kDeviation = 0.02F;  // what released models are initialised with
+
+/// A well mixed 64-bit word for each (seed, index): SplitMix64.
+uint64_t mix(uint64_t seed, uint64_t index) {
+  uint64_t word = seed + index * 0x9E3779B97F4A7C15U;
+  word = (word ^ (word >> 30U)) * 0xBF58476D1CE4E5B9U;
+  word = (word ^ (word >> 27U)) * 0x94D049BB133111EBU;
+  return word ^ (word >> 31U);
+}
+
+class DummyCheckpoint : public Checkpoint {
+ public:
+  DummyCheckpoint(const std::string& path, std::optional<int64_t> num_layers, DummyData data)
+      : data_(data) {
+    const fs::path file = fs::is_directory(path) ? fs::path(path) / "config.json" : fs::path(path);
+    folder_ = file.parent_path().string();
+    read_config(file, num_layers);
+    add_tensors();
+  }
+
+  const ModelConfig& config() const override { return config_; }
+  const TensorView* find(std::string_view name) const override {
+    const auto found = tensors_.find(name);
+    return found == tensors_.end() ? nullptr : &found->second;
+  }
+  std::vector<std::string> names() const override {
+    std::vector<std::string> out;
+    for (const auto& [name, view] : tensors_) out.push_back(name);
+    return out;
+  }
+  std::string format() const override { return "dummy (random weights)"; }
+  int64_t total_bytes() const override { return total_bytes_; }
+  std::string folder() const override { return folder_; }
+
+ private:
+  void read_config(const fs::path& file, std::optional<int64_t> num_layers) {
+    std::ifstream stream(file, std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(stream), {}};
+    FOVEAL_CHECK(stream.good() || stream.eof(), ErrorKind::kNotFound, file.string(),
+                 "got nothing to read; need a config.json or its folder for dummy weights");
+    config_ = parse_config_json(text, file.string());
+    traits_ = find_architecture(config_.architecture).traits(config_);
+    if (!num_layers) return;
+    FOVEAL_CHECK(*num_layers >= 1 && *num_layers <= config_.num_layers, ErrorKind::kInvalidArgument,
+                 "num_layers", "got {}; need 1 to {}", *num_layers, config_.num_layers);
+    config_.num_layers = static_cast<int32_t>(*num_layers);
+    const auto layers = static_cast<size_t>(*num_layers);
+    config_.windows.resize(layers);
+    config_.use_rope.resize(layers);
+    config_.moe_layers.resize(std::min(config_.moe_layers.size(), layers));
+  }
+
+  void add_tensors() {
+    const int64_t hidden = config_.hidden_size;
+    add("model.embed_tokens.weight", {config_.vocab_size, hidden});
+    if (!config_.tie_embeddings) add("lm_head.weight", {config_.vocab_size, hidden});
+    add_norm("model.norm", hidden);
+    for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+      const std::string prefix = fmt::format("model.layers.{}.", layer);
+      add_norm(prefix + "input_layernorm", hidden);
+      add_norm(prefix + "post_attention_layernorm", hidden);
+      if (traits_.sandwich_norms) {
+        add_norm(prefix + "pre_feedforward_layernorm", hidden);
+        add_norm(prefix + "post_feedforward_layernorm", hidden);
+      }
+      add_attention(prefix + "self_attn.");
+      const bool experts =
+          config_.num_experts > 0 && config_.moe_layers.at(static_cast<size_t>(layer)) != 0;
+      experts ? add_experts(prefix + "mlp.") : add_mlp(prefix + "mlp.");
+    }
+  }
+
+  void add_attention(const std::string& prefix) {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t q_rows = int64_t{config_.num_heads} * config_.head_dim;
+    const int64_t kv_rows = int64_t{config_.num_kv_heads} * config_.head_dim;
+    if (traits_.fused_qkv) {
+      add_linear(prefix + "qkv_proj", q_rows + 2 * kv_rows, hidden, traits_.qkv_bias);
+    } else {
+      add_linear(prefix + "q_proj", q_rows, hidden, traits_.qkv_bias);
+      add_linear(prefix + "k_proj", kv_rows, hidden, traits_.qkv_bias);
+      add_linear(prefix + "v_proj", kv_rows, hidden, traits_.qkv_bias);
+    }
+    add_linear(prefix + "o_proj", hidden, q_rows, /*bias=*/false);
+    if (!traits_.qk_norm) return;
+    add_norm(prefix + "q_norm", config_.head_dim);
+    add_norm(prefix + "k_norm", config_.head_dim);
+  }
+
+  void add_mlp(const std::string& prefix) {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t intermediate = config_.intermediate_size;
+    if (traits_.fused_gate_up) {
+      add_linear(prefix + "gate_up_proj", 2 * intermediate, hidden, config_.mlp_bias);
+    } else {
+      add_linear(prefix + "gate_proj", intermediate, hidden, config_.mlp_bias);
+      add_linear(prefix + "up_proj", intermediate, hidden, config_.mlp_bias);
+    }
+    add_linear(prefix + "down_proj", hidden, intermediate, config_.mlp_bias);
+  }
+
+  void add_experts(const std::string& prefix) {
+    const int64_t count = config_.num_experts;
+    const int64_t hidden = config_.hidden_size;
+    const int64_t intermediate = config_.moe_intermediate_size;
+    add(prefix + "gate.weight", {count, hidden});
+    add(prefix + "experts.{}.gate_proj.weight", {count, intermediate, hidden});
+    add(prefix + "experts.{}.up_proj.weight", {count, intermediate, hidden});
+    add(prefix + "experts.{}.down_proj.weight", {count, hidden, intermediate});
+  }
+
+  void add_linear(const std::string& name, int64_t rows, int64_t cols, bool bias) {
+    add(name + ".weight", {rows, cols});
+    if (bias) add(name + ".bias", {rows});
+  }
+
+  void add_norm(const std::string& name, int64_t n) {
+    auto* values = add(name + ".weight", {n});
+    std::fill_n(values, n, float_to_bf16(1.0F - traits_.norm_offset));
+  }
+
+  /// Vectors always have data.
+  uint16_t* add(const std::string& name, std::vector<int64_t> shape) {
+    std::optional<int64_t> bytes = int64_t{2};
+    for (const int64_t extent : shape) bytes = bytes ? checked_mul(*bytes, extent) : std::nullopt;
+    FOVEAL_CHECK(bytes.has_value(), ErrorKind::kCorruptFile, name, "got more than 2^63 bytes");
+    uint16_t* values = nullptr;
+    if (data_ == DummyData::kHost || shape.size() == 1) {
+      memory_.emplace_back(Device{}, static_cast<size_t>(*bytes), name);
+      values = reinterpret_cast<uint16_t*>(memory_.back().data());
+      fill(values, *bytes / 2, std::hash<std::string>{}(name));
+    }
+    total_bytes_ += *bytes;
+    tensors_[name] = {.data = reinterpret_cast<const std::byte*>(values),
+                      .dtype = DType::kBF16,
+                      .shape = std::move(shape)};
+    return values;
+  }
+
+  // Uniform of the deviation above: as good as normal here, and cheap.
+  static void fill(uint16_t* values, int64_t count, uint64_t seed) {
+    const float reach = kDeviation * std::sqrt(3.0F);
+    for (int64_t idx = 0; idx < count; ++idx) {
+      const auto word = static_cast<int32_t>(mix(seed, static_cast<uint64_t>(idx)) >> 32U);
+      values[idx] = float_to_bf16(static_cast<float>(word) * (reach / 2147483648.0F));
+    }
+  }
+
+  DummyData data_;
+  std::string folder_;
+  ModelConfig config_;
+  DecoderTraits traits_;
+  std::deque<Buffer> memory_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+  int64_t total_bytes_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Checkpoint> open_dummy_checkpoint(const std::string& path,
+                                                  std::optional<int64_t> num_layers,
+                                                  DummyData data) {
+  return std::make_unique<DummyCheckpoint>(path, num_layers, data);
+}
+
+}  // namespace foveal::model
