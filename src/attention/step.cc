@@ -87,9 +87,9 @@ kernels::AttentionCounters* AttentionStep::counters_of(int32_t layer, Phase phas
   PhaseState& current = state(phase);
   const auto at = static_cast<size_t>(layer);
   if (args.device_seqs == nullptr) return current.counters.data() + at * current.num_seqs;
-  if (options_.device_counters == nullptr || current.dense.at(at)) return nullptr;
+  if (device_counters_ == nullptr || current.dense.at(at)) return nullptr;
   const size_t row = static_cast<size_t>(phase) * num_layers_ + at;
-  return options_.device_counters + row * options_.max_seqs;
+  return device_counters_ + row * max_seqs_;
 }
 
 void AttentionStep::run(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) {
@@ -108,7 +108,7 @@ void AttentionStep::run(int32_t layer, Phase phase, const AttendArgs& args, Stre
 
 bool AttentionStep::counts_on_device(Phase phase) const {
   const std::vector<bool>& dense = state(phase).dense;
-  return options_.count && options_.device_counters != nullptr &&
+  return options_.count && device_counters_ != nullptr &&
          std::find(dense.begin(), dense.end(), false) != dense.end();
 }
 
@@ -119,12 +119,13 @@ void AttentionStep::collect(std::span<const kernels::AttentionSeq> prefill,
   for (const Phase phase : kPhases) {
     const auto seqs = phase == Phase::kPrefill ? prefill : decode;
     PhaseState& current = state(phase);
-    FOVEAL_INVARIANT(seqs.size() == current.num_seqs && seqs.size() <= options_.max_seqs);
+    FOVEAL_INVARIANT(seqs.size() == current.num_seqs);
+    FOVEAL_INVARIANT(device == nullptr || seqs.size() <= max_seqs_);
     for (size_t layer = 0; layer < num_layers_; ++layer) {
       kernels::AttentionCounters* into = current.counters.data() + layer * seqs.size();
       if (!current.dense[layer] && device != nullptr) {
         const size_t row = static_cast<size_t>(phase) * num_layers_ + layer;
-        std::copy_n(device + row * options_.max_seqs, seqs.size(), into);
+        std::copy_n(device + row * max_seqs_, seqs.size(), into);
         continue;
       }
       for (size_t seq = 0; seq < seqs.size(); ++seq) {

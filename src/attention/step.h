@@ -22,11 +22,7 @@ struct Zone {
 class AttentionStep {
  public:
   struct Options {
-    bool count = true;  ///< keep counters a layer and sequence
-    /// On a device that runs behind the host: where the kernels of layers that are not dense count,
-    /// [2 phases, num_layers, max_seqs]; see `collect`. Null: on the host.
-    kernels::AttentionCounters* device_counters = nullptr;
-    size_t max_seqs = 0;
+    bool count = true;   ///< keep counters a layer and sequence
     bool zones = false;  ///< keep times a phase
 #ifdef NDEBUG
     bool verify = false;  ///< check outputs and counters after each call; kInternal when broken
@@ -39,6 +35,13 @@ class AttentionStep {
   AttentionStep(const AttentionSet& set, const ModelShape& shape, const Options& options);
   AttentionStep(const AttentionSet& set, const ModelShape& shape)
       : AttentionStep(set, shape, Options{}) {}
+
+  /// On a device that runs behind the host: kernels of layers that are not dense count in
+  /// `counters` there, [2 phases, num_layers, max_seqs] (borrowed); see `collect`.
+  void count_on_device(kernels::AttentionCounters* counters, size_t max_seqs) {
+    device_counters_ = counters;
+    max_seqs_ = max_seqs;
+  }
 
   /// Before the first layer of a step: clears the counters and lets the methods plan. The spans
   /// need to live only during this call.
@@ -84,6 +87,8 @@ class AttentionStep {
   size_t num_layers_;
   int32_t num_heads_;
   std::vector<int32_t> windows_;  ///< [num_layers]
+  kernels::AttentionCounters* device_counters_ = nullptr;
+  size_t max_seqs_ = 0;
   Options options_;
   PhaseState states_[2];
 };

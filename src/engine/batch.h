@@ -36,6 +36,9 @@ class Batch {
   /// Views into this batch; valid until the next build.
   model::ForwardInput input(std::span<const KvLayerView> kv, bool exact) const;
   std::span<const LogitRow> logit_rows() const { return logit_info_; }
+  std::span<const int32_t> rows_with_logits() const { return logit_rows_; }  ///< the same, as rows
+  std::span<const int32_t> tokens() const { return tokens_; }
+  int64_t prefill_rows() const { return prefill_rows_; }
   std::span<const kernels::AttentionSeq> prefill() const { return prefill_; }
   std::span<const kernels::AttentionSeq> decode() const { return decode_; }
   std::span<const scheduler::RequestId> prefill_ids() const { return prefill_ids_; }

@@ -34,7 +34,7 @@ LLM::LLM(const LlmConfig& config, const Progress& progress) : impl_(std::make_un
                "got no model; need a .gguf file or a folder with config.json");
   validate(config);
   report("opening model", 0);
-  impl_->checkpoint = model::Checkpoint::open(config.model);
+  impl_->checkpoint = engine::open_checkpoint(config);
   impl_->checkpoint->prefetch();
   report("loading tokenizer", 0.3);
   impl_->tokenizer = engine::load_tokenizer(config.tokenizer, *impl_->checkpoint);

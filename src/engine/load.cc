@@ -4,11 +4,24 @@
 #include <filesystem>
 #include <iterator>
 
+#include "base/check.h"
+#include "device/device.h"
+#include "model/dummy_checkpoint.h"
 #include "sampler/sampler.h"
 
-#include "device/device.h"
-
 namespace foveal::engine {
+
+std::unique_ptr<model::Checkpoint> open_checkpoint(const LlmConfig& config) {
+  if (config.load_format == "dummy") {
+    const bool host = parse_device(config.device).kind == DeviceKind::kCpu;
+    return model::open_dummy_checkpoint(config.model, config.num_layers,
+                                        host ? model::DummyData::kHost : model::DummyData::kDevice);
+  }
+  FOVEAL_CHECK(!config.num_layers, ErrorKind::kInvalidArgument, "num_layers",
+               "got {} with load_format {}; need dummy weights for it", *config.num_layers,
+               config.load_format);
+  return model::Checkpoint::open(config.model);
+}
 
 std::unique_ptr<tokenizer::Tokenizer> load_tokenizer(const std::string& path,
                                                      const model::Checkpoint& checkpoint) {

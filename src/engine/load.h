@@ -3,11 +3,16 @@
 #include <memory>
 #include <string>
 
+#include "foveal/config.h"
 #include "foveal/request.h"
 #include "model/checkpoint.h"
 #include "tokenizer/tokenizer.h"
 
 namespace foveal::engine {
+
+/// The model that a config names, or random weights in its shape (load_format dummy). Throws
+/// kInvalidArgument for num_layers without dummy weights.
+std::unique_ptr<model::Checkpoint> open_checkpoint(const LlmConfig& config);
 
 /// The tokenizer of a model: `path` when not empty, else the one in the model's file or folder.
 /// Null when there is none (token ids still work).

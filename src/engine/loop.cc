@@ -24,6 +24,11 @@ void check_kept_logits(const EngineRequest& request, int64_t vocab) {
       free_bytes / (vocab * static_cast<int64_t>(sizeof(float))), free_bytes);
 }
 
+// Rows that only fill up a step on CUDA have a page of their own.
+int32_t pool_pages(const Setup& setup) {
+  return setup.capacity.num_pages + (setup.device.kind == DeviceKind::kCuda ? 1 : 0);
+}
+
 }  // namespace
 
 Engine::Loop::Loop(const LlmConfig& config, const model::Checkpoint& checkpoint)
@@ -32,22 +37,26 @@ Engine::Loop::Loop(const LlmConfig& config, const model::Checkpoint& checkpoint)
       setup_(make_setup(config, checkpoint)),
       stream_(setup_.device, pool_),
       model_(model::Model::create(checkpoint, model_limits(setup_, config), stream_)),
-      storage_(setup_.device, setup_.geometry, setup_.attention->lanes(),
-               setup_.capacity.num_pages),
+      storage_(setup_.device, setup_.geometry, setup_.attention->lanes(), pool_pages(setup_)),
       allocator_(setup_.capacity.num_pages),
       prefix_(config.kv_cache_config.enable_block_reuse && setup_.attention->shares_prefix_pages()
                   ? std::make_unique<kv::PrefixIndex>(allocator_, setup_.geometry.page_size)
                   : nullptr),
       scheduler_(setup_.scheduler, allocator_, prefix_.get()),
-      attention_(*setup_.attention, setup_.shape),
+      attention_(*setup_.attention, setup_.shape, {.count = config.sparsity_counters}),
       page_used_(static_cast<size_t>(setup_.capacity.num_pages)) {
   for (int32_t layer = 0; layer < setup_.shape.num_layers; ++layer) {
     views_.push_back(storage_.layer_view(layer));
+  }
+  if (setup_.device.kind == DeviceKind::kCuda) {
+    device_step_ = make_device_step(setup_, *model_, attention_, storage_, views_, stream_);
+    stream_.synchronize();
   }
   info_ = engine_info(setup_, pool_.num_threads());
   note_stats();
   thread_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "foveal-engine");
+    stream_.make_current();
     run();
   });
 }
@@ -85,6 +94,9 @@ void Engine::Loop::check(const EngineRequest& request) const {
   sampler::validate(request.sampling, vocab);
   FOVEAL_CHECK(request.sampling.n == 1 || !request.trace_filter, ErrorKind::kInvalidArgument, "n",
                "got {} with a trace; need 1", request.sampling.n);
+  FOVEAL_CHECK(!request.trace_filter || setup_.device.kind == DeviceKind::kCpu,
+               ErrorKind::kUnsupported, "trace", "got a trace on {}; need device cpu",
+               device_name(setup_.device));
   check_kept_logits(request, vocab);
 }
 
@@ -187,6 +199,7 @@ void Engine::Loop::admit(std::unique_ptr<Running> running) {
   }
   if (result == scheduler::AddResult::kQueued) {
     if (running->trace() != nullptr) traced_ = running->id();
+    if (device_step_) running->hold_events();
     running_.emplace(running->id(), std::move(running));
     return;
   }

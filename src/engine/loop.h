@@ -10,6 +10,7 @@
 
 #include "attention/step.h"
 #include "engine/batch.h"
+#include "engine/device_step.h"
 #include "engine/engine.h"
 #include "engine/running.h"
 #include "engine/setup.h"
@@ -42,7 +43,11 @@ class Engine::Loop {
   void prepare(const scheduler::StepPlan& plan);
   void compute(const scheduler::StepPlan& plan);
   void account(const scheduler::StepPlan& plan);
-  void publish(const scheduler::StepPlan& plan, float* logits);
+  void compute_on_device(const scheduler::StepPlan& plan);
+  void count_work();
+  void publish(const scheduler::StepPlan& plan, std::span<const RowResult> rows);
+  void publish_row(const LogitRow& row, const RowResult& result);
+  void flush_events();
   void end(RequestId id, FinishReason reason, const std::optional<Error>& error = std::nullopt);
   void end_if_only_prompt(RequestId id);
   void free_after_prefill(const scheduler::StepPlan& plan);
@@ -60,7 +65,9 @@ class Engine::Loop {
   std::unique_ptr<kv::PrefixIndex> prefix_;
   scheduler::Scheduler scheduler_;
   attention::AttentionStep attention_;
-  std::vector<bool> page_used_;  ///< a page's first use needs no zeroing
+  std::unique_ptr<DeviceStep> device_step_;  ///< where the device runs behind the host
+  std::vector<bool> page_used_;              ///< a page's first use needs no zeroing
+  std::vector<kv::PageId> stale_;            ///< of this step: pages that need it
   Batch batch_;
   std::map<RequestId, std::unique_ptr<Running>> running_;
   /// By their leader: completions of one prompt that wait until it has been read once.

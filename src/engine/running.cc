@@ -86,14 +86,39 @@ FinishReason Running::sample(std::span<float> logits, int32_t* token) {
       sampler_.sample(logits, constraint ? constraint->allowed() : std::span<const uint32_t>{});
   *token = result.token;
   if (constraint) constraint->accept(result.token);
+  return publish({.token = result.token,
+                  .logprob = result.logprob,
+                  .rank = result.rank,
+                  .top = std::move(result.top)});
+}
+
+bool Running::describe(kernels::cuda::SampleRow& row,
+                       std::vector<kernels::cuda::LogitEdit>& edits) const {
+  return request_.constraint == nullptr && sampler_.describe(row, edits);
+}
+
+FinishReason Running::take(int32_t token, uint32_t flags) {
+  if (flags != 0) sampler::Sampler::fail_choice(flags);
+  sampler_.accept(token);
+  return publish({.token = token});
+}
+
+FinishReason Running::publish(TokenEvent event) {
   generated_ += 1;
   last_token_ = Clock::now();
   if (!first_token_) first_token_ = last_token_;
-  stream_->push({.token = result.token,
-                 .logprob = result.logprob,
-                 .rank = result.rank,
-                 .top = std::move(result.top)});
-  return ends_with(result.token);
+  const int32_t token = event.token;
+  if (holds_events_) {
+    held_.push_back(std::move(event));
+  } else {
+    stream_->push(std::move(event));
+  }
+  return ends_with(token);
+}
+
+void Running::flush() {
+  for (TokenEvent& event : held_) stream_->push(std::move(event));
+  held_.clear();
 }
 
 FinishReason Running::ends_with(int32_t token) const {
@@ -111,6 +136,7 @@ FinishReason Running::ends_with(int32_t token) const {
 
 void Running::finish(FinishReason reason, int64_t bytes_per_page, const std::string& method,
                      const std::optional<Error>& error) {
+  flush();
   summary_.reason = reason;
   summary_.error = error;
   summary_.memory = {.kv_bytes = held_pages_ * bytes_per_page,

@@ -52,12 +52,20 @@ class Running {
   void keep_logits(int64_t position, std::span<const float> logits);
   /// Chooses and publishes the next token; says why the request ends, if it does.
   FinishReason sample(std::span<float> logits, int32_t* token);
+  /// How a device would choose it; false where it cannot.
+  bool describe(kernels::cuda::SampleRow& row, std::vector<kernels::cuda::LogitEdit>& edits) const;
+  /// Takes a token that the device chose, or throws what it says of having none.
+  FinishReason take(int32_t token, uint32_t flags);
+  /// Keeps published tokens back until `flush`, so that callers wake while the device works.
+  void hold_events() { holds_events_ = true; }
+  void flush();
 
   /// Ends the stream.
   void finish(FinishReason reason, int64_t bytes_per_page, const std::string& method,
               const std::optional<Error>& error = std::nullopt);
 
  private:
+  FinishReason publish(TokenEvent event);
   FinishReason ends_with(int32_t token) const;
 
   scheduler::RequestId id_;
@@ -68,6 +76,8 @@ class Running {
   sampler::Sampler sampler_;
   std::unique_ptr<TraceCollector> trace_;
   RequestSummary summary_;
+  std::vector<TokenEvent> held_;  ///< published once `flush` is called
+  bool holds_events_ = false;
   bool prompt_done_ = false;
   bool replaying_ = false;  ///< it was preempted after its prompt: what was kept is kept
   int64_t counted_ = 0;     ///< positions whose decode was counted

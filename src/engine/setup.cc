@@ -126,8 +126,10 @@ void set_up_cuda(Setup& setup, const LlmConfig& config, const model::Checkpoint&
   setup.weights_bytes = memory.weights_bytes;
   setup.workspace_bytes = memory.workspace_bytes;
   const CudaGraphConfig& graphs = config.cuda_graph_config;
-  if (graphs.enable) setup.graph_sizes = graph_sizes(graphs, setup.scheduler.max_batch_size);
+  // Recorded or not, a step has the same sizes, and so the same results.
+  setup.graph_sizes = graph_sizes(graphs, setup.scheduler.max_batch_size);
   setup.graph_padding = graphs.enable_padding;
+  setup.record_graphs = graphs.enable;
 }
 
 }  // namespace

@@ -22,8 +22,9 @@ struct Setup {
   int64_t max_seq_len = 0;
   int64_t weights_bytes = 0;    ///< as they lie on the device
   int64_t workspace_bytes = 0;  ///< CUDA: activations, logits and what kernels need beside them
-  std::vector<int32_t> graph_sizes;  ///< CUDA: recorded batch sizes, ascending; empty: no graphs
+  std::vector<int32_t> graph_sizes;  ///< CUDA: sizes of steps that only decode, ascending
   bool graph_padding = false;
+  bool record_graphs = false;
   std::string prefix_settings;  ///< what the prefix index's root hashes besides the method
 };
 

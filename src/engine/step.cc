@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "engine/loop.h"
 
 namespace foveal::engine {
@@ -21,7 +22,7 @@ int64_t held_pages(const scheduler::Scheduler& scheduler, scheduler::RequestId i
 
 void Engine::Loop::step() {
   const scheduler::StepPlan plan = scheduler_.next_step();
-  if (plan.empty()) return;
+  if (plan.empty()) return flush_events();
   counted_.steps += 1;
   counted_.preemptions += plan.preempted.size();
   try {
@@ -47,16 +48,16 @@ void Engine::Loop::prepare(const scheduler::StepPlan& plan) {
     }
     running.start(reused);
   }
-  std::vector<kv::PageId> stale;
+  stale_.clear();
   for (const kv::PageId page : plan.new_pages) {
     const auto at = static_cast<size_t>(page);
-    if (page_used_[at]) stale.push_back(page);
+    if (page_used_[at]) stale_.push_back(page);
     page_used_[at] = true;
   }
-  if (!stale.empty()) {
+  if (!stale_.empty() && !device_step_) {
     pool_.run(setup_.shape.num_layers, [&](int64_t layer, int) {
       const auto first = static_cast<int32_t>(layer);
-      storage_.zero_pages(first, first + 1, stale);
+      storage_.zero_pages(first, first + 1, stale_);
     });
   }
   batch_.build(plan, scheduler_, [this](RequestId id) {
@@ -66,16 +67,44 @@ void Engine::Loop::prepare(const scheduler::StepPlan& plan) {
 }
 
 void Engine::Loop::compute(const scheduler::StepPlan& plan) {
+  if (device_step_) return compute_on_device(plan);
   model::ForwardInput input = batch_.input(views_, setup_.exact);
   if (traced_ != 0) input.trace = running_.at(traced_)->trace();
   attention_.begin(input.prefill, input.decode);
   float* logits = model_->forward(input, attention_, stream_);
+  count_work();
   account(plan);
   free_after_prefill(plan);
-  publish(plan, logits);
+  const auto vocab = static_cast<size_t>(model_->config().vocab_size);
+  std::vector<RowResult> rows(batch_.logit_rows().size());
+  for (RowResult& row : rows) {
+    row.logits = {logits, vocab};
+    logits += vocab;
+  }
+  publish(plan, rows);
 }
 
-void Engine::Loop::account(const scheduler::StepPlan& plan) {
+void Engine::Loop::compute_on_device(const scheduler::StepPlan& plan) {
+  attention_.begin(batch_.prefill(), batch_.decode());
+  device_step_->launch(batch_, stale_, [this](const LogitRow& row, auto& how, auto& edits) {
+    const Running& running = *running_.at(row.id);
+    const bool kept = row.position >= running.logits_from() && row.position < running.prompt_len();
+    return row.sample && !kept && running.describe(how, edits);
+  });
+  // While the device works: callers get the tokens of the step before.
+  flush_events();
+  const std::span<const RowResult> rows = device_step_->wait();
+  count_work();
+  account(plan);
+  free_after_prefill(plan);
+  publish(plan, rows);
+}
+
+void Engine::Loop::flush_events() {
+  for (auto& [id, running] : running_) running->flush();
+}
+
+void Engine::Loop::count_work() {
   const auto count = [this](std::span<const RequestId> ids,
                             std::span<const kernels::AttentionSeq> seqs, attention::Phase phase) {
     for (size_t seq = 0; seq < ids.size(); ++seq) {
@@ -84,6 +113,9 @@ void Engine::Loop::account(const scheduler::StepPlan& plan) {
   };
   count(batch_.prefill_ids(), batch_.prefill(), attention::Phase::kPrefill);
   count(batch_.decode_ids(), batch_.decode(), attention::Phase::kDecode);
+}
+
+void Engine::Loop::account(const scheduler::StepPlan& plan) {
   PrefillCallback callback;
   {
     const std::lock_guard lock(mutex_);
@@ -111,24 +143,12 @@ void Engine::Loop::free_after_prefill(const scheduler::StepPlan& plan) {
   }
 }
 
-void Engine::Loop::publish(const scheduler::StepPlan& plan, float* logits) {
-  const auto vocab = static_cast<size_t>(model_->config().vocab_size);
-  for (const LogitRow& row : batch_.logit_rows()) {
-    const std::span<float> values(logits, vocab);
-    logits += vocab;
-    const auto found = running_.find(row.id);
-    if (found == running_.end()) continue;  // failed at an earlier row
-    Running& running = *found->second;
+void Engine::Loop::publish(const scheduler::StepPlan& plan, std::span<const RowResult> rows) {
+  FOVEAL_INVARIANT(rows.size() == batch_.logit_rows().size());
+  for (size_t idx = 0; idx < rows.size(); ++idx) {
+    const LogitRow& row = batch_.logit_rows()[idx];
     try {
-      if (row.position >= running.logits_from() && row.position < running.prompt_len()) {
-        running.keep_logits(row.position, values);
-      }
-      if (!row.sample) continue;
-      int32_t token = 0;
-      counted_.generated_tokens += 1;
-      const FinishReason reason = running.sample(values, &token);
-      scheduler_.append_token(row.id, token);
-      if (reason != FinishReason::kNone) end(row.id, reason);
+      publish_row(row, rows[idx]);
     } catch (const Error& error) {
       end(row.id, FinishReason::kError, error);
     }
@@ -136,6 +156,22 @@ void Engine::Loop::publish(const scheduler::StepPlan& plan, float* logits) {
   for (const scheduler::SeqWork& work : plan.work) {
     if (work.prompt_done && !work.sample) end_if_only_prompt(work.id);
   }
+}
+
+void Engine::Loop::publish_row(const LogitRow& row, const RowResult& result) {
+  const auto found = running_.find(row.id);
+  if (found == running_.end()) return;  // failed at an earlier row
+  Running& running = *found->second;
+  if (row.position >= running.logits_from() && row.position < running.prompt_len()) {
+    running.keep_logits(row.position, result.logits);
+  }
+  if (!row.sample) return;
+  counted_.generated_tokens += 1;
+  int32_t token = result.token;
+  const FinishReason reason = result.logits.empty() ? running.take(token, result.flags)
+                                                    : running.sample(result.logits, &token);
+  scheduler_.append_token(row.id, token);
+  if (reason != FinishReason::kNone) end(row.id, reason);
 }
 
 void Engine::Loop::end_if_only_prompt(RequestId id) {

@@ -14,7 +14,7 @@ KvStorage::KvStorage(Device device, const KvGeometry& geometry, std::span<const 
     : device_(device),
       geometry_(geometry),
       num_pages_(num_pages),
-      kv_page_bytes_(lane_page_bytes(geometry)),
+      kv_page_bytes_(kv::lane_page_bytes(geometry)),
       bytes_per_page_(kv::bytes_per_page(geometry, lanes)) {
   FOVEAL_CHECK(num_pages > 0, ErrorKind::kInvalidArgument, "kv_cache",
                "got {} pages; need 1 or more", num_pages);
@@ -22,26 +22,52 @@ KvStorage::KvStorage(Device device, const KvGeometry& geometry, std::span<const 
   FOVEAL_CHECK(checked_mul(num_pages, bytes_per_page_).has_value(), ErrorKind::kInvalidArgument,
                "kv_cache", "got {} pages of {} bytes; need a pool below 2^63 bytes", num_pages,
                bytes_per_page_);
-  const auto make = [&](const LaneSpec& spec) {
-    Lane lane{.spec = spec, .layers = {}};
-    lane.layers.reserve(static_cast<size_t>(geometry.num_layers));
-    for (int32_t layer = 0; layer < geometry.num_layers; ++layer) {
-      lane.layers.emplace_back(device, static_cast<size_t>(num_pages * spec.bytes_per_page),
-                               fmt::format("KV cache lane {} of layer {}", spec.name, layer));
-    }
-    return lane;
-  };
-  k_ = make({.name = "k", .bytes_per_page = kv_page_bytes_});
-  v_ = make({.name = "v", .bytes_per_page = kv_page_bytes_});
+  const LaneSpec k{.name = "k", .bytes_per_page = kv_page_bytes_};
+  const LaneSpec v{.name = "v", .bytes_per_page = kv_page_bytes_};
+  if (device.kind == DeviceKind::kCuda) {
+    const int64_t bytes = 2 * kv_page_bytes_ * geometry.num_layers * num_pages;
+    pool_ = Buffer(device, static_cast<size_t>(bytes), "the KV cache");
+    k_ = lane_of_pool(k, 0);
+    v_ = lane_of_pool(v, 1);
+  } else {
+    k_ = make_lane(k);
+    v_ = make_lane(v);
+  }
   lanes_.reserve(lanes.size());
-  for (const LaneSpec& spec : lanes) lanes_.push_back(make(spec));
+  for (const LaneSpec& spec : lanes) lanes_.push_back(make_lane(spec));
+}
+
+KvStorage::Lane KvStorage::make_lane(LaneSpec spec) const {
+  Lane lane{.spec = std::move(spec), .buffers = {}, .layers = {}};
+  for (int32_t layer = 0; layer < geometry_.num_layers; ++layer) {
+    lane.buffers.emplace_back(device_, static_cast<size_t>(num_pages_ * lane.spec.bytes_per_page),
+                              fmt::format("KV cache lane {} of layer {}", lane.spec.name, layer));
+    lane.layers.push_back(lane.buffers.back().data());
+  }
+  return lane;
+}
+
+KvStorage::Lane KvStorage::lane_of_pool(LaneSpec spec, int32_t which) const {
+  Lane lane{.spec = std::move(spec), .buffers = {}, .layers = {}};
+  for (int64_t layer = 0; layer < geometry_.num_layers; ++layer) {
+    lane.layers.push_back(pool_.data() + (2 * layer + which) * num_pages_ * kv_page_bytes_);
+  }
+  return lane;
+}
+
+void KvStorage::append_pool_pages(PageId page, std::vector<int32_t>& places) const {
+  FOVEAL_INVARIANT(page >= 0 && page < num_pages_);
+  // An int32 reaches: 2^31 pages of the smallest lane are more than any device holds.
+  for (int32_t lane = 0; lane < 2 * geometry_.num_layers; ++lane) {
+    places.push_back(lane * num_pages_ + page);
+  }
 }
 
 KvLayerView KvStorage::layer_view(int32_t layer) const {
   FOVEAL_INVARIANT(layer >= 0 && layer < geometry_.num_layers);
   const auto idx = static_cast<size_t>(layer);
-  return {.k = k_.layers[idx].data(),
-          .v = v_.layers[idx].data(),
+  return {.k = k_.layers[idx],
+          .v = v_.layers[idx],
           .page_bytes = kv_page_bytes_,
           .dtype = geometry_.dtype,
           .num_pages = num_pages_,
@@ -58,7 +84,7 @@ const LaneSpec& KvStorage::lane_spec(int32_t lane) const {
 std::byte* KvStorage::lane_data(int32_t lane, int32_t layer) const {
   FOVEAL_INVARIANT(lane >= 0 && lane < num_lanes());
   FOVEAL_INVARIANT(layer >= 0 && layer < geometry_.num_layers);
-  return lanes_[static_cast<size_t>(lane)].layers[static_cast<size_t>(layer)].data();
+  return lanes_[static_cast<size_t>(lane)].layers[static_cast<size_t>(layer)];
 }
 
 std::byte* KvStorage::lane_page(int32_t lane, int32_t layer, PageId page) const {
@@ -73,7 +99,7 @@ void KvStorage::zero_pages(int32_t first_layer, int32_t end_layer,
   FOVEAL_INVARIANT(first_layer >= 0 && first_layer <= end_layer &&
                    end_layer <= geometry_.num_layers);
   const auto zero = [&](const Lane& lane, int32_t layer) {
-    std::byte* data = lane.layers[static_cast<size_t>(layer)].data();
+    std::byte* data = lane.layers[static_cast<size_t>(layer)];
     const int64_t bytes = lane.spec.bytes_per_page;
     for (const PageId page : pages) {
       FOVEAL_INVARIANT(page >= 0 && page < num_pages_);

@@ -67,6 +67,8 @@ class Model {
   virtual float* more_logits(const ForwardInput& input, int64_t first, int64_t count,
                              Stream& stream);
 
+  /// Where `forward` leaves logits, for steps that are replayed without it. Only on CUDA.
+  virtual float* logits() { return nullptr; }
   /// Values from one row of logits to the next.
   virtual int64_t logits_stride() const { return config().vocab_size; }
   virtual const ModelConfig& config() const = 0;

@@ -66,12 +66,13 @@ void LogitRules::accept(int32_t token) {
   if (repetition_ != 1 || presence_ != 0 || frequency_ != 0) remember(token, /*generated=*/1);
 }
 
-void LogitRules::ban_words(std::span<float> logits) const {
+template <class Ban>
+void LogitRules::each_banned_word(const Ban& ban) const {
   for (const std::vector<int32_t>& word : bad_words_) {
     const size_t before = word.size() - 1;
     if (before > history_.size()) continue;
     if (std::equal(word.begin(), word.end() - 1, history_.end() - static_cast<ptrdiff_t>(before))) {
-      logits[static_cast<size_t>(word.back())] = kBanned;
+      ban(word.back());
     }
   }
 }
@@ -103,12 +104,53 @@ void LogitRules::ban_others(std::span<float> logits, std::span<const uint32_t> a
   }
 }
 
+void LogitRules::describe(kernels::cuda::SampleRow& row) const {
+  row.repetition = repetition_;
+  row.presence = presence_;
+  row.frequency = frequency_;
+  row.index = static_cast<uint64_t>(num_generated_);
+}
+
+void LogitRules::append_edits(std::vector<kernels::cuda::LogitEdit>& edits) const {
+  using kernels::cuda::LogitEdit;
+  const auto first = static_cast<ptrdiff_t>(edits.size());
+  for (const auto& [token, bias] : bias_) {
+    edits.push_back({.token = token, .what = LogitEdit::kBias, .bias = bias});
+  }
+  each_banned_word(
+      [&](int32_t token) { edits.push_back({.token = token, .what = LogitEdit::kBan}); });
+  if (num_generated_ < min_tokens_) {
+    for (const int32_t token : early_bans_) {
+      edits.push_back({.token = token, .what = LogitEdit::kBan});
+    }
+  }
+  for (const Seen& seen : seen_) {
+    edits.push_back(
+        {.token = seen.token, .what = LogitEdit::kPenalise, .generated = seen.generated});
+  }
+  const auto begin = edits.begin() + first;
+  std::sort(begin, edits.end(),
+            [](const LogitEdit& a, const LogitEdit& b) { return a.token < b.token; });
+  auto last = begin;
+  for (auto edit = begin; edit != edits.end(); ++edit) {
+    if (edit == last) continue;
+    if (edit->token == last->token) {  // each kind but a ban comes once a token
+      last->what |= edit->what;
+      last->bias += edit->bias;
+      last->generated += edit->generated;
+    } else {
+      *++last = *edit;
+    }
+  }
+  if (begin != edits.end()) edits.erase(last + 1, edits.end());
+}
+
 void LogitRules::apply(std::span<float> logits, std::span<const uint32_t> allowed) const {
   for (const auto& [token, bias] : bias_) {
     float& logit = logits[static_cast<size_t>(token)];
     if (logit != kBanned) logit = to_logit(logit + bias);
   }
-  ban_words(logits);
+  each_banned_word([&](int32_t token) { logits[static_cast<size_t>(token)] = kBanned; });
   if (num_generated_ < min_tokens_) {
     for (const int32_t token : early_bans_) logits[static_cast<size_t>(token)] = kBanned;
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "foveal/request.h"
+#include "kernels/cuda/sample.h"
 
 namespace foveal::sampler {
 
@@ -28,6 +29,15 @@ class LogitRules {
   void apply(std::span<float> logits, std::span<const uint32_t> allowed = {}) const;
   void accept(int32_t token);
   int64_t num_generated() const { return num_generated_; }
+  /// What `apply` would do, as edits of single logits for the device: appended, at most one a
+  /// token.
+  void append_edits(std::vector<kernels::cuda::LogitEdit>& edits) const;
+  /// The penalties, which an edit names.
+  void describe(kernels::cuda::SampleRow& row) const;
+  /// How many edits there would be, at most.
+  size_t num_edits() const {
+    return bias_.size() + bad_words_.size() + early_bans_.size() + seen_.size();
+  }
   /// True when `apply` would leave logits alone, so that a caller need not copy them.
   bool idle() const;
 
@@ -42,7 +52,8 @@ class LogitRules {
   void note_history(int32_t token);
   void penalise(std::span<float> logits) const;
   void ban_others(std::span<float> logits, std::span<const uint32_t> allowed) const;
-  void ban_words(std::span<float> logits) const;
+  template <class Ban>
+  void each_banned_word(const Ban& ban) const;
 
   int32_t vocab_size_;
   double repetition_;

@@ -81,6 +81,27 @@ SampleResult Sampler::sample(std::span<float> logits, std::span<const uint32_t> 
   return result;
 }
 
+bool Sampler::describe(kernels::cuda::SampleRow& row,
+                       std::vector<kernels::cuda::LogitEdit>& edits) const {
+  constexpr size_t kMostEdits = 8192;  // the copy of more costs as much as that of the logits
+  if (impl_->logprobs || impl_->rules.num_edits() > kMostEdits) return false;
+  row = {.temperature = impl_->filters.temperature,
+         .top_p = impl_->filters.top_p,
+         .min_p = impl_->filters.min_p,
+         .seed = impl_->seed,
+         .top_k = impl_->filters.top_k};
+  impl_->rules.describe(row);
+  if (!impl_->rules.idle()) impl_->rules.append_edits(edits);
+  return true;
+}
+
+void Sampler::fail_choice(uint32_t flags) {
+  FOVEAL_CHECK((flags & kernels::cuda::kSampleBadLogit) == 0, ErrorKind::kInternal, "sampling",
+               "got a logit that is NaN or +inf, or -inf for all; need numbers below infinity");
+  fail(ErrorKind::kInvalidArgument, "sampling",
+       "got a ban of every token; need bad_words, stop tokens and min_tokens that leave one");
+}
+
 void Sampler::accept(int32_t token) { impl_->rules.accept(token); }
 
 }  // namespace foveal::sampler

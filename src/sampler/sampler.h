@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "foveal/request.h"
+#include "kernels/cuda/sample.h"
 
 namespace foveal::sampler {
 
@@ -39,6 +40,11 @@ class Sampler {
   /// `allowed` is not empty it has one bit a token, lowest first, and tokens without one are
   /// banned.
   SampleResult sample(std::span<float> logits, std::span<const uint32_t> allowed = {});
+  /// How the device would choose the next token from the same logits: fills `row` and appends to
+  /// `edits`. False where only the host can: logprobs are asked for, or edits would be too many.
+  bool describe(kernels::cuda::SampleRow& row, std::vector<kernels::cuda::LogitEdit>& edits) const;
+  /// Throws what `sample` would, for a row that the device had no token for.
+  [[noreturn]] static void fail_choice(uint32_t flags);
   /// Takes a token as generated without choosing (replay after preemption).
   void accept(int32_t token);
 

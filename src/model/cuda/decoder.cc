@@ -33,6 +33,7 @@ class CudaDecoder final : public Model {
                  Stream& stream) override;
   float* more_logits(const ForwardInput& input, int64_t first, int64_t count,
                      Stream& stream) override;
+  float* logits() override { return scratch_.logits; }
   int64_t logits_stride() const override { return model::logits_stride(config_); }
   const ModelConfig& config() const override { return config_; }
   attention::ModelShape shape() const override;

@@ -1,0 +1,80 @@
+#include "engine/setup.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/load.h"
+#include "foveal/error.h"
+#include "foveal/llm.h"
+
+namespace foveal::engine {
+namespace {
+
+LlmConfig dummy_config() {
+  LlmConfig config;
+  config.model = FOVEAL_SOURCE_DIR "/tests/golden/llama3";
+  config.load_format = "dummy";
+  config.device = "cpu";
+  config.threads = 1;
+  config.kv_cache_config.max_tokens = 1024;
+  return config;
+}
+
+Setup setup_of(const LlmConfig& config) { return make_setup(config, *open_checkpoint(config)); }
+
+std::string error_of(const LlmConfig& config) {
+  try {
+    setup_of(config);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Setup, CpuDefaults) {
+  const auto setup = setup_of(dummy_config());
+  EXPECT_EQ(setup.scheduler.prefill_chunk, 512);
+  EXPECT_EQ(setup.scheduler.max_step_tokens, 2048);
+  EXPECT_EQ(setup.workspace_bytes, 0);
+  EXPECT_TRUE(setup.graph_sizes.empty());
+}
+
+TEST(Setup, RefusesWhatTheDeviceHasNot) {
+  LlmConfig config = dummy_config();
+  config.kv_cache_config.dtype = "fp8";
+  EXPECT_EQ(error_of(config),
+            "[kv_cache_config.dtype] got fp8 on cpu; need cuda, or auto, bf16, f16 or f32");
+  config = dummy_config();
+  config.load_format = "auto";
+  config.num_layers = 1;
+  EXPECT_EQ(error_of(config),
+            "[num_layers] got 1 with load_format auto; need dummy weights for it");
+}
+
+TEST(Setup, DummyWeightsRunAndCutLayers) {
+  LlmConfig config = dummy_config();
+  config.num_layers = 1;
+  EXPECT_EQ(setup_of(config).shape.num_layers, 1);
+  LLM llm(config);
+  const RequestOutput out = llm.generate({.token_ids = std::vector<int32_t>{1, 2, 3}},
+                                         {.max_tokens = 4, .ignore_eos = true});
+  EXPECT_EQ(out.outputs.at(0).token_ids.size(), 4U);
+  LLM again(config);
+  EXPECT_EQ(again
+                .generate({.token_ids = std::vector<int32_t>{1, 2, 3}},
+                          {.max_tokens = 4, .ignore_eos = true})
+                .outputs.at(0)
+                .token_ids,
+            out.outputs.at(0).token_ids);
+}
+
+TEST(Setup, CountersCanBeOff) {
+  LlmConfig config = dummy_config();
+  config.sparsity_counters = false;
+  LLM llm(config);
+  const RequestOutput out = llm.generate({.token_ids = std::vector<int32_t>{1, 2, 3}},
+                                         {.max_tokens = 2, .ignore_eos = true});
+  EXPECT_TRUE(out.sparsity.layers.empty());
+}
+
+}  // namespace
+}  // namespace foveal::engine
