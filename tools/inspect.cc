@@ -98,6 +98,9 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
   out += fmt::format("KV cache    {} a token ({}); capacity {} tokens, {}\n",
                      human_bytes(info.engine.kv_bytes_per_token), info.engine.kv_dtype,
                      info.engine.kv_tokens, human_bytes(info.engine.kv_bytes));
+  if (info.engine.workspace_bytes > 0) {
+    out += fmt::format("workspace   {}\n", human_bytes(info.engine.workspace_bytes));
+  }
   out += fmt::format("sparse      {}\n{}", info.attention, layers_text(info));
   for (const engine::TensorInspection& tensor : info.tensors) {
     if (!tensors) break;
@@ -148,6 +151,7 @@ std::string json_report(const engine::Inspection& info) {
   json.field("device", std::string_view(info.engine.device));
   json.field("isa", std::string_view(info.engine.isa)).field("threads", info.engine.threads);
   json.field("weights_bytes", info.engine.weights_bytes);
+  json.field("workspace_bytes", info.engine.workspace_bytes);
   json.field("kv_dtype", std::string_view(info.engine.kv_dtype));
   json.field("kv_bytes_per_token", info.engine.kv_bytes_per_token);
   json.field("kv_tokens", info.engine.kv_tokens).field("kv_bytes", info.engine.kv_bytes);

@@ -21,6 +21,11 @@ void print_plan(const ModelInfo& info, const LlmConfig& config, const EngineStat
   log_info("KV cache: {} tokens in {} pages, {:.1f} MiB ({}, {} bytes a token over all lanes)",
            info.kv_tokens, stats.kv_pages_total, static_cast<double>(info.kv_bytes) / kMiB,
            info.kv_dtype, info.kv_bytes_per_token);
+  if (info.workspace_bytes > 0) {
+    log_info("beside it on {}: weights {:.1f} MiB, activations and workspace {:.1f} MiB",
+             info.device, static_cast<double>(info.weights_bytes) / kMiB,
+             static_cast<double>(info.workspace_bytes) / kMiB);
+  }
   log_info("{:.2f} requests of full length ({} tokens) fit; at most {} run at once",
            static_cast<double>(info.kv_tokens) / static_cast<double>(info.max_seq_len),
            info.max_seq_len, config.max_batch_size);

@@ -138,6 +138,10 @@ struct EngineStats {
   uint64_t prompt_tokens = 0;  ///< of started requests
   uint64_t cached_tokens = 0;  ///< of these, found in the prefix index
   uint64_t generated_tokens = 0;
+  /// On a device that runs behind the host: how often, and how long in all, it waited between a
+  /// step's tokens and the next step's launch.
+  uint64_t host_gaps = 0;
+  uint64_t host_gap_ns = 0;
   SparsityReport sparsity;  ///< all requests' work so far
 };
 
@@ -157,6 +161,7 @@ struct ModelInfo {
   int64_t kv_bytes = 0;
   int64_t kv_bytes_per_token = 0;
   int64_t weights_bytes = 0;
+  int64_t workspace_bytes = 0;  ///< on CUDA: activations and what kernels need beside them
   double load_ms = 0;
 };
 

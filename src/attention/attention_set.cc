@@ -130,9 +130,11 @@ PhaseValue AttentionSet::request_factors(const SparseOverride& wanted) const {
   return own;
 }
 
-void AttentionSet::require(Device device, DType kv_dtype) const {
+void AttentionSet::require(Device device, DType kv_dtype, int32_t head_dim) const {
   for (const Phase phase : kPhases) {
-    require_capable(method(phase), {.device = device.kind, .kv_dtype = kv_dtype, .phase = phase});
+    require_capable(
+        method(phase),
+        {.device = device.kind, .kv_dtype = kv_dtype, .phase = phase, .head_dim = head_dim});
   }
 }
 

@@ -41,7 +41,7 @@ class AttentionSet {
   /// range, or for a phase in which nothing runs that takes factors.
   PhaseValue request_factors(const SparseOverride& wanted) const;
   /// Throws kUnsupported unless both phases' methods can read such a cache there.
-  void require(Device device, DType kv_dtype) const;
+  void require(Device device, DType kv_dtype, int32_t head_dim) const;
   bool shares_prefix_pages() const;
   /// Prefill chunks but the last must end at multiples of this position.
   int32_t prefill_chunk_multiple() const { return prefill_->capabilities().prefill_chunk_multiple; }

@@ -34,6 +34,11 @@ std::string describe(const Capabilities& has) {
 void require_capable(const AttentionMethod& method, const Needs& needs) {
   const Capabilities& has = method.capabilities();
   const bool phase_ok = needs.phase == Phase::kPrefill ? has.prefill : has.decode;
+  const bool head_ok =
+      needs.head_dim == 0 || has.head_dims.empty() || contains(has.head_dims, needs.head_dim);
+  FOVEAL_CHECK(head_ok, ErrorKind::kUnsupported, method.name(),
+               "got head_dim {} on {}; need one of {}", needs.head_dim, kind_name(needs.device),
+               fmt::join(has.head_dims, ", "));
   if (phase_ok && contains(has.devices, needs.device) && contains(has.kv_dtypes, needs.kv_dtype) &&
       (has.sliding_window || !needs.sliding_window)) {
     return;

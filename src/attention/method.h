@@ -30,6 +30,7 @@ constexpr std::string_view phase_name(Phase phase) {
 struct Capabilities {
   std::vector<DeviceKind> devices;
   std::vector<DType> kv_dtypes;
+  std::vector<int32_t> head_dims;  ///< empty: any
   bool prefill = true;
   bool decode = true;
   bool sliding_window = true;

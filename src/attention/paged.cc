@@ -6,8 +6,10 @@ namespace foveal::attention {
 
 Capabilities paged_capabilities(DeviceKind device) {
   const bool cpu = device == DeviceKind::kCpu;
-  return {.devices = {DeviceKind::kCpu, DeviceKind::kCuda},
-          .kv_dtypes = {DType::kBF16, DType::kF16, cpu ? DType::kF32 : DType::kF8E4M3}};
+  Capabilities out{.devices = {DeviceKind::kCpu, DeviceKind::kCuda},
+                   .kv_dtypes = {DType::kBF16, DType::kF16, cpu ? DType::kF32 : DType::kF8E4M3}};
+  if (!cpu) out.head_dims = {64, 96, 128, 192, 256};
+  return out;
 }
 
 void attend_paged(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream,

@@ -1,9 +1,7 @@
-// The paged loops on CUDA: from AttendArgs to the kernels' C interface.
-#include <array>
-
+// The paged loops on CUDA: from AttendArgs to the kernels' parameters.
 #include "attention/paged.h"
 #include "base/check.h"
-#include "foveal/kernels.h"
+#include "kernels/cuda/attention.h"
 
 namespace foveal::attention {
 namespace {
@@ -13,10 +11,6 @@ int32_t dtype_of(DType dtype) {
   if (dtype == DType::kF16) return FOVEAL_F16;
   FOVEAL_INVARIANT(dtype == DType::kF8E4M3);
   return FOVEAL_E4M3;
-}
-
-ErrorKind kind_of(foveal_status status) {
-  return status == FOVEAL_UNSUPPORTED ? ErrorKind::kUnsupported : ErrorKind::kInternal;
 }
 
 void fill_cache(foveal_attention_params& params, const KvLayerView& kv) {
@@ -82,20 +76,18 @@ void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, S
   foveal_attention_params params = make_params(args, skip_factor);
   if (!prefill) params.cu_q = nullptr;
   if (args.batch_invariant) params.flags |= FOVEAL_ATTENTION_FIXED_SPLITS;
-  const size_t bytes = prefill ? foveal_attention_prefill_workspace(&params)
-                               : foveal_attention_decode_workspace(&params);
-  if (bytes > args.workspace->size()) {
-    FOVEAL_CHECK(!stream.is_capturing(), ErrorKind::kInternal, "attention",
-                 "got a recorded step that needs {} bytes of workspace; need it to have run before",
-                 bytes);
-  }
+  const size_t bytes = prefill ? kernels::cuda::prefill_workspace_bytes(params)
+                               : kernels::cuda::decode_workspace_bytes(params);
+  FOVEAL_CHECK(
+      bytes <= args.workspace->size() || !stream.is_capturing(), ErrorKind::kInternal, "attention",
+      "got a recorded step that needs {} bytes of workspace; need it to have run before", bytes);
   params.workspace = args.workspace->reserve(stream.device(), bytes);
   params.workspace_bytes = args.workspace->size();
-  std::array<char, 512> message{};
-  const foveal_status status =
-      prefill ? foveal_attention_prefill(&params, stream.native(), message.data(), message.size())
-              : foveal_attention_decode(&params, stream.native(), message.data(), message.size());
-  if (status != FOVEAL_OK) throw Error(kind_of(status), message.data());
+  if (prefill) {
+    kernels::cuda::attention_prefill(params, stream.native());
+  } else {
+    kernels::cuda::attention_decode(params, stream.native());
+  }
 }
 
 }  // namespace foveal::attention

@@ -133,6 +133,7 @@ ModelInfo LLM::info() const {
           .kv_bytes = engine.kv_bytes,
           .kv_bytes_per_token = engine.kv_bytes_per_token,
           .weights_bytes = engine.weights_bytes,
+          .workspace_bytes = engine.workspace_bytes,
           .load_ms = impl_->load_ms};
 }
 

@@ -232,6 +232,7 @@ void Engine::Loop::run() {
       take_inbox();
       take_followers();
       drop_cancelled();
+      if (running_.empty()) step_ended_.reset();
       if (!running_.empty()) step();
       note_stats();
     }

@@ -74,6 +74,7 @@ class Engine::Loop {
   std::map<RequestId, std::vector<std::unique_ptr<Running>>> followers_;
   EngineStats counted_;  ///< the engine thread's own, published now and then
   Clock::time_point stats_time_;
+  std::optional<Clock::time_point> step_ended_;  ///< on a device, while requests go on
   RequestId traced_ = 0;  ///< a traced request runs alone; 0: none
   EngineInfo info_;
 

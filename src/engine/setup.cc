@@ -158,7 +158,7 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
                     .head_dim = model.head_dim,
                     .dtype = parse_kv_dtype(config.kv_cache_config.dtype, setup.device),
                     .page_size = as_int32(config.kv_cache_config.tokens_per_block)};
-  setup.attention->require(setup.device, setup.geometry.dtype);
+  setup.attention->require(setup.device, setup.geometry.dtype, model.head_dim);
   setup.max_seq_len = context_length(config, model);
   setup.scheduler =
       scheduler_config(config, setup.device, setup.attention->prefill_chunk_multiple());

@@ -91,9 +91,15 @@ void Engine::Loop::compute_on_device(const scheduler::StepPlan& plan) {
     const bool kept = row.position >= running.logits_from() && row.position < running.prompt_len();
     return row.sample && !kept && running.describe(how, edits);
   });
+  if (step_ended_) {
+    const auto gap = Clock::now() - *step_ended_;
+    counted_.host_gap_ns += static_cast<uint64_t>(std::chrono::nanoseconds(gap).count());
+    counted_.host_gaps += 1;
+  }
   // While the device works: callers get the tokens of the step before.
   flush_events();
   const std::span<const RowResult> rows = device_step_->wait();
+  step_ended_ = Clock::now();
   count_work();
   account(plan);
   free_after_prefill(plan);

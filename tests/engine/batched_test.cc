@@ -22,9 +22,15 @@ struct Job {
 LlmConfig config_of(const std::string& model, int64_t kv_tokens, bool reuse) {
   LlmConfig config;
   config.model = model;
+  config.device = "cpu";
   config.threads = 2;
   config.kv_cache_config.max_tokens = kv_tokens;
   config.kv_cache_config.enable_block_reuse = reuse;
+  // On a GPU the same holds in batch-invariant mode.
+  if (const char* device = std::getenv("FOVEAL_TEST_DEVICE")) {
+    config.device = device;
+    config.batch_invariant = true;
+  }
   return config;
 }
 
@@ -125,11 +131,14 @@ std::vector<SparseAttentionConfig> skip(double prefill, double decode) {
   return {config};
 }
 
-constexpr const char* kFamilies = FOVEAL_SOURCE_DIR "/tests/golden/";
+std::string families() {
+  const char* other = std::getenv("FOVEAL_GOLDEN");  // where the sources are not
+  return other != nullptr ? std::string(other) + "/" : FOVEAL_SOURCE_DIR "/tests/golden/";
+}
 
 TEST(Batched, GoldenFamiliesEqualSingle) {
   for (const char* family : {"llama3", "gemma3", "qwen3_moe", "mistral_sliding"}) {
-    check({.model = std::string(kFamilies) + family,
+    check({.model = families() + family,
            .count = 64,
            .longest = 700,
            .vocab = 250,
@@ -139,7 +148,7 @@ TEST(Batched, GoldenFamiliesEqualSingle) {
 }
 
 TEST(Batched, SkippingEqualsSingle) {
-  check({.model = std::string(kFamilies) + "llama3",
+  check({.model = families() + "llama3",
          .count = 64,
          .longest = 900,
          .vocab = 250,

@@ -18,6 +18,7 @@ constexpr int32_t kVocab = 384;
 LlmConfig small_config() {
   LlmConfig config;
   config.model = kModel;
+  config.device = "cpu";
   config.threads = 2;
   config.kv_cache_config.max_tokens = 4096;
   return config;

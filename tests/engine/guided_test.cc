@@ -26,6 +26,7 @@ constexpr const char* kSchema = R"({"type": "object", "properties": {
 
 LlmConfig tiny_config() {
   LlmConfig config;
+  config.device = "cpu";
   config.model = FOVEAL_SOURCE_DIR "/tests/golden/llama3";  // 384 logits, the tokenizer has 265
   config.tokenizer = FOVEAL_SOURCE_DIR "/src/tokenizer/testdata/byte_level.json";
   config.threads = 2;
@@ -163,6 +164,7 @@ class GuidedReal : public testing::Test {
     const char* model = std::getenv("FOVEAL_TEST_MODEL");
     if (model == nullptr) GTEST_SKIP() << "FOVEAL_TEST_MODEL is not set";
     LlmConfig config;
+    config.device = "cpu";
     config.model = model;
     llm_ = std::make_unique<LLM>(config);
   }

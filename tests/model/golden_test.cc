@@ -14,6 +14,7 @@ namespace {
 LlmConfig base_config(const GoldenFamily& family, bool exact, int64_t chunk) {
   LlmConfig config;
   config.model = family.folder;
+  config.device = "cpu";
   config.threads = 2;
   config.prefill_chunk = chunk;
   config.kv_cache_config.max_tokens = 8192;

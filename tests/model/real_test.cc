@@ -27,6 +27,7 @@ class Real : public testing::Test {
     const char* model = std::getenv("FOVEAL_TEST_MODEL");
     if (model == nullptr) GTEST_SKIP() << "FOVEAL_TEST_MODEL is not set";
     config_.model = model;
+    config_.device = "cpu";
     document_ = read_text("/usr/share/common-licenses/GPL-3");
     ASSERT_FALSE(document_.empty()) << "needs the GPL-3 text of Debian's base-files";
     golden_ = boost::json::parse(read_text(FOVEAL_SOURCE_DIR "/tests/golden/smollm2.json"));

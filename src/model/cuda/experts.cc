@@ -47,7 +47,10 @@ void run_experts(const DeviceExperts& experts, const ModelConfig& config, const 
                                .n = 2 * width,
                                .k = hidden,
                                .x_stride = hidden,
-                               .y_stride = 2 * width};
+                               .y_stride = 2 * width,
+                               .route = products.batch_invariant()
+                                            ? cuda::GemmRoute::kLibrary
+                                            : cuda::GemmRoute::kAuto};
   cuda::grouped_gemm(gemm, stream);
   cuda::act_mul({.gate_up = scratch.gate_up,
                  .y = scratch.act,

@@ -12,6 +12,7 @@ namespace foveal::model {
 class Products {
  public:
   Products(Device device, bool batch_invariant);
+  bool batch_invariant() const { return batch_invariant_; }
 
   /// y = x W^T + bias, in bf16 or float32.
   void run(const DeviceLinear& linear, const uint16_t* x, uint16_t* y, const StepRows& rows,

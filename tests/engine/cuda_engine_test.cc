@@ -1,0 +1,329 @@
+// The engine on a GPU, end to end: against Hugging Face's figures, the CPU engine and itself.
+// Families are those under tests/golden, or in the folder that FOVEAL_GOLDEN names.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "foveal/llm.h"
+#include "model/golden_case.h"
+
+namespace foveal::test {
+namespace {
+
+LlmConfig cuda_config(const std::string& model) {
+  LlmConfig config;
+  config.model = model;
+  config.device = "cuda";
+  config.kv_cache_config.max_tokens = 16384;
+  return config;
+}
+
+std::string family(const std::string& name) {
+  for (const std::string& folder : golden_folders()) {
+    if (std::filesystem::path(folder).filename() == name) return folder;
+  }
+  throw std::runtime_error("no family " + name);
+}
+
+SamplingParams greedy(int64_t max_tokens) {
+  SamplingParams out;
+  out.max_tokens = max_tokens;
+  out.ignore_eos = true;
+  return out;
+}
+
+std::vector<int32_t> random_ids(size_t count, uint32_t seed, int32_t vocab = 250) {
+  std::mt19937 rng(seed);
+  std::vector<int32_t> ids(count);
+  for (int32_t& id : ids) id = static_cast<int32_t>(rng() % static_cast<uint32_t>(vocab));
+  return ids;
+}
+
+using Ids = std::vector<std::vector<int32_t>>;
+
+/// Many requests of different lengths at once; their tokens in order of submission.
+Ids run_together(const LlmConfig& config, const std::vector<std::vector<int32_t>>& prompts,
+                 int64_t max_tokens, double temperature = 0) {
+  LLM llm(config);
+  std::vector<Generation> running;
+  for (size_t idx = 0; idx < prompts.size(); ++idx) {
+    SamplingParams sampling = greedy(max_tokens + static_cast<int64_t>(idx % 5));
+    sampling.temperature = temperature;
+    sampling.seed = idx;
+    running.push_back(llm.submit({.token_ids = prompts[idx]}, sampling));
+  }
+  Ids out;
+  for (Generation& generation : running) out.push_back(generation.result().outputs[0].token_ids);
+  return out;
+}
+
+Ids run_alone(const LlmConfig& config, const std::vector<std::vector<int32_t>>& prompts,
+              int64_t max_tokens, double temperature = 0) {
+  LLM llm(config);
+  Ids out;
+  for (size_t idx = 0; idx < prompts.size(); ++idx) {
+    SamplingParams sampling = greedy(max_tokens + static_cast<int64_t>(idx % 5));
+    sampling.temperature = temperature;
+    sampling.seed = idx;
+    out.push_back(llm.generate({.token_ids = prompts[idx]}, sampling).outputs[0].token_ids);
+  }
+  return out;
+}
+
+std::vector<std::vector<int32_t>> mixed_prompts() {
+  std::vector<std::vector<int32_t>> out;
+  for (const size_t len : {1, 700, 33, 128, 16, 129, 300, 15, 64, 511, 2, 90}) {
+    out.push_back(random_ids(len, static_cast<uint32_t>(len)));
+  }
+  return out;
+}
+
+double log_total(const float* row, int64_t vocab) {
+  const double top = *std::max_element(row, row + vocab);
+  double sum = 0;
+  for (int64_t i = 0; i < vocab; ++i) sum += std::exp(row[i] - top);
+  return top + std::log(sum);
+}
+
+double kl(const float* golden, const float* ours, int64_t vocab) {
+  const double golden_total = log_total(golden, vocab);
+  const double ours_total = log_total(ours, vocab);
+  double out = 0;
+  for (int64_t i = 0; i < vocab; ++i) {
+    const double log_p = golden[i] - golden_total;
+    out += std::exp(log_p) * (log_p - (ours[i] - ours_total));
+  }
+  return out;
+}
+
+class CudaGolden : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    try {
+      family(GetParam());
+    } catch (const std::runtime_error& error) {
+      GTEST_SKIP() << error.what() << "; FOVEAL_GOLDEN names a folder of all";
+    }
+  }
+};
+
+// The loss must stay within twice what transformers' own bfloat16 run loses, as on a CPU.
+TEST_P(CudaGolden, LosesNoMoreThanBfloat16) {
+  const GoldenFamily golden = load_golden(family(GetParam()));
+  double sum = 0;
+  int64_t rows = 0;
+  size_t same = 0;
+  size_t steps = 0;
+  for (const int64_t chunk : {8192, 64}) {
+    LlmConfig config = cuda_config(golden.folder);
+    config.prefill_chunk = chunk;
+    LLM llm(config);
+    for (const GoldenCase& one : golden.cases) {
+      const RequestOutput out = llm.generate({.token_ids = one.prompt}, greedy(24),
+                                             {.logits = true, .logits_last = one.logits_rows});
+      ASSERT_TRUE(out.logits);
+      ASSERT_EQ(out.logits->rows, one.logits_rows);
+      for (int64_t row = 0; row < one.logits_rows; ++row, ++rows) {
+        sum += kl(one.logits.data() + row * golden.vocab,
+                  out.logits->data.data() + row * golden.vocab, golden.vocab);
+      }
+      const std::vector<int32_t>& ids = out.outputs[0].token_ids;
+      ASSERT_EQ(ids.size(), one.greedy.size());
+      same += static_cast<size_t>(std::mismatch(ids.begin(), ids.end(), one.greedy.begin()).first -
+                                  ids.begin());
+      steps += ids.size();
+    }
+  }
+  const double mean = sum / static_cast<double>(rows);
+  std::printf("%-16s KL %.2e (bf16 run of transformers %.2e), greedy agrees for %zu of %zu\n",
+              golden.name.c_str(), mean, golden.bf16_kl, same, steps);
+  EXPECT_LE(mean, 2 * golden.bf16_kl);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, CudaGolden,
+                         testing::Values("gemma3", "granite", "llama", "llama3", "mistral",
+                                         "mistral_sliding", "phi3", "qwen2", "qwen3", "qwen3_moe",
+                                         "smollm3"),
+                         [](const auto& name) { return name.param; });
+
+TEST(CudaEngine, RepeatsItself) {
+  const LlmConfig config = cuda_config(family("llama3"));
+  EXPECT_EQ(run_alone(config, mixed_prompts(), 20), run_alone(config, mixed_prompts(), 20));
+}
+
+TEST(CudaEngine, GraphsChangeNothing) {
+  for (const char* name : {"llama3", "mistral_sliding"}) {
+    for (const double temperature : {0.0, 0.8}) {
+      LlmConfig config = cuda_config(family(name));
+      const Ids recorded = run_alone(config, mixed_prompts(), 40, temperature);
+      config.cuda_graph_config.enable = false;
+      EXPECT_EQ(recorded, run_alone(config, mixed_prompts(), 40, temperature)) << name;
+    }
+  }
+}
+
+TEST(CudaEngine, BatchedEqualsSingleInBatchInvariantMode) {
+  for (const char* name : {"llama3", "gemma3", "qwen3_moe", "mistral_sliding"}) {
+    LlmConfig config = cuda_config(family(name));
+    config.batch_invariant = true;
+    const Ids alone = run_alone(config, mixed_prompts(), 30);
+    EXPECT_EQ(run_together(config, mixed_prompts(), 30), alone) << name;
+    config.cuda_graph_config.enable = false;
+    config.cuda_graph_config.enable_padding = false;
+    EXPECT_EQ(run_together(config, mixed_prompts(), 30), alone) << name << " without graphs";
+    config.prefill_chunk = 128;
+    EXPECT_EQ(run_together(config, mixed_prompts(), 30), alone) << name << " in chunks";
+  }
+}
+
+// Log-probabilities are the host's work, and so the choice beside them.
+TEST(CudaEngine, DeviceSamplesAsTheHost) {
+  LLM llm(cuda_config(family("llama3")));
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    SamplingParams sampling = greedy(24);
+    sampling.temperature = seed % 3 == 0 ? 0 : 0.9;
+    sampling.seed = seed;
+    if (seed % 4 == 1) sampling.top_k = 7;
+    if (seed % 4 == 2) sampling.top_p = 0.8;
+    if (seed % 4 == 3) sampling.min_p = 0.1;
+    if (seed % 2 == 1) {
+      sampling.repetition_penalty = 1.2;
+      sampling.presence_penalty = 0.3;
+      sampling.logit_bias = {{5, 2.0}, {9, -100.0}};
+      sampling.bad_words = {{17}, {3, 4}};
+    }
+    const Prompt prompt{.token_ids = random_ids(50, seed)};
+    const RequestOutput device = llm.generate(prompt, sampling);
+    sampling.logprobs = 1;
+    const RequestOutput host = llm.generate(prompt, sampling);
+    EXPECT_EQ(device.outputs[0].token_ids, host.outputs[0].token_ids) << "seed " << seed;
+  }
+}
+
+LlmConfig skipping(const std::string& model, double prefill, double decode) {
+  LlmConfig config = cuda_config(model);
+  SkipSoftmaxAttentionConfig skip;
+  skip.threshold_scale_factor = PhaseValue{.prefill = prefill, .decode = decode};
+  config.sparse_attention_config = {skip};
+  return config;
+}
+
+TEST(CudaEngine, SkipSoftmaxRunsAndCounts) {
+  const std::string model = family("llama3");
+  const Prompt prompt{.token_ids = random_ids(900, 4)};
+  const auto run = [&](const LlmConfig& config) {
+    LLM llm(config);
+    return llm.generate(prompt, greedy(24), {.logits = true, .logits_last = 4});
+  };
+  const RequestOutput dense = run(cuda_config(model));
+  const RequestOutput never = run(skipping(model, 1e-30, 1e-30));
+  const RequestOutput much = run(skipping(model, 800, 800));
+  EXPECT_EQ(never.outputs[0].token_ids, dense.outputs[0].token_ids);
+  EXPECT_EQ(never.logits->data, dense.logits->data);
+  const auto pairs = [](const RequestOutput& out) {
+    const LayerSparsity total = out.sparsity.total();
+    return std::vector<uint64_t>{total.prefill.pairs, total.decode.pairs};
+  };
+  EXPECT_EQ(pairs(never), pairs(dense));
+  EXPECT_EQ(pairs(much), pairs(dense));
+  EXPECT_EQ(never.sparsity.total().prefill.skipped(), 0);
+  EXPECT_GT(much.sparsity.total().prefill.skipped(), 0);
+  EXPECT_GT(much.sparsity.total().decode.skipped(), 0);
+}
+
+TEST(CudaEngine, FillsAndReusesATightCache) {
+  LlmConfig config = cuda_config(family("llama3"));
+  config.batch_invariant = true;
+  const Ids alone = run_alone(config, mixed_prompts(), 30);
+  config.kv_cache_config.max_tokens = 1024;
+  EXPECT_EQ(run_together(config, mixed_prompts(), 30), alone);
+}
+
+TEST(CudaEngine, PromptLogprobsComeInBlocks) {
+  LLM llm(cuda_config(family("llama3")));
+  SamplingParams sampling = greedy(2);
+  sampling.prompt_logprobs = 0;
+  const RequestOutput out = llm.generate({.token_ids = random_ids(500, 1)}, sampling);
+  ASSERT_EQ(out.prompt_logprobs.size(), 500U);
+  EXPECT_TRUE(out.prompt_logprobs[499]);
+}
+
+TEST(CudaEngine, Float8CacheIsClose) {
+  const GoldenFamily golden = load_golden(family("llama3"));
+  LlmConfig config = cuda_config(golden.folder);
+  config.kv_cache_config.dtype = "fp8";
+  try {
+    LLM llm(config);
+    const GoldenCase& one = golden.cases[1];
+    const RequestOutput out = llm.generate({.token_ids = one.prompt}, greedy(8),
+                                           {.logits = true, .logits_last = one.logits_rows});
+    double sum = 0;
+    for (int64_t row = 0; row < one.logits_rows; ++row) {
+      sum += kl(one.logits.data() + row * golden.vocab,
+                out.logits->data.data() + row * golden.vocab, golden.vocab);
+    }
+    const double mean = sum / static_cast<double>(one.logits_rows);
+    std::printf("fp8 cache: KL %.2e (bf16 run %.2e)\n", mean, golden.bf16_kl);
+    // e4m3 keeps 4 bits of what bf16 keeps 8: 16 times the noise, and its square in KL.
+    EXPECT_LE(mean, 256 * golden.bf16_kl);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kUnsupported) GTEST_SKIP() << error.what();
+    throw;
+  }
+}
+
+TEST(CudaEngine, RefusesWhatACpuHas) {
+  const std::string model = family("llama3");
+  for (const auto& change : std::vector<void (*)(LlmConfig&)>{
+           [](LlmConfig& config) { config.compute_dtype = "f32"; },
+           [](LlmConfig& config) { config.kv_cache_config.dtype = "f32"; },
+           [](LlmConfig& config) { config.kv_cache_config.dtype = "f16"; }}) {
+    LlmConfig config = cuda_config(model);
+    change(config);
+    try {
+      LLM llm(config);
+      ADD_FAILURE() << "must throw";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kUnsupported) << error.what();
+    }
+  }
+}
+
+// A real model, when FOVEAL_TEST_MODEL names its file: greedy text equals the CPU engine's.
+TEST(CudaEngine, RealModelsTextIsTheCpus) {
+  const char* model = std::getenv("FOVEAL_TEST_MODEL");
+  if (model == nullptr) GTEST_SKIP() << "FOVEAL_TEST_MODEL is not set";
+  LlmConfig config = cuda_config(model);
+  LLM gpu(config);
+  std::printf("ready in %.0f ms\n", gpu.load_ms());
+  config.device = "cpu";
+  LLM cpu(config);
+  size_t differing = 0;
+  for (uint32_t idx = 0; idx < 20; ++idx) {
+    const std::string text = "Question " + std::to_string(idx) + ": why is the number " +
+                             std::to_string(idx * idx + 3) + " remarkable? Answer:";
+    SamplingParams sampling = greedy(32);
+    sampling.logprobs = 2;
+    const RequestOutput ours = gpu.generate({.text = text}, sampling);
+    const RequestOutput theirs = cpu.generate({.text = text}, sampling);
+    const std::vector<int32_t>& a = ours.outputs[0].token_ids;
+    const std::vector<int32_t>& b = theirs.outputs[0].token_ids;
+    const auto at =
+        static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin()).first - a.begin());
+    if (at == a.size()) continue;
+    ++differing;
+    const auto& top = theirs.outputs[0].top_logprobs[at];
+    const float margin = top[0].logprob - top[1].logprob;
+    std::printf("prompt %u differs at step %zu, where the CPU's margin is %.4f\n", idx, at, margin);
+    // Both round to 8 bits on the way; a logit moves by less than this.
+    EXPECT_LT(margin, 0.25);
+  }
+  std::printf("%zu of 20 texts differ, at near ties\n", differing);
+}
+
+}  // namespace
+}  // namespace foveal::test
