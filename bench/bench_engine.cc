@@ -108,6 +108,7 @@ class Bench {
     out.prefill_seconds = seconds_since(start);
     // Prompts first, each into the prefix index; then all decode at once, after one row of prompt.
     for (const Prompt& prompt : prompts) llm_.generate(prompt, only_prompt);
+    run_all(prompts, 6);  // records the steps of this context
     std::vector<Generation> running;
     const EngineStats before = llm_.stats();
     for (const Prompt& prompt : prompts) running.push_back(llm_.submit(prompt, sampling));
@@ -124,6 +125,14 @@ class Bench {
     if (gaps > 0)
       out.gap_us = static_cast<double>(after.host_gap_ns - before.host_gap_ns) / gaps / 1e3;
     return out;
+  }
+
+  void run_all(const std::vector<Prompt>& prompts, int64_t tokens) {
+    std::vector<Generation> running;
+    for (const Prompt& prompt : prompts) {
+      running.push_back(llm_.submit(prompt, {.max_tokens = tokens, .ignore_eos = true}));
+    }
+    for (Generation& generation : running) generation.result();
   }
 
   void report(int32_t batch, int32_t context, const Measured& measured) const {
