@@ -35,8 +35,10 @@ class DeviceStep {
   /// One result for each of Batch::logit_rows, valid until the next launch. Throws what a kernel
   /// did wrong.
   virtual std::span<const RowResult> wait() = 0;
-  /// Whether AttentionStep's counters are there only after `wait`.
+  /// Whether `collect` must come after `wait`.
   virtual bool counts_on_device() const = 0;
+  /// Fills AttentionStep's counters for the step launched last.
+  virtual void collect() = 0;
 };
 
 /// All borrowed. `attention` counts into memory that the step owns. Throws kUnsupported in builds

@@ -32,6 +32,7 @@ class CudaStep final : public DeviceStep {
   void launch(const Batch& batch, std::span<const kv::PageId> stale,
               const DescribeRow& describe) override;
   std::span<const RowResult> wait() override;
+  void collect() override;
   bool counts_on_device() const override {
     return attention_.counts_on_device(Phase::kPrefill) ||
            attention_.counts_on_device(Phase::kDecode);
@@ -246,11 +247,14 @@ std::span<const RowResult> CudaStep::wait() {
     results_[idx].token = tokens[logits_row(idx)];
     results_[idx].flags = flags[logits_row(idx)];
   }
+  return results_;
+}
+
+void CudaStep::collect() {
   const bool counted = counts_on_device();
   attention_.collect(
       batch_->prefill(), batch_->decode(),
       counted ? reinterpret_cast<const AttentionCounters*>(host_counters_.data()) : nullptr);
-  return results_;
 }
 
 }  // namespace

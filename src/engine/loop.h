@@ -75,7 +75,7 @@ class Engine::Loop {
   EngineStats counted_;  ///< the engine thread's own, published now and then
   Clock::time_point stats_time_;
   std::optional<Clock::time_point> step_ended_;  ///< on a device, while requests go on
-  RequestId traced_ = 0;  ///< a traced request runs alone; 0: none
+  RequestId traced_ = 0;                         ///< a traced request runs alone; 0: none
   EngineInfo info_;
 
   mutable std::mutex mutex_;  ///< guards what follows

@@ -96,12 +96,19 @@ void Engine::Loop::compute_on_device(const scheduler::StepPlan& plan) {
     counted_.host_gap_ns += static_cast<uint64_t>(std::chrono::nanoseconds(gap).count());
     counted_.host_gaps += 1;
   }
-  // While the device works: callers get the tokens of the step before.
+  // While the device works: callers get the tokens of the step before, and what the step is known
+  // to do is counted, but for prompts, whose time ends with the step.
   flush_events();
+  const bool early = batch_.prefill().empty() && !device_step_->counts_on_device();
+  const auto count = [&] {
+    device_step_->collect();
+    count_work();
+    account(plan);
+  };
+  if (early) count();
   const std::span<const RowResult> rows = device_step_->wait();
   step_ended_ = Clock::now();
-  count_work();
-  account(plan);
+  if (!early) count();
   free_after_prefill(plan);
   publish(plan, rows);
 }

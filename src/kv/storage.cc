@@ -98,11 +98,11 @@ void KvStorage::zero_pages(int32_t first_layer, int32_t end_layer,
                "got pages to zero on {}; need a CPU cache", device_name(device_));
   FOVEAL_INVARIANT(first_layer >= 0 && first_layer <= end_layer &&
                    end_layer <= geometry_.num_layers);
+  for (const PageId page : pages) FOVEAL_INVARIANT(page >= 0 && page < num_pages_);
   const auto zero = [&](const Lane& lane, int32_t layer) {
     std::byte* data = lane.layers[static_cast<size_t>(layer)];
     const int64_t bytes = lane.spec.bytes_per_page;
     for (const PageId page : pages) {
-      FOVEAL_INVARIANT(page >= 0 && page < num_pages_);
       std::memset(data + page * bytes, 0, static_cast<size_t>(bytes));
     }
   };

@@ -36,21 +36,20 @@ void run_experts(const DeviceExperts& experts, const ModelConfig& config, const 
   const int64_t width = config.moe_intermediate_size;
   const int64_t num_slots = rows.total * config.experts_per_token;
   choose_experts(experts, config, rows, scratch, products, stream);
-  cuda::GroupedGemmParams gemm{.x = scratch.normed,
-                               .weight = experts.gate_up.bf16(),
-                               .y = scratch.gate_up,
-                               .offsets = scratch.expert_offsets,
-                               .slots = scratch.expert_slots,
-                               .num_slots = num_slots,
-                               .num_experts = config.num_experts,
-                               .x_divisor = config.experts_per_token,
-                               .n = 2 * width,
-                               .k = hidden,
-                               .x_stride = hidden,
-                               .y_stride = 2 * width,
-                               .route = products.batch_invariant()
-                                            ? cuda::GemmRoute::kLibrary
-                                            : cuda::GemmRoute::kAuto};
+  cuda::GroupedGemmParams gemm{
+      .x = scratch.normed,
+      .weight = experts.gate_up.bf16(),
+      .y = scratch.gate_up,
+      .offsets = scratch.expert_offsets,
+      .slots = scratch.expert_slots,
+      .num_slots = num_slots,
+      .num_experts = config.num_experts,
+      .x_divisor = config.experts_per_token,
+      .n = 2 * width,
+      .k = hidden,
+      .x_stride = hidden,
+      .y_stride = 2 * width,
+      .route = products.batch_invariant() ? cuda::GemmRoute::kLibrary : cuda::GemmRoute::kAuto};
   cuda::grouped_gemm(gemm, stream);
   cuda::act_mul({.gate_up = scratch.gate_up,
                  .y = scratch.act,

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/half.h"
+#include "base/log.h"
 #include "base/math.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/expand.h"
@@ -36,8 +37,9 @@ WeightLoader::WeightLoader(Stream& stream) : stream_(stream) {
 WeightLoader::~WeightLoader() {
   try {
     stream_.synchronize();
-  } catch (const Error&) {
-    // Only when something else is thrown already: a failed device fails the next call too.
+  } catch (const Error& error) {
+    // Only while something else is thrown: a device that failed fails the next call too.
+    log_error("{}", error.what());
   }
 }
 
