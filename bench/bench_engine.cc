@@ -204,5 +204,7 @@ int bench_main(std::span<const std::string> args) {
 
 int main(int argc, char** argv) {
   const foveal::tools::CommandEntry entry{"engine", "Time the engine.", foveal::bench::bench_main};
-  return foveal::tools::run_program(argc, argv, "bench", {&entry, 1});
+  std::vector<const char*> args(argv, argv + argc);
+  args.insert(args.begin() + 1, "engine");  // its one command
+  return foveal::tools::run_program(argc + 1, args.data(), "bench", {&entry, 1});
 }
