@@ -17,7 +17,8 @@ def tiny_path():
 
 @pytest.fixture(scope="session")
 def tiny(tiny_path):
-    with foveal.LLM(tiny_path, compute_dtype="f32", kv_cache_config={"dtype": "f32"}) as llm:
+    with foveal.LLM(tiny_path, device="cpu", compute_dtype="f32",
+                    kv_cache_config={"dtype": "f32"}) as llm:
         yield llm
 
 

@@ -6,7 +6,7 @@ import pytest
 import foveal
 from foveal import InvalidArgumentError
 from foveal.llmapi import (
-    BaseSparseAttentionConfig, DeepSeekSparseAttentionConfig, KvCacheConfig,
+    BaseSparseAttentionConfig, CudaGraphConfig, DeepSeekSparseAttentionConfig, KvCacheConfig,
     RocketSparseAttentionConfig, SchedulerConfig, SkipSoftmaxAttentionConfig,
 )
 
@@ -50,7 +50,8 @@ def test_defaults_are_tensorrt_llms():
     (lambda: KvCacheConfig(host_cache_size=1 << 30), "need 0: Foveal keeps pages in one place"),
     (lambda: KvCacheConfig(max_attention_window=[4096]), "need no such key"),
     (lambda: KvCacheConfig(free_memory_fraction=0.5, free_gpu_memory_fraction=0.5), "one field"),
-    (lambda: KvCacheConfig(dtype="fp8"), "got 'fp8'; need one of auto, bf16, f16, f32"),
+    (lambda: KvCacheConfig(dtype="fp4"), "got 'fp4'; need one of auto, bf16, f16, f32, fp8"),
+    (lambda: CudaGraphConfig(batch_sizes=[0]), "got 0; need 1 or more"),
     (lambda: SchedulerConfig(capacity_scheduler_policy="GUARANTEED_NO_EVICT"),
      "need MAX_UTILIZATION"),
     (lambda: DeepSeekSparseAttentionConfig(index_topk=0), "got 0; need an integer from 1"),

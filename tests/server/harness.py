@@ -23,7 +23,7 @@ GOLDEN = ROOT / "tests/golden/llama3"
 class Server:
     def __init__(self, *flags, model=None):
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
-        command = [FOVEAL, "serve", "-m", str(model or MODEL or GOLDEN), "--port", "0", "--threads", "1",
+        command = [FOVEAL, "serve", "-m", str(model or MODEL or GOLDEN), "--port", "0", "--threads", "1", "--device", "cpu",
                    "--kv-max-tokens", "16384", *flags]
         self.process = subprocess.Popen(command, stderr=self.log, stdout=subprocess.DEVNULL)
         self.port = self._wait_for_port()

@@ -2,12 +2,12 @@
 
 from foveal import LLM, CompletionOutput, GuidedDecodingParams, RequestOutput, SamplingParams
 from foveal._configs import (
-    BaseSparseAttentionConfig, DeepSeekSparseAttentionConfig, KvCacheConfig,
+    BaseSparseAttentionConfig, CudaGraphConfig, DeepSeekSparseAttentionConfig, KvCacheConfig,
     RocketSparseAttentionConfig, SchedulerConfig, SkipSoftmaxAttentionConfig,
 )
 
 __all__ = [
-    "LLM", "BaseSparseAttentionConfig", "CompletionOutput", "DeepSeekSparseAttentionConfig",
-    "GuidedDecodingParams", "KvCacheConfig", "RequestOutput", "RocketSparseAttentionConfig",
+    "LLM", "BaseSparseAttentionConfig", "CompletionOutput", "CudaGraphConfig",
+    "DeepSeekSparseAttentionConfig", "GuidedDecodingParams", "KvCacheConfig", "RequestOutput", "RocketSparseAttentionConfig",
     "SamplingParams", "SchedulerConfig", "SkipSoftmaxAttentionConfig",
 ]
