@@ -112,6 +112,44 @@ TEST_F(StepTest, LeavesTheCallersCountersAlone) {
   EXPECT_EQ(step.counters(0, Phase::kDecode)[0].pairs, 0U);
 }
 
+// Where the device runs behind the host, kernels get an address that follows from layer and phase
+// alone, and the counts are collected after the step.
+TEST_F(StepTest, CollectsWhatADeviceCounted) {
+  constexpr size_t kMaxSeqs = 4;
+  shape.windows = {0, 0, 0};
+  AttentionStep step(*set, shape);
+  std::vector<kernels::AttentionCounters> device(2 * 3 * kMaxSeqs);
+  step.count_on_device(device.data(), kMaxSeqs);
+  EXPECT_TRUE(step.counts_on_device(Phase::kPrefill));
+  step.begin(prefill, decode);
+  const kernels::DeviceSeqs seqs{.num_seqs = 2};
+  AttendArgs call = args(prefill);
+  call.device_seqs = &seqs;
+  step.attend(2, Phase::kPrefill, call, stream);
+  EXPECT_EQ(device[2 * kMaxSeqs + 1].pairs, 2U);
+  EXPECT_EQ(step.counters(2, Phase::kPrefill)[1].pairs, 0U) << "not before the step has ended";
+  step.collect(prefill, decode, device.data());
+  EXPECT_EQ(step.counters(2, Phase::kPrefill)[1].pairs, 2U);
+  EXPECT_EQ(step.counters(2, Phase::kPrefill)[1].pairs_used, 1U);
+}
+
+// Nothing is left out of dense layers: the host knows what they did.
+TEST(DenseStep, IsCountedOnTheHost) {
+  const ModelShape shape{
+      .num_layers = 2, .num_heads = 3, .num_kv_heads = 1, .head_dim = 64, .windows = {0, 4}};
+  const auto set = make_attention({}, shape, {}, Device{DeviceKind::kCuda, 0});
+  AttentionStep step(*set, shape);
+  kernels::AttentionCounters unused;
+  step.count_on_device(&unused, 1);
+  EXPECT_FALSE(step.counts_on_device(Phase::kPrefill));
+  const std::vector<kernels::AttentionSeq> prompt{{.q_len = 6, .kv_len = 10}};
+  step.begin(prompt, {});
+  step.collect(prompt, {}, nullptr);
+  EXPECT_EQ(step.counters(0, Phase::kPrefill)[0].pairs, 3U * (5 + 6 + 7 + 8 + 9 + 10));
+  EXPECT_EQ(step.counters(1, Phase::kPrefill)[0].pairs, 3U * 6 * 4);
+  EXPECT_EQ(step.counters(1, Phase::kPrefill)[0].pairs_used, 3U * 6 * 4);
+}
+
 TEST_F(StepTest, TimesOnlyWhenAsked) {
   AttentionStep quiet(*set, shape);
   AttentionStep timed(*set, shape, {.zones = true});

@@ -101,8 +101,8 @@ void CudaDecoder::load(const Checkpoint& checkpoint, Stream& stream) {
   }
   check_layer_count(checkpoint);
   stream.synchronize();
-  log_info("weights on {}: {:.2f} GiB in bf16{}", device_name(stream.device()),
-           static_cast<double>(loader.bytes()) / (1 << 30),
+  log_info("weights on {}: {:.1f} MiB in bf16{}", device_name(stream.device()),
+           static_cast<double>(loader.bytes()) / (1 << 20),
            loader.expanded() ? ", expanded from " + loader.stored_types() : "");
 }
 
