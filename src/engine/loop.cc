@@ -234,7 +234,8 @@ void Engine::Loop::run() {
       drop_cancelled();
       if (running_.empty()) step_ended_.reset();
       if (!running_.empty()) step();
-      note_stats();
+      // Beside a device that works this is done while it works.
+      if (!device_step_ || running_.empty()) note_stats();
     }
   } catch (const std::exception& error) {
     // Nothing may leave a thread. Consumers learn why, and later requests are refused.

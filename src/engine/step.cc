@@ -91,7 +91,9 @@ void Engine::Loop::compute_on_device(const scheduler::StepPlan& plan) {
     const bool kept = row.position >= running.logits_from() && row.position < running.prompt_len();
     return row.sample && !kept && running.describe(how, edits);
   });
-  if (step_ended_) {
+  // Of steps that follow a decode and only decode: others are issued kernel by kernel, and the
+  // device works meanwhile.
+  if (step_ended_ && batch_.prefill().empty()) {
     const auto gap = Clock::now() - *step_ended_;
     counted_.host_gap_ns += static_cast<uint64_t>(std::chrono::nanoseconds(gap).count());
     counted_.host_gaps += 1;
@@ -106,6 +108,7 @@ void Engine::Loop::compute_on_device(const scheduler::StepPlan& plan) {
     account(plan);
   };
   if (early) count();
+  note_stats();
   const std::span<const RowResult> rows = device_step_->wait();
   step_ended_ = Clock::now();
   if (!early) count();
