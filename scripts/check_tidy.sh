@@ -18,7 +18,7 @@ else
     sed 's/\.h$/.cc/' | { grep -E '^(src|tools)/.*\.cc$' || true; } | sort -u |
     while read -r file; do [ ! -f "$file" ] || echo "$file"; done)
 fi
-files=$(echo "$files" | { grep -v '_test\.cc$' || true; })
+files=$(echo "$files" | { grep -Ev '_test(ing)?\.cc$' || true; })
 [ -n "$files" ] || { echo "tidy: nothing changed"; exit 0; }
 echo "$files" | xargs -P 2 -n 4 clang-tidy-19 --quiet -p build/release
 echo "tidy: good ($(echo "$files" | wc -l) files)"
