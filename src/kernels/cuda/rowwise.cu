@@ -38,11 +38,9 @@ __device__ __forceinline__ int64_t first_item() {
 }
 __device__ __forceinline__ int64_t item_step() { return int64_t{gridDim.x} * kThreads; }
 
-/// A block: kActVecs times 256 vectors of one row. Both vectors of a thread are asked for before
-/// the first is used.
-constexpr int kActVecs = 2;
-
-template <class T, Activation kAct>
+/// A block: kActVecs times 256 vectors of one row. All vectors of a thread are asked for before the
+/// first is used.
+template <class T, Activation kAct, int kActVecs>
 __global__ void __launch_bounds__(kThreads) act_mul_kernel(ActMulParams p) {
   let_next_start();
   wait_for_previous();
@@ -69,16 +67,27 @@ __global__ void __launch_bounds__(kThreads) act_mul_kernel(ActMulParams p) {
   }
 }
 
-template <class T>
-void act_mul_typed(const ActMulParams& p, void* stream) {
-  const auto kernel = p.act == Activation::kSilu       ? act_mul_kernel<T, Activation::kSilu>
-                      : p.act == Activation::kGeluTanh ? act_mul_kernel<T, Activation::kGeluTanh>
-                                                       : act_mul_kernel<T, Activation::kGeluErf>;
+template <class T, int kActVecs>
+void act_mul_vecs(const ActMulParams& p, void* stream) {
+  using enum Activation;
+  const auto kernel = p.act == kSilu       ? act_mul_kernel<T, kSilu, kActVecs>
+                      : p.act == kGeluTanh ? act_mul_kernel<T, kGeluTanh, kActVecs>
+                                           : act_mul_kernel<T, kGeluErf, kActVecs>;
   constexpr int64_t kCols = kActVecs * kThreads * 8;
   const Grid grid{
       .blocks = {static_cast<unsigned>(p.m), static_cast<unsigned>((p.n + kCols - 1) / kCols)},
       .threads = {kThreads}};
   launch("act_mul", kernel, grid, stream, p);
+}
+
+template <class T>
+void act_mul_typed(const ActMulParams& p, void* stream) {
+  constexpr int64_t kManyRows = 256;  // fewer: latency counts, so the shortest threads
+  if (p.m < kManyRows) {
+    act_mul_vecs<T, 1>(p, stream);
+  } else {
+    act_mul_vecs<T, 2>(p, stream);
+  }
 }
 
 __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedParams p) {

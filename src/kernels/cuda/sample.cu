@@ -8,10 +8,11 @@
 // Launch:   a cluster of 8 blocks of 512 threads a row, each with an eighth of the row in shared
 //           memory (ids in order of rank); about 20 KiB more for histograms.
 // Needs:    sm_90; vocab <= 393216; logits_stride a multiple of 4.
-// Numerics: weights in double as sampler/choice.cc has them. Thresholds by histogram: 2048 bins of
-//           score, then of the float's bits until one value is left; sums of top_p in 64-bit fixed
-//           point (2^-44), so that atomics commute. Ties by id. The draw's sums run in double, 32
-//           ids a step, in a fixed order. NaN or +inf sets a flag.
+// Numerics: weights in double as sampler/choice.cc has them. Thresholds by a histogram of 2048
+//           bins of score, the members of one bin then sorted (thousands of them: by the float's
+//           bits); sums of top_p in 64-bit fixed point (2^-44), so that atomics commute. Ties by
+//           id. The draw's sums run in double over runs of ids, in a fixed order. NaN or +inf sets
+//           a flag.
 // Source:   ours; definitions from sampler/.
 // Measured: see docs/kernels/cuda_dense.md.
 
@@ -116,6 +117,8 @@ enum class Measure : bool { kWeight, kCount };
 template <Measure kMeasure>
 __device__ unsigned long long measured(const Row& row, float logit) {
   if constexpr (kMeasure == Measure::kCount) return 1;
+  constexpr float kNothing = 32;  // e^-32 is less than half a step
+  if (row.score(logit) > kNothing) return 0;
   return static_cast<unsigned long long>(row.weight(logit) * kFixedOne + 0.5);
 }
 
@@ -151,15 +154,6 @@ __device__ int nth_equal(Team& team, const Slice& slice, const Row& row, const K
     }
   }
   return static_cast<int>(team.reduce(found, Max()));
-}
-
-template <Measure kMeasure>
-__device__ void add_to_bin(Shared& shared, int bin, const Row& row, float logit) {
-  if constexpr (kMeasure == Measure::kCount) {
-    atomicAdd(reinterpret_cast<unsigned*>(&shared.histogram[bin]), 1U);  // never carries
-  } else {
-    atomicAdd(&shared.histogram[bin], measured<kMeasure>(row, logit));
-  }
 }
 
 /// Rank 0 sorts the members of one bin and takes as many as reach `goal`: (key, complement of id)
@@ -217,7 +211,7 @@ __device__ unsigned long long last_by_bits(Team& team, const Slice& slice, const
       const float logit = slice.logits[at];
       const uint32_t key = order_key(logit);
       if (key > top || key < bottom || !row.keeps(kept, logit, slice.begin + at)) continue;
-      add_to_bin<kMeasure>(shared, static_cast<int>((top - key) >> shift), row, logit);
+      atomicAdd(&shared.histogram[(top - key) >> shift], measured<kMeasure>(row, logit));
     }
     team.find_bin(goal);
     // Below the goal by the rounding of a sum: all of the range is kept.
@@ -234,11 +228,12 @@ __device__ unsigned long long last_by_bits(Team& team, const Slice& slice, const
   return static_cast<unsigned long long>(top) << 32 | (0xffffffffU - static_cast<uint32_t>(id));
 }
 
-/// Narrows `kept` to the shortest run of best entries that measures `goal`, looking at entries down
-/// to score `range`. False when those are too few.
+/// Narrows `kept` to the shortest run of best entries that measures `share` of all that is kept
+/// (kWeight) or `share` entries (kCount), looking at entries down to score `range`. False when
+/// those are too few.
 template <Measure kMeasure>
 __device__ bool narrow_within(Team& team, const Slice& slice, const Row& row, Kept& kept,
-                              double goal, float range) {
+                              double share, float range) {
   Shared& shared = team.shared;
   const float scale = (kBins - 1) / range;
   const auto bin_of = [&](int at) {
@@ -248,9 +243,22 @@ __device__ bool narrow_within(Team& team, const Slice& slice, const Row& row, Ke
     return static_cast<int>(score * scale);
   };
   team.clear_histogram();
+  unsigned long long sum = 0;
   for (int at = static_cast<int>(threadIdx.x); at < slice.len; at += kThreads) {
     const int bin = bin_of(at);
-    if (bin != kNoBin) add_to_bin<kMeasure>(shared, bin, row, slice.logits[at]);
+    const float logit = slice.logits[at];
+    if constexpr (kMeasure == Measure::kCount) {
+      // A 32-bit half never carries.
+      if (bin != kNoBin) atomicAdd(reinterpret_cast<unsigned*>(&shared.histogram[bin]), 1U);
+    } else if (row.keeps(kept, logit, slice.begin + at)) {
+      const unsigned long long own = measured<kMeasure>(row, logit);
+      sum += own;
+      if (bin != kNoBin) atomicAdd(&shared.histogram[bin], own);
+    }
+  }
+  double goal = share;
+  if constexpr (kMeasure == Measure::kWeight) {
+    goal *= static_cast<double>(team.reduce(sum, Sum()));
   }
   team.find_bin(goal);
   const int edge = shared.bin;
@@ -291,19 +299,9 @@ __device__ bool narrow_within(Team& team, const Slice& slice, const Row& row, Ke
 }
 
 template <Measure kMeasure>
-__device__ void narrow(Team& team, const Slice& slice, const Row& row, Kept& kept, double goal) {
-  if (narrow_within<kMeasure>(team, slice, row, kept, goal, kHead)) return;
-  narrow_within<kMeasure>(team, slice, row, kept, goal, kFarthest);
-}
-
-/// The fixed-point weight of all that is kept.
-__device__ double kept_weight(Team& team, const Slice& slice, const Row& row, const Kept& kept) {
-  unsigned long long sum = 0;
-  for (int at = static_cast<int>(threadIdx.x); at < slice.len; at += kThreads) {
-    const float logit = slice.logits[at];
-    if (row.keeps(kept, logit, slice.begin + at)) sum += measured<Measure::kWeight>(row, logit);
-  }
-  return static_cast<double>(team.reduce(sum, Sum()));
+__device__ void narrow(Team& team, const Slice& slice, const Row& row, Kept& kept, double share) {
+  if (narrow_within<kMeasure>(team, slice, row, kept, share, kHead)) return;
+  narrow_within<kMeasure>(team, slice, row, kept, share, kFarthest);
 }
 
 __device__ int sample_row(Team& team, const Slice& slice, Row& row) {
@@ -312,10 +310,7 @@ __device__ int sample_row(Team& team, const Slice& slice, Row& row) {
   row.inverse_float = static_cast<float>(fmin(row.inverse, 3e38));
   Kept kept;
   if (p.top_k > 0) narrow<Measure::kCount>(team, slice, row, kept, static_cast<double>(p.top_k));
-  if (p.top_p < 1) {
-    const double goal = fmax(p.top_p, 1e-300) * kept_weight(team, slice, row, kept);
-    narrow<Measure::kWeight>(team, slice, row, kept, goal);
-  }
+  if (p.top_p < 1) narrow<Measure::kWeight>(team, slice, row, kept, fmax(p.top_p, 1e-300));
   kept.min_weight = p.min_p;
   return draw_token(team, slice, row, kept);
 }

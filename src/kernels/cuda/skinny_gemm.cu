@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int
     x_rows[col] =
         row < p.gemm.m ? static_cast<const T*>(p.gemm.x) + row * p.gemm.x_stride : nullptr;
   }
-  constexpr int kAhead = S::kCols == 1 ? 4 : 2;  // of 8 registers, or of 16 and 32
+  constexpr int kAhead = S::kCols == 1 ? 4 : 1;
   XQueue<T, S::kCols, kAhead> x;
   x.start(x_rows, warp, num_blocks, k_len, quad);
 
