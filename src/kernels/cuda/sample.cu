@@ -14,7 +14,8 @@
 //           id. The draw's sums run in double over runs of ids, in a fixed order. NaN or +inf sets
 //           a flag.
 // Source:   ours; definitions from sampler/.
-// Measured: see docs/kernels/cuda_dense.md.
+// Measured: H100, 2026-11-28, vocab 128256: 1 row greedy 11 us, temperature 24, top_k 33, top_p 58;
+//           64 rows 43, 107, 152, 268.
 
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/launch.cuh"

@@ -10,7 +10,9 @@
 //           grid.
 // Source:   ours. Weights do not depend on the kernel before: the ring is filled before the wait
 //           for it, which hides the launch and the other kernel's tail.
-// Measured: see docs/kernels/cuda_dense.md.
+// Measured: H100, 2026-11-28, 1 row: 6144 x 4096 16.8 us, 4096 x 4096 11.3, 28672 x 4096 77.7, 4096
+// x
+//           14336 40.2, 128256 x 4096 341: 95 to 99.7 % of the read rate; 8 rows 88 to 96 %.
 
 #include <algorithm>
 
@@ -200,9 +202,9 @@ void launch_typed(const Problem& p, void* stream) {
   if (p.gemm.m <= 8) {
     launch_shape<T, Shape<1, 1, 8>, kGated>(p, stream);
   } else if (p.gemm.m <= 16) {
-    launch_shape<T, Shape<2, 2, 4>, kGated>(p, stream);
+    launch_shape<T, Shape<2, 2, 3>, kGated>(p, stream);
   } else {
-    launch_shape<T, Shape<4, 2, 3>, kGated>(p, stream);
+    launch_shape<T, Shape<4, 2, 2>, kGated>(p, stream);
   }
 }
 
