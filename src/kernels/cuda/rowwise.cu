@@ -14,7 +14,7 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/device/activation.cuh"
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/philox.cuh"
 #include "kernels/cuda/device/vec.cuh"

@@ -16,7 +16,7 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/device/activation.cuh"
+#include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/vec.cuh"
 #include "kernels/cuda/launch.cuh"
