@@ -13,6 +13,7 @@ inline constexpr int32_t kDecodeUnit = 16;      ///< keys a warp takes at a time
 inline constexpr int32_t kDecodeVoteKeys = 64;  ///< keys of a Skip Softmax vote
 inline constexpr int32_t kMaxSharedBytes = 227 * 1024;  ///< of a CTA on sm_90
 
+inline constexpr bool kRehearse = true;              ///< see DecodeMerge::finish
 inline constexpr int32_t kFlightBytes = 144 * 1024;  ///< of K and V, a multiprocessor
 
 /// What a kernel is compiled for.
@@ -122,7 +123,7 @@ struct DecodeDeal {
   uint32_t runs;       ///< the long ones first
 
   constexpr uint32_t begin(uint32_t run) const {
-    if (run <= workers) return run * long_run;
+    if (run < workers) return run * long_run;
     const uint32_t at = workers * long_run + (run - workers) * short_run;
     return at < chunks ? at : chunks;
   }
@@ -140,17 +141,25 @@ inline constexpr uint32_t kShortRuns = 10;
 /// (less than one chunk of each share) leave.
 inline constexpr uint32_t kMaxRunsAWorker = 8;
 
+/// Below so many chunks a CTA all is dealt evenly at once: a short run costs 5 us of its CTA
+/// (queries, page ids and the join of another segment), more than unequal speeds cost then.
+inline constexpr uint32_t kStaticShare = 64;
+
 /// A CTA has 2^min_chunks_log2 chunks at least: a split costs its share of the joining.
 constexpr DecodeDeal decode_deal(uint32_t chunks, uint32_t min_chunks_log2, uint32_t grid) {
   const uint32_t least = 1U << min_chunks_log2;
-  const uint32_t wanted = chunks >> min_chunks_log2;
-  const uint32_t workers = wanted < 1 ? 1 : wanted < grid ? wanted : grid;
-  const uint32_t share = chunks / workers;
-  const uint32_t long_run = share < 4 * least ? share : share * kLongRunPercent / 100;
+  const uint32_t share = chunks / grid;
+  if (share < kStaticShare) {
+    const uint32_t even = (chunks + grid - 1) / grid;
+    const uint32_t run = even > least ? even : least;
+    const uint32_t runs = (chunks + run - 1) / run;
+    return {chunks, runs, run, run, runs};
+  }
+  const uint32_t long_run = share * kLongRunPercent / 100;
   const uint32_t piece = share / kShortRuns;
   const uint32_t short_run = piece > least ? piece : least;
-  const uint32_t left = chunks - workers * long_run;
-  return {chunks, workers, long_run, short_run, workers + (left + short_run - 1) / short_run};
+  const uint32_t left = chunks - grid * long_run;
+  return {chunks, grid, long_run, short_run, grid + (left + short_run - 1) / short_run};
 }
 
 /// Rows (sequences times KV heads) of a call at most.

@@ -95,6 +95,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   bool own = false;
   int ahead = -1;  // steps whose copies are under way; one place in the code starts them all
   bool inside = false;
+  bool rehearsal = kRehearse;
 #pragma unroll 1
   while (true) {
     if (ahead >= 0) {
@@ -106,10 +107,11 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
         Tile::clear(acc);
       }
       if (ahead == kShape.stages()) {
-        if (step_unit >= segment.end_unit) {
-          merge.finish(acc, segment, run, deal);
-          if (threadIdx.x == 0) count_row(args, segment, /*voted=*/false);
-          inside = false;
+        if (step_unit >= segment.end_unit || rehearsal) {
+          merge.finish(acc, segment, run, deal, rehearsal);
+          if (threadIdx.x == 0 && !rehearsal) count_row(args, segment, /*voted=*/false);
+          inside = rehearsal;
+          rehearsal = false;
           continue;
         }
         const int32_t unit = step_unit + warp;

@@ -27,20 +27,24 @@ class DecodeMerge {
         last_(reinterpret_cast<int*>(stats_ + kWarps * kHeads)) {}
 
   /// All threads of the CTA, each warp with its part of the segment. Shared memory is free again
-  /// when it returns.
+  /// when it returns. A rehearsal goes through the same instructions and leaves nothing behind but
+  /// its own part's place in the workspace, which the real call overwrites: it fetches the code,
+  /// cold in a model's step, while the first K is on its way, not when everybody waits for the
+  /// result.
   __device__ void finish(const typename Tile::Accumulator& acc, const Segment& segment,
-                         uint32_t run, const DecodeDeal& deal) {
+                         uint32_t run, const DecodeDeal& deal, bool rehearsal) {
     put(acc);
     __syncthreads();
-    const int64_t slot =
-        args_.max_splits > 0 ? fixed_slot(segment, segment.first_chunk) : dealt_slot(segment, run);
+    const bool whole = segment.whole != 0 && !rehearsal;
+    const uint32_t slot = args_.max_splits > 0
+                              ? row(segment) * args_.max_splits + segment.first_chunk
+                              : row(segment) + run;
 #pragma unroll 1
-#pragma unroll 1
-    for (int item = static_cast<int>(threadIdx.x); item < args_.group * kQuads; item += kThreads) {
-      join_warps(item / kQuads, item % kQuads, segment, slot);
+    for (uint32_t item = threadIdx.x; item < items(); item += kThreads) {
+      join_warps(item / kQuads, item % kQuads, segment, slot, whole);
     }
-    if (segment.whole == 0) {
-      join_row(segment, deal);
+    if (!whole) {
+      join_row(segment, slot, deal, rehearsal);
     } else {
       __syncthreads();
     }
@@ -56,38 +60,40 @@ class DecodeMerge {
   }
 
  private:
+  /// A weighted sum of values and of weights, both relative to 2^max.
   struct Part {
     float max = -INFINITY;
     float sum = 0;
     float4 o{0, 0, 0, 0};
 
-    /// Without branches: a part without keys (-inf, 0, 0) adds nothing.
-    __device__ void add(float other_max, float other_sum, const float4& other) {
-      const float next = fmaxf(max, other_max);
+    __device__ void scale_add(const float4& value, float weight) {
+      o.x += value.x * weight;
+      o.y += value.y * weight;
+      o.z += value.z * weight;
+      o.w += value.w * weight;
+    }
+    /// Moves the reference to `next`, at least the present one; -inf where nothing has been added.
+    __device__ float move(float next) {
       const float base = next == -INFINITY ? 0.0F : next;
-      const float a = foveal::cuda::exp2_approx(max - base);
-      const float b = foveal::cuda::exp2_approx(other_max - base);
+      const float factor = foveal::cuda::exp2_approx(max - base);
       max = next;
-      sum = sum * a + other_sum * b;
-      o.x = o.x * a + other.x * b;
-      o.y = o.y * a + other.y * b;
-      o.z = o.z * a + other.z * b;
-      o.w = o.w * a + other.w * b;
+      sum *= factor;
+      o = float4{o.x * factor, o.y * factor, o.z * factor, o.w * factor};
+      return base;
+    }
+    __device__ void add(float other_max, float other_sum, const float4& other) {
+      const float base = move(fmaxf(max, other_max));
+      const float weight = foveal::cuda::exp2_approx(other_max - base);
+      sum += other_sum * weight;
+      scale_add(other, weight);
     }
   };
 
-  __device__ int64_t row(const Segment& segment) const {
-    return static_cast<int64_t>(segment.seq) * args_.num_kv_heads + segment.head;
+  __device__ uint32_t row(const Segment& segment) const {
+    return static_cast<uint32_t>(segment.seq * args_.num_kv_heads + segment.head);
   }
-
-  /// Places in the workspace. Walking all chunks in order, a new segment begins with each run and
-  /// with each row, so their sum numbers the segments of splits as dealt.
-  __device__ int64_t fixed_slot(const Segment& segment, uint32_t split) const {
-    return row(segment) * args_.max_splits + split;
-  }
-  __device__ int64_t dealt_slot(const Segment& segment, uint32_t run) const {
-    return row(segment) + run;
-  }
+  /// Outputs of a row, four at a time.
+  __device__ uint32_t items() const { return static_cast<uint32_t>(args_.group) * kQuads; }
 
   __device__ void put(const typename Tile::Accumulator& acc) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -113,111 +119,126 @@ class DecodeMerge {
     }
   }
 
-  __device__ void join_warps(int head, int quad, const Segment& segment, int64_t slot) {
+  __device__ void join_warps(uint32_t head, uint32_t quad, const Segment& segment, uint32_t slot,
+                             bool whole) {
     float max = -INFINITY;
 #pragma unroll
     for (int warp = 0; warp < kWarps; ++warp) max = fmaxf(max, stats_[warp * kHeads + head].x);
-    float sum = 0;
-    float4 o{0, 0, 0, 0};
+    Part part;
+    const float base = part.move(max);
 #pragma unroll
     for (int warp = 0; warp < kWarps; ++warp) {
-      const int line = warp * kHeads + head;
+      const uint32_t line = warp * kHeads + head;
       const float2 stats = stats_[line];
-      const float weight = stats.x == -INFINITY ? 0.0F : foveal::cuda::exp2_approx(stats.x - max);
-      const float4 part = *reinterpret_cast<const float4*>(results_ + line * kRow + quad * 4);
-      sum += stats.y * weight;
-      o.x += part.x * weight;
-      o.y += part.y * weight;
-      o.z += part.z * weight;
-      o.w += part.w * weight;
+      const float weight = foveal::cuda::exp2_approx(stats.x - base);
+      part.sum += stats.y * weight;
+      part.scale_add(*reinterpret_cast<const float4*>(results_ + line * kRow + quad * 4), weight);
     }
-    if (segment.whole != 0) {
-      write(segment.seq, segment.head * args_.group + head, quad, o, max, sum);
+    if (whole) {
+      write(segment, head, quad, part);
       return;
     }
-    const int64_t line = slot * args_.group + head;
-    __stcg(reinterpret_cast<float4*>(args_.partial + line * kHeadDim + quad * 4), o);
-    if (quad == 0) __stcg(reinterpret_cast<float2*>(args_.stats + line * 2), float2{max, sum});
+    const uint64_t line = static_cast<uint64_t>(slot) * args_.group + head;
+    __stcg(reinterpret_cast<float4*>(args_.partial + line * kHeadDim) + quad, part.o);
+    if (quad == 0) __stcg(reinterpret_cast<float2*>(args_.stats) + line, float2{max, part.sum});
   }
 
   /// The CTA that brings the last part of the row joins all of them.
-  __device__ void join_row(const Segment& segment, const DecodeDeal& deal) {
-    const bool fixed = args_.max_splits > 0;
-    const uint32_t first = fixed ? 0 : deal.run(segment.row_start);
-    const uint32_t parts =
-        fixed ? segment.chunks : deal.run(segment.row_start + segment.chunks - 1) - first + 1;
+  __device__ void join_row(const Segment& segment, uint32_t slot, const DecodeDeal& deal,
+                           bool rehearsal) {
+    uint32_t first = slot;  // places of a row's parts follow one another
+    uint32_t parts = 1;
+    if (!rehearsal) {
+      const bool fixed = args_.max_splits > 0;
+      const uint32_t begin = fixed ? 0 : deal.run(segment.row_start);
+      first = fixed ? slot - segment.first_chunk : row(segment) + begin;
+      parts = fixed ? segment.chunks : deal.run(segment.row_start + segment.chunks - 1) - begin + 1;
+    }
     __syncthreads();
     if (threadIdx.x == 0) {
       // Wraps to zero at the last arrival: ready for the next call.
-      const uint32_t before =
-          foveal::cuda::atomic_inc_acq_rel(args_.arrivals + row(segment), parts - 1);
-      *last_ = before == parts - 1 ? 1 : 0;
+      *last_ = rehearsal || foveal::cuda::atomic_inc_acq_rel(args_.arrivals + row(segment),
+                                                             parts - 1) == parts - 1;
     }
     __syncthreads();
     if (*last_ == 0) return;
-    // Threads beyond one a quad of outputs take shares of the parts.
-    const uint32_t items = static_cast<uint32_t>(args_.group) * kQuads;
-    const uint32_t shares = max(1u, min(kThreads / items, 8u));
+    // Threads beyond one an item take shares of the parts.
+    const uint32_t shares = max(1u, min(kThreads / items(), 8u));
     const uint32_t threads = kThreads / shares;
     const uint32_t share = threadIdx.x / threads;
 #pragma unroll 1
-    for (uint32_t item = threadIdx.x - share * threads;
-         item < (items + threads - 1) / threads * threads; item += threads) {
+    for (uint32_t begin = 0; begin < items(); begin += threads) {
+      const uint32_t item = begin + threadIdx.x - share * threads;
       Part part;
-#pragma unroll 1
-      for (uint32_t i = share; i < parts && item < items; i += shares * kAhead) {
-        add_parts(part, segment, first, i, shares, parts, item);
+      if (item < items()) add_parts(part, first, parts, share, shares, item);
+      join_shares(part, share, shares, threads, item);
+      if (share == 0 && item < items() && !rehearsal) {
+        write(segment, item / kQuads, item % kQuads, part);
       }
-      join_shares(part, share, shares, item, segment);
+      __syncthreads();
     }
   }
 
-  static constexpr int kAhead = 8;  ///< parts whose loads are on their way together
-  __device__ void add_parts(Part& part, const Segment& segment, uint32_t first, uint32_t begin,
-                            uint32_t step, uint32_t parts, uint32_t item) const {
-    float2 stats[kAhead];
-    float4 o[kAhead];
+  /// Every shares-th part from `share` on; kAhead parts' loads are on their way together.
+  static constexpr int kAhead = 8;
+  __device__ void add_parts(Part& part, uint32_t first, uint32_t parts, uint32_t share,
+                            uint32_t shares, uint32_t item) const {
+    const uint64_t line = static_cast<uint64_t>(first) * args_.group + item / kQuads;
+    const auto* values =
+        reinterpret_cast<const float4*>(args_.partial + line * kHeadDim) + item % kQuads;
+    const auto* stats = reinterpret_cast<const float2*>(args_.stats) + line;
+    const uint32_t stats_step = shares * static_cast<uint32_t>(args_.group);
+    stats += share * static_cast<uint32_t>(args_.group);
+    values += static_cast<uint64_t>(share) * items();
+#pragma unroll 1
+    for (uint32_t i = share; i < parts; i += kAhead * shares) {
+      float2 other[kAhead];
+      float4 o[kAhead];
+      float max = part.max;
 #pragma unroll
-    for (int ahead = 0; ahead < kAhead; ++ahead) {
-      const uint32_t i = min(begin + ahead * step, parts - 1);
-      const int64_t slot =
-          args_.max_splits > 0 ? fixed_slot(segment, i) : dealt_slot(segment, first + i);
-      const int64_t line = slot * args_.group + item / kQuads;
-      stats[ahead] = __ldcg(reinterpret_cast<const float2*>(args_.stats + line * 2));
-      if (begin + ahead * step >= parts) stats[ahead] = float2{-INFINITY, 0};
-      o[ahead] = __ldcg(
-          reinterpret_cast<const float4*>(args_.partial + line * kHeadDim + (item % kQuads) * 4));
-    }
+      for (int ahead = 0; ahead < kAhead; ++ahead) {
+        other[ahead] = float2{-INFINITY, 0};
+        o[ahead] = float4{0, 0, 0, 0};
+        if (i + ahead * shares < parts) {
+          other[ahead] = __ldcg(stats + ahead * stats_step);
+          o[ahead] = __ldcg(values + ahead * stats_step * kQuads);
+        }
+      }
 #pragma unroll
-    for (int ahead = 0; ahead < kAhead; ++ahead) {
-      part.add(stats[ahead].x, stats[ahead].y, o[ahead]);
+      for (int ahead = 0; ahead < kAhead; ++ahead) max = fmaxf(max, other[ahead].x);
+      const float base = part.move(max);
+#pragma unroll
+      for (int ahead = 0; ahead < kAhead; ++ahead) {
+        const float weight = foveal::cuda::exp2_approx(other[ahead].x - base);
+        part.sum += other[ahead].y * weight;
+        part.scale_add(o[ahead], weight);
+      }
+      stats += kAhead * stats_step;
+      values += kAhead * stats_step * kQuads;
     }
   }
 
   /// Threads that summed different parts of one item meet in shared memory.
-  __device__ void join_shares(Part& part, uint32_t share, uint32_t shares, uint32_t item,
-                              const Segment& segment) {
-    if (shares > 1) {
-      float4* values = reinterpret_cast<float4*>(results_);
-      float2* stats = reinterpret_cast<float2*>(values + kThreads);
-      values[threadIdx.x] = part.o;
-      stats[threadIdx.x] = float2{part.max, part.sum};
-      __syncthreads();
-      if (share == 0) {
-#pragma unroll 1
-        for (uint32_t other = 1; other < shares; ++other) {
-          const uint32_t at = threadIdx.x + other * (kThreads / shares);
-          part.add(stats[at].x, stats[at].y, values[at]);
-        }
-      }
-    }
-    if (share == 0 && item < static_cast<uint32_t>(args_.group) * kQuads) {
-      write(segment.seq, segment.head * args_.group + item / kQuads, item % kQuads, part.o,
-            part.max, part.sum);
-    }
+  __device__ void join_shares(Part& part, uint32_t share, uint32_t shares, uint32_t threads,
+                              uint32_t item) {
+    if (shares == 1) return;
+    float4* values = reinterpret_cast<float4*>(results_);
+    float2* stats = reinterpret_cast<float2*>(values + kThreads);
+    values[threadIdx.x] = part.o;
+    stats[threadIdx.x] = float2{part.max, part.sum};
     __syncthreads();
+    if (share != 0 || item >= items()) return;
+#pragma unroll 1
+    for (uint32_t at = threadIdx.x + threads; at < shares * threads; at += threads) {
+      part.add(stats[at].x, stats[at].y, values[at]);
+    }
   }
 
+  __device__ void write(const Segment& segment, uint32_t head, uint32_t quad,
+                        const Part& part) const {
+    write(segment.seq, segment.head * args_.group + static_cast<int32_t>(head),
+          static_cast<int>(quad), part.o, part.max, part.sum);
+  }
   __device__ void write(int32_t seq, int32_t head, int quad, const float4& o, float max,
                         float sum) const {
     const float scale = sum > 0 ? args_.v_scale / sum : 0.0F;

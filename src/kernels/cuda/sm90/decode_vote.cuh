@@ -264,6 +264,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
   bool copies_own = false;
   int ahead = -1;
   bool inside = false;
+  bool rehearsal = kRehearse;
 #pragma unroll 1
   while (true) {
     if (ahead >= 0) {
@@ -278,15 +279,16 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
         dropped = DropCount{};
       }
       const bool running = ahead == kStages;
-      if (running && step_unit >= segment.end_unit) {
+      if (running && (step_unit >= segment.end_unit || rehearsal)) {
         values.drain(acc);
         __syncthreads();  // the merge takes the place of V
-        merge.finish(acc, segment, run, deal);
-        if (threadIdx.x == 0) {
+        merge.finish(acc, segment, run, deal, rehearsal);
+        if (threadIdx.x == 0 && !rehearsal) {
           count_row(args, segment, /*voted=*/true);
           dropped.write(args, segment);
         }
-        inside = false;
+        inside = rehearsal;
+        rehearsal = false;
         continue;
       }
       float scores[kHeadBlocks][4];
