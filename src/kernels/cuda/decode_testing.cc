@@ -109,12 +109,17 @@ void* DecodeFixture::to_device(const void* data, size_t bytes) {
 }
 
 DecodeFixture::DecodeFixture(const DecodeCase& given) : what(given) {
-  const auto seqs = static_cast<int32_t>(what.lengths.size());
-  const int32_t heads = what.kv_heads * what.group;
-  const int32_t d = what.head_dim;
+  lay_out_pages();
+  set_strides();
+  fill_queries();
+  fill_cache();
+  upload();
+}
+
+/// Shuffled pages, three more than needed.
+void DecodeFixture::lay_out_pages() {
   const int32_t longest = *std::max_element(what.lengths.begin(), what.lengths.end());
-  const bool paged = what.page_size > 0;
-  const int32_t page = paged ? what.page_size : 1;
+  const int32_t page = page_rows();
   stride_ = (longest + what.slack_len + page - 1) / page + 1;
   int32_t rows = 0;
   for (const int32_t length : what.lengths) {
@@ -122,91 +127,122 @@ DecodeFixture::DecodeFixture(const DecodeCase& given) : what(given) {
     rows += (length + page - 1) / page;
   }
   starts_.push_back(rows);
-  const int32_t pool = rows + 3;
-  std::vector<int32_t> order(static_cast<size_t>(pool));
+  params_.num_pages = rows + 3;
+  params_.max_kv_len = longest + what.slack_len;
+  std::vector<int32_t> order(static_cast<size_t>(params_.num_pages));
   std::iota(order.begin(), order.end(), 0);
   std::shuffle(order.begin(), order.end(), std::mt19937_64(what.seed));
-  table_.assign(static_cast<size_t>(seqs) * stride_, 0x7fffffff);  // never to be followed
-  for (int32_t s = 0; s < seqs; ++s) {
+  // Entries past a sequence's pages are never to be followed.
+  table_.assign(what.lengths.size() * static_cast<size_t>(stride_), 0x7fffffff);
+  for (size_t s = 0; s < what.lengths.size(); ++s) {
     for (int32_t i = 0; i < (what.lengths[s] + page - 1) / page; ++i) {
-      table_[static_cast<size_t>(s) * stride_ + i] = order[static_cast<size_t>(starts_[s] + i)];
+      table_[s * static_cast<size_t>(stride_) + i] =
+          order[static_cast<size_t>(starts_[s]) + static_cast<size_t>(i)];
     }
   }
-  const size_t kv_size = size_of(what.kv_dtype);
-  const size_t elements = static_cast<size_t>(pool) * page * what.kv_heads * d;
-  // Rows that no sequence owns are NaN: they must not be read into any sum.
-  k_.assign(elements * kv_size, 0xff);
-  v_.assign(elements * kv_size, 0xff);
-  q_.assign(static_cast<size_t>(seqs) * heads * d * size_of(what.q_dtype), 0);
-  params_.struct_size = sizeof(params_);
-  const int64_t token = what.token_major || !paged ? static_cast<int64_t>(what.kv_heads) * d : d;
-  const int64_t head = what.token_major || !paged ? d : static_cast<int64_t>(page) * d;
-  const int64_t whole = static_cast<int64_t>(what.kv_heads) * page * d;
-  params_.k_page_stride = params_.v_page_stride = whole;
+}
+
+void DecodeFixture::set_strides() {
+  const int32_t d = what.head_dim;
+  const bool by_token = what.token_major || what.page_size == 0;
+  const int64_t token = by_token ? int64_t{what.kv_heads} * d : d;
+  const int64_t head = by_token ? d : int64_t{page_rows()} * d;
+  params_.k_page_stride = params_.v_page_stride = int64_t{what.kv_heads} * page_rows() * d;
   params_.k_head_stride = params_.v_head_stride = head;
   params_.k_token_stride = params_.v_token_stride = token;
-  params_.page_size = what.page_size;
-  parallel(seqs * heads, [&](int32_t row) {
-    for (int32_t c = 0; c < d; ++c) {
-      const auto index = static_cast<size_t>(row) * d + c;
+  params_.num_heads = what.kv_heads * what.group;
+  params_.q_row_stride = params_.out_row_stride = int64_t{params_.num_heads} * d;
+  params_.q_head_stride = params_.out_head_stride = d;
+}
+
+void DecodeFixture::fill_queries() {
+  const auto d = static_cast<size_t>(what.head_dim);
+  const size_t lines = what.lengths.size() * static_cast<size_t>(params_.num_heads);
+  q_.assign(lines * d * size_of(what.q_dtype), 0);
+  parallel(static_cast<int32_t>(lines), [&](int32_t line) {
+    for (size_t c = 0; c < d; ++c) {
+      const size_t index = static_cast<size_t>(line) * d + c;
       put(q_, index, what.q_dtype, what.q_spread * normal(mix(what.seed) + index));
     }
   });
-  parallel(seqs * what.kv_heads, [&](int32_t item) {
-    const int32_t s = item / what.kv_heads;
-    const int32_t h = item % what.kv_heads;
-    for (int32_t i = 0; i < what.lengths[s]; ++i) {
-      const int64_t row =
-          paged ? table_[static_cast<size_t>(s) * stride_ + i / page] * whole + i % page * token
-                : (starts_[s] + static_cast<int64_t>(i)) * token;
-      const uint64_t seed = mix(what.seed + 77) + (static_cast<uint64_t>(item) << 40) +
-                            static_cast<uint64_t>(i) * 512;
-      const float pull = what.tile_spread *
-                         normal(mix(what.seed + 5) + static_cast<uint64_t>(item) * 100003 + i / 64);
-      for (int32_t c = 0; c < d; ++c) {
-        // A component along the query heads' sum moves a whole tile's scores.
-        float along = 0;
-        for (int32_t g = 0; g < what.group && what.tile_spread > 0; ++g) {
-          along +=
-              get(q_, (static_cast<size_t>(s) * heads + h * what.group + g) * d + c, what.q_dtype) /
-              what.q_spread;
-        }
-        put(k_, static_cast<size_t>(row + h * head + c), what.kv_dtype,
-            normal(seed + c) + pull * along);
-        put(v_, static_cast<size_t>(row + h * head + c), what.kv_dtype, normal(seed + 256 + c));
-      }
+}
+
+/// Element of K or V; both are laid out alike.
+size_t DecodeFixture::element(int32_t seq, int32_t head, int32_t position, int32_t channel) const {
+  const auto s = static_cast<size_t>(seq);
+  const int64_t row = what.page_size > 0
+                          ? table_[s * static_cast<size_t>(stride_) + position / what.page_size] *
+                                    params_.k_page_stride +
+                                position % what.page_size * params_.k_token_stride
+                          : (int64_t{starts_[s]} + position) * params_.k_token_stride;
+  return static_cast<size_t>(row + head * params_.k_head_stride + channel);
+}
+
+void DecodeFixture::fill_cache() {
+  const auto rows = static_cast<size_t>(params_.num_pages) * static_cast<size_t>(page_rows());
+  const size_t bytes = rows * static_cast<size_t>(what.kv_heads) *
+                       static_cast<size_t>(what.head_dim) * size_of(what.kv_dtype);
+  // Rows that no sequence owns are NaN: they must not be read into any sum.
+  k_.assign(bytes, 0xff);
+  v_.assign(bytes, 0xff);
+  const auto items = static_cast<int32_t>(what.lengths.size()) * what.kv_heads;
+  parallel(items, [&](int32_t item) { fill_row(item / what.kv_heads, item % what.kv_heads); });
+}
+
+void DecodeFixture::fill_row(int32_t seq, int32_t head) {
+  const uint64_t item = uint64_t(seq) * uint64_t(what.kv_heads) + uint64_t(head);
+  // A component along the query heads' sum moves a whole tile's scores.
+  std::vector<float> along(static_cast<size_t>(what.head_dim), 0);
+  for (int32_t g = 0; g < what.group; ++g) {
+    const size_t line =
+        size_t(seq) * size_t(params_.num_heads) + size_t(head) * size_t(what.group) + size_t(g);
+    for (size_t c = 0; c < along.size(); ++c) {
+      along[c] += get(q_, line * along.size() + c, what.q_dtype) / what.q_spread;
     }
-  });
+  }
+  for (int32_t i = 0; i < what.lengths[static_cast<size_t>(seq)]; ++i) {
+    const uint64_t key = static_cast<uint64_t>(i);
+    const uint64_t seed = mix(what.seed + 77) + (item << 40) + key * 512;
+    const float pull = what.tile_spread * normal(mix(what.seed + 5) + item * 100003 + key / 64);
+    for (int32_t c = 0; c < what.head_dim; ++c) {
+      const size_t at = element(seq, head, i, c);
+      const auto channel = static_cast<uint64_t>(c);
+      put(k_, at, what.kv_dtype, normal(seed + channel) + pull * along[channel]);
+      put(v_, at, what.kv_dtype, normal(seed + 256 + channel));
+    }
+  }
+}
+
+void DecodeFixture::upload() {
+  const size_t seqs = what.lengths.size();
+  const size_t lines = seqs * static_cast<size_t>(params_.num_heads);
+  params_.struct_size = sizeof(params_);
   params_.q_dtype = what.q_dtype;
   params_.kv_dtype = what.kv_dtype;
+  params_.num_seqs = params_.num_rows = static_cast<int32_t>(seqs);
+  params_.num_kv_heads = what.kv_heads;
+  params_.head_dim = what.head_dim;
+  params_.page_size = what.page_size;
+  params_.max_q_len = 1;
   params_.q = to_device(q_.data(), q_.size());
-  params_.q_row_stride = params_.out_row_stride = static_cast<int64_t>(heads) * d;
-  params_.q_head_stride = params_.out_head_stride = d;
-  params_.out = to_device(nullptr, static_cast<size_t>(seqs) * heads * d * 2);
-  params_.lse = static_cast<float*>(to_device(nullptr, static_cast<size_t>(seqs) * heads * 4));
+  params_.out = to_device(nullptr, lines * static_cast<size_t>(what.head_dim) * 2);
+  params_.lse = static_cast<float*>(to_device(nullptr, lines * 4));
   params_.k = to_device(k_.data(), k_.size());
   params_.v = to_device(v_.data(), v_.size());
-  params_.num_seqs = params_.num_rows = seqs;
-  params_.num_heads = heads;
-  params_.num_kv_heads = what.kv_heads;
-  params_.head_dim = d;
-  params_.num_pages = pool;
-  params_.max_q_len = 1;
-  params_.max_kv_len = longest + what.slack_len;
-  params_.kv_len = static_cast<int32_t*>(to_device(what.lengths.data(), what.lengths.size() * 4));
-  if (paged) {
+  params_.kv_len = static_cast<int32_t*>(to_device(what.lengths.data(), seqs * 4));
+  if (what.page_size > 0) {
     params_.page_table = static_cast<int32_t*>(to_device(table_.data(), table_.size() * 4));
     params_.page_table_stride = stride_;
   } else {
     params_.cu_k = static_cast<int32_t*>(to_device(starts_.data(), starts_.size() * 4));
   }
-  params_.softmax_scale = 1.0F / std::sqrt(static_cast<float>(d));
+  params_.softmax_scale = 1.0F / std::sqrt(static_cast<float>(what.head_dim));
   params_.window = what.window;
   params_.q_scale = 1;
   params_.k_scale = what.k_scale;
   params_.v_scale = what.v_scale;
   params_.skip_factor = what.skip_factor;
-  params_.counters = static_cast<uint64_t*>(to_device(nullptr, static_cast<size_t>(seqs) * 32));
+  params_.counters = static_cast<uint64_t*>(to_device(nullptr, seqs * 32));
   params_.flags = what.flags;
   params_.split_keys = what.split_keys;
   params_.workspace_bytes = foveal_attention_decode_workspace(&params_);
@@ -244,14 +280,8 @@ DecodeOutput DecodeFixture::run() {
 
 double DecodeFixture::value(bool key, int32_t seq, int32_t head, int32_t position,
                             int32_t channel) const {
-  const int64_t row =
-      what.page_size > 0 ? table_[static_cast<size_t>(seq) * stride_ + position / what.page_size] *
-                                   params_.k_page_stride +
-                               position % what.page_size * params_.k_token_stride
-                         : (starts_[seq] + static_cast<int64_t>(position)) * params_.k_token_stride;
-  const auto index = static_cast<size_t>(row + head * params_.k_head_stride + channel);
   const double scale = what.kv_dtype == FOVEAL_E4M3 ? (key ? what.k_scale : what.v_scale) : 1;
-  return get(key ? k_ : v_, index, what.kv_dtype) * scale;
+  return get(key ? k_ : v_, element(seq, head, position, channel), what.kv_dtype) * scale;
 }
 
 /// One KV head of one sequence: what its query heads see.

@@ -68,6 +68,14 @@ class DecodeFixture {
 
  private:
   double value(bool key, int32_t seq, int32_t head, int32_t position, int32_t channel) const;
+  int32_t page_rows() const { return what.page_size > 0 ? what.page_size : 1; }
+  void lay_out_pages();
+  void set_strides();
+  void fill_queries();
+  void fill_cache();
+  void fill_row(int32_t seq, int32_t head);
+  void upload();
+  size_t element(int32_t seq, int32_t head, int32_t position, int32_t channel) const;
   struct Row;
   void truth_of(DecodeTruth& truth, Row& row) const;
   void score_row(Row& row) const;
