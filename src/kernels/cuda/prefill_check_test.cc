@@ -1,0 +1,122 @@
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+#include "foveal/error.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/prefill.h"
+
+// What is settled before a GPU is asked: these run anywhere.
+
+namespace foveal::kernels::cuda {
+namespace {
+
+using Params = foveal_attention_params;
+
+/// A good call; the addresses are never followed.
+Params good() {
+  Params p{};
+  auto* somewhere = reinterpret_cast<void*>(uintptr_t{4096});
+  const auto* numbers = reinterpret_cast<const int32_t*>(uintptr_t{4096});
+  p.struct_size = sizeof(p);
+  p.q = p.k = p.v = p.out = somewhere;
+  p.q_row_stride = p.out_row_stride = 32 * 128;
+  p.q_head_stride = p.out_head_stride = 128;
+  p.k_page_stride = p.v_page_stride = int64_t{8} * 64 * 128;
+  p.k_head_stride = p.v_head_stride = 64 * 128;
+  p.k_token_stride = p.v_token_stride = 128;
+  p.num_seqs = 2;
+  p.num_rows = 100;
+  p.num_heads = 32;
+  p.num_kv_heads = 8;
+  p.head_dim = 128;
+  p.page_size = 64;
+  p.num_pages = 40;
+  p.max_q_len = 60;
+  p.max_kv_len = 1000;
+  p.cu_q = p.kv_len = p.page_table = numbers;
+  p.page_table_stride = 16;
+  p.softmax_scale = 0.1F;
+  p.q_scale = p.k_scale = p.v_scale = 1;
+  p.workspace = somewhere;
+  p.workspace_bytes = 256;
+  return p;
+}
+
+std::string refusal(const std::function<void(Params&)>& spoil) {
+  Params p = good();
+  spoil(p);
+  char message[500] = "untouched";
+  const foveal_status status = foveal_attention_prefill(&p, nullptr, message, sizeof(message));
+  EXPECT_NE(status, FOVEAL_OK);
+  return message;
+}
+
+TEST(PrefillCheck, RefusalsNameTheField) {
+  EXPECT_NE(refusal([](Params& p) { p.struct_size = 8; }).find("struct_size 8"), std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.head_dim = 80; }).find("head_dim 80"), std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.num_kv_heads = 5; }).find("5 KV heads"), std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.page_size = 24; }).find("page_size 24"), std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.q_row_stride = 4097; }).find("q_row_stride"),
+            std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.v_token_stride = -128; }).find("v_token_stride"),
+            std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.k_page_stride = int64_t{1} << 60; }).find("k_page_stride"),
+            std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.page_table_stride = 15; }).find("page_table_stride"),
+            std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.page_table = nullptr; }).find("cu_k"), std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.cu_q = nullptr; }).find("cu_q"), std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.kv_dtype = FOVEAL_F16; }).find("kv_dtype"),
+            std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.kv_dtype = 9; }).find("kv_dtype 9"), std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.softmax_scale = 0; }).find("softmax_scale"),
+            std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.skip_factor = -1; }).find("skip_factor"), std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.workspace_bytes = 8; }).find("workspace of 8"),
+            std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.window = -3; }).find("window -3"), std::string::npos);
+}
+
+TEST(PrefillCheck, MessagesFitWhatIsThere) {
+  Params p = good();
+  p.head_dim = 80;
+  char small[12];
+  EXPECT_EQ(foveal_attention_prefill(&p, nullptr, small, sizeof(small)), FOVEAL_UNSUPPORTED);
+  EXPECT_EQ(std::string(small).size(), sizeof(small) - 1);
+  EXPECT_EQ(foveal_attention_prefill(&p, nullptr, nullptr, 0), FOVEAL_UNSUPPORTED);
+  EXPECT_EQ(foveal_attention_prefill(nullptr, nullptr, small, sizeof(small)),
+            FOVEAL_INVALID_ARGUMENT);
+}
+
+TEST(PrefillChoose, PairsOfHeadsShareKeys) {
+  Params p = good();
+  EXPECT_EQ(choose_prefill(p).choice.cluster, 2);
+  EXPECT_EQ(choose_prefill(p).box_rows, 64);
+  p.num_heads = 24;  // three query heads a KV head
+  EXPECT_EQ(choose_prefill(p).choice.cluster, 1);
+  p.page_size = 128;
+  EXPECT_EQ(choose_prefill(p).box_rows, 128);
+  p.page_size = 16;
+  EXPECT_EQ(choose_prefill(p).box_rows, 16);
+  p.head_dim = 256;
+  p.page_table = nullptr;
+  EXPECT_EQ(choose_prefill(p).box_rows, 64);
+}
+
+TEST(PrefillChoose, SkippingAndCountingAreKernelsOfTheirOwn) {
+  Params p = good();
+  EXPECT_FALSE(choose_prefill(p).choice.skip);
+  p.skip_factor = 10;
+  EXPECT_TRUE(choose_prefill(p).choice.skip);
+  EXPECT_FALSE(choose_prefill(p).choice.count);
+  p.counters = reinterpret_cast<uint64_t*>(uintptr_t{4096});
+  EXPECT_TRUE(choose_prefill(p).choice.count);
+  EXPECT_EQ(prefill_tiling(p).keys, 128);
+  p.head_dim = 192;
+  EXPECT_EQ(prefill_tiling(p).keys, 64);
+}
+
+}  // namespace
+}  // namespace foveal::kernels::cuda
