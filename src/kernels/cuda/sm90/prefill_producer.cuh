@@ -87,7 +87,7 @@ struct PrefillProducer {
       int32_t key = tile * Traits::kKeys + row;
       int32_t page = 0;
       if (args.page_table != nullptr) {
-        page = page_of(item, min(key, item.kv_len - 1) >> args.page_shift, tile);
+        page = page_of(item, min(key, max(item.kv_len - 1, 0)) >> args.page_shift, tile);
         key &= (1 << args.page_shift) - 1;
       } else {
         key += item.key_base;
@@ -116,7 +116,7 @@ struct PrefillProducer {
   }
 
   __device__ int32_t fetch(const PrefillItem& item, int32_t index) const {
-    const int32_t last = (item.kv_len - 1) >> args.page_shift;
+    const int32_t last = max(item.kv_len - 1, 0) >> args.page_shift;
     return args.page_table[item.seq * args.page_table_stride + min(index, last)];
   }
 

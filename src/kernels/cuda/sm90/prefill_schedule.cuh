@@ -93,7 +93,9 @@ struct PrefillSchedule {
     out.key_base = args.cu_k == nullptr ? 0 : args.cu_k[seq];
     const int32_t first_key = args.window > 0 ? max(0, out.position - args.window + 1) : 0;
     out.first_tile = first_key / Traits::kKeys;
-    out.end_tile = (out.position + out.num_rows + Traits::kKeys - 1) / Traits::kKeys;
+    const int32_t end_key = out.position + out.num_rows;
+    // One tile at least, masked, where rows see nothing: every role counts the same tiles.
+    out.end_tile = max(out.first_tile + 1, (end_key + Traits::kKeys - 1) / Traits::kKeys);
     out.log2_threshold = -INFINITY;
     if constexpr (Traits::kSkip) {
       float factor = args.skip_factor;
