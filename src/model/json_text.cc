@@ -1,12 +1,10 @@
 #include "model/json_text.h"
 
 #include <array>
-#include <boost/json/basic_parser_impl.hpp>
 #include <boost/json/parse.hpp>
-#include <set>
-#include <vector>
 
 #include "base/check.h"
+#include "base/json_scan.h"
 #include "model/mapped_file.h"
 
 namespace foveal::model {
@@ -15,57 +13,6 @@ namespace {
 
 constexpr size_t kMaxDepth = 32;
 constexpr size_t kMaxFileBytes = 64 << 20;
-
-/// Takes the parser's events and keeps only what finds a key that occurs twice in one object.
-struct DuplicateFinder {
-  static constexpr size_t max_object_size = SIZE_MAX;
-  static constexpr size_t max_array_size = SIZE_MAX;
-  static constexpr size_t max_key_size = SIZE_MAX;
-  static constexpr size_t max_string_size = SIZE_MAX;
-  using Code = json::error_code;
-  using Text = json::string_view;
-
-  std::vector<std::set<std::string>> open;  // trees: keys may be chosen to collide
-  std::string key;
-  std::string duplicate;
-  bool found = false;
-
-  bool on_object_begin(Code&) {
-    open.emplace_back();
-    return true;
-  }
-  bool on_object_end(size_t, Code&) {
-    open.pop_back();
-    return true;
-  }
-  bool on_key_part(Text part, size_t, Code&) {
-    key.append(part.data(), part.size());
-    return true;
-  }
-  bool on_key(Text part, size_t, Code&) {
-    key.append(part.data(), part.size());
-    if (!open.back().insert(key).second && !found) {
-      duplicate = key;
-      found = true;
-    }
-    key.clear();
-    return true;
-  }
-  bool on_document_begin(Code&) { return true; }
-  bool on_document_end(Code&) { return true; }
-  bool on_array_begin(Code&) { return true; }
-  bool on_array_end(size_t, Code&) { return true; }
-  bool on_string_part(Text, size_t, Code&) { return true; }
-  bool on_string(Text, size_t, Code&) { return true; }
-  bool on_number_part(Text, Code&) { return true; }
-  bool on_int64(int64_t, Text, Code&) { return true; }
-  bool on_uint64(uint64_t, Text, Code&) { return true; }
-  bool on_double(double, Text, Code&) { return true; }
-  bool on_bool(bool, Code&) { return true; }
-  bool on_null(Code&) { return true; }
-  bool on_comment_part(Text, Code&) { return true; }
-  bool on_comment(Text, Code&) { return true; }
-};
 
 /// Puts quotes around the words for numbers that JSON does not have, outside strings.
 std::string quote_words(std::string_view text) {
@@ -100,15 +47,11 @@ json::value parse_value(std::string_view text, json::error_code& code) {
 }
 
 void reject_duplicates(std::string_view text, const std::string& source) {
-  json::parse_options options;
-  options.max_depth = kMaxDepth;
-  json::basic_parser<DuplicateFinder> parser(options);
-  json::error_code code;
-  parser.write_some(/*more=*/false, text.data(), text.size(), code);
-  FOVEAL_CHECK(!code, ErrorKind::kCorruptFile, source, "got JSON with '{}'; need valid JSON",
-               code.message());
-  FOVEAL_CHECK(!parser.handler().found, ErrorKind::kCorruptFile, source,
-               "got key '{}' twice in one JSON object; need it once", parser.handler().duplicate);
+  const JsonScan scan = scan_json(text, kMaxDepth);
+  FOVEAL_CHECK(scan.problem.empty(), ErrorKind::kCorruptFile, source,
+               "got JSON with '{}'; need valid JSON", scan.problem);
+  FOVEAL_CHECK(!scan.duplicate, ErrorKind::kCorruptFile, source,
+               "got key '{}' twice in one JSON object; need it once", scan.duplicate.value_or(""));
 }
 
 }  // namespace
