@@ -5,6 +5,7 @@
 // decode. In/out: random K and V in shuffled pages, written on the device. Units: microseconds;
 // bytes of K and V counted once. Launch: read_kernel 8 CTAs a multiprocessor of 256 threads. Needs:
 // sm_90. Numerics: none. Source: ours. Measured: docs/kernels/cuda_decode.md.
+#include <cuda_fp8.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -80,9 +81,7 @@ __global__ void fill_tiles_kernel(uint16_t* k, const uint16_t* q, int page_rows,
 __global__ void fill8_kernel(uint8_t* data, size_t count, uint32_t seed) {
   for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < count;
        i += static_cast<size_t>(gridDim.x) * blockDim.x) {
-    uint16_t pair;
-    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %1;" : "=h"(pair) : "f"(normal(i, seed)));
-    data[i] = static_cast<uint8_t>(pair);
+    data[i] = __nv_cvt_float_to_fp8(normal(i, seed), __NV_SATFINITE, __NV_E4M3);
   }
 }
 __global__ void spin_kernel(long long cycles) {
