@@ -13,7 +13,7 @@ inline constexpr int32_t kDecodeUnit = 16;      ///< keys a warp takes at a time
 inline constexpr int32_t kDecodeVoteKeys = 64;  ///< keys of a Skip Softmax vote
 inline constexpr int32_t kMaxSharedBytes = 227 * 1024;  ///< of a CTA on sm_90
 
-inline constexpr bool kRehearse = true;              ///< see DecodeMerge::finish
+inline constexpr bool kRehearse = false;  ///< see DecodeMerge::finish; measured 1 us slower
 inline constexpr int32_t kFlightBytes = 144 * 1024;  ///< of K and V, a multiprocessor
 
 /// What a kernel is compiled for.
@@ -143,7 +143,7 @@ inline constexpr uint32_t kMaxRunsAWorker = 8;
 
 /// Below so many chunks a CTA all is dealt evenly at once: a short run costs 5 us of its CTA
 /// (queries, page ids and the join of another segment), more than unequal speeds cost then.
-inline constexpr uint32_t kStaticShare = 64;
+inline constexpr uint32_t kStaticShare = 400;
 
 /// A CTA has 2^min_chunks_log2 chunks at least: a split costs its share of the joining.
 constexpr DecodeDeal decode_deal(uint32_t chunks, uint32_t min_chunks_log2, uint32_t grid) {
