@@ -49,19 +49,22 @@ class UnitRing {
   int write_ = 0;
 };
 
-// Computes: out = softmax(scale q K^T) V of one query a sequence over paged K and V, all heads of a
-// KV
-//   head together.
-// In/out: DecodeArgs; K and V [num_pages, ...] by strides; out [num_seqs, num_heads, head_dim].
-// Units: keys of 16 (a warp's step) and 64 (a chunk, the grain of the work); scores in the log2
-// domain. Launch: a CTA a multiprocessor, 8 warps (4 for head_dim above 128),
-// DecodeShape::shared_bytes(). Needs: sm_90 for its 227 KiB of shared memory; rows at multiples of
-// 16 bytes; group up to 16. Numerics: float32 sums, weights rounded to bf16 (f16 where K and V are
-// f16 or e4m3); splits depend on
-//   the lengths only and are joined in ascending order: runs repeat bit for bit. A row without keys
-//   is zero, its lse -inf. K and V past the length are not read.
-// Source: ours; the recurrence is FlashAttention's (arXiv 2205.14135), split as in Flash-Decoding.
-// Measured: docs/kernels/cuda_decode.md.
+// Computes: out = softmax(scale q K^T) V of one query a sequence over paged K and V, all
+//   query heads of a KV head together.
+// In/out: DecodeArgs; K and V [num_pages, ...] by strides; out [num_seqs, num_heads,
+//   head_dim].
+// Units: keys of 16 (a warp's step) and 64 (a chunk, the grain of the work); scores in the
+//   log2 domain.
+// Launch: a CTA a multiprocessor, 8 warps (4 above head_dim 128),
+//   DecodeShape::shared_bytes().
+// Needs: sm_90 for its 227 KiB of shared memory; rows at multiples of 16 bytes.
+// Numerics: float32 sums, weights rounded to bf16 (f16 where K and V are f16 or e4m3). Splits
+//   depend on the lengths only and are joined in ascending order: runs repeat bit for bit. A
+//   row without keys is zero, its lse -inf. K and V past the length are not read.
+// Source: ours; the recurrence is FlashAttention's (arXiv 2205.14135), split as in
+//   Flash-Decoding.
+// Measured: H100, 64x16k, 32/8 heads, d 128, bf16: 1415 us, 98.7 % of a plain read,
+//   2026-11-28; more in docs/kernels/cuda_decode.md.
 template <class Kv, int kHeadDim, int kHeadBlocks>
 __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::kShape.warps() * 32,
                                   1) decode_dense_kernel(const __grid_constant__ DecodeArgs args) {

@@ -210,18 +210,18 @@ class ValueStream {
   uint32_t kept_ = 0;
 };
 
-// Computes: decode_dense_kernel with Skip Softmax: a tile of 64 keys whose maximum lies more than
-//   log2(factor / length) below the running maximum of its split, for all query heads of the KV
-//   head, adds nothing, and its V is not read.
+// Computes: decode_dense_kernel with Skip Softmax: a tile of 64 keys whose maximum lies more
+//   than log2(length / factor) below the running maximum of its split, for all query heads of
+//   the row, adds nothing, and its V is not read.
 // In/out: DecodeArgs; counters [num_seqs, 4] added to where not null.
 // Units: votes of 64 keys; thresholds and scores in the log2 domain.
 // Launch: as decode_dense_kernel.
 // Needs: as decode_dense_kernel.
-// Numerics: as decode_dense_kernel; the first tile of a split is kept; with a threshold of 1 or
-// more
-//   nothing is dropped, and the result is the dense kernel's bit for bit.
+// Numerics: as decode_dense_kernel; the first tile of a split is kept; with a threshold of 1
+//   or more nothing is dropped, and the result is the dense kernel's bit for bit.
 // Source: BLASST (arXiv 2512.12087); the order of votes and copies is ours.
-// Measured: docs/kernels/cuda_decode.md.
+// Measured: H100, 64x16k, 73.5 % dropped: 1.54 times as fast as dense, 2026-11-28; more in
+//   docs/kernels/cuda_decode.md.
 template <class Kv, int kHeadDim, int kHeadBlocks>
 __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::kShape.warps() * 32,
                                   1) decode_vote_kernel(const __grid_constant__ DecodeArgs args) {
