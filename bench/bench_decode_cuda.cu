@@ -1,10 +1,14 @@
 // Times foveal_attention_decode on the shapes of docs/kernels/cuda_decode.md beside a kernel that
 // only reads the same bytes: graph replay, second-level cache emptied by reading 512 MiB, medians.
 //
-// Computes: nothing of its own; `read_kernel` sums the K and V bytes of a call, the bound of
-// decode. In/out: random K and V in shuffled pages, written on the device. Units: microseconds;
-// bytes of K and V counted once. Launch: read_kernel 8 CTAs a multiprocessor of 256 threads. Needs:
-// sm_90. Numerics: none. Source: ours. Measured: docs/kernels/cuda_decode.md.
+// Computes: nothing of its own; `read_kernel` sums the K and V bytes of a call, decode's bound.
+// In/out: random K and V in shuffled pages, written on the device.
+// Units: microseconds; bytes of K and V counted once.
+// Launch: read_kernel 8 CTAs a multiprocessor of 256 threads.
+// Needs: sm_90.
+// Numerics: none.
+// Source: ours.
+// Measured: docs/kernels/cuda_decode.md.
 #include <cuda_fp8.h>
 #include <cuda_runtime.h>
 
