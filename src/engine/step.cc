@@ -22,7 +22,10 @@ int64_t held_pages(const scheduler::Scheduler& scheduler, scheduler::RequestId i
 
 void Engine::Loop::step() {
   const scheduler::StepPlan plan = scheduler_.next_step();
-  if (plan.empty()) return flush_events();
+  if (plan.empty()) {
+    note_stats();
+    return flush_events();
+  }
   counted_.steps += 1;
   counted_.preemptions += plan.preempted.size();
   try {
