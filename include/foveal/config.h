@@ -50,7 +50,7 @@ using SparseAttentionConfig = std::variant<SkipSoftmaxAttentionConfig, RocketSpa
                                            DeepSeekSparseAttentionConfig>;
 
 struct KvCacheConfig {
-  std::string dtype = "auto";         ///< auto, bf16, f16, f32 (CPU), fp8 (e4m3, CUDA)
+  std::string dtype = "auto";         ///< auto, bf16; on a CPU f16, f32; fp8 (e4m3): CUDA's
   bool enable_block_reuse = true;     ///< share the pages of equal prompt prefixes
   std::optional<int64_t> max_tokens;  ///< cache size in tokens; absent: from free memory
   /// Of the free memory after weights, when max_tokens is absent. Absent: 0.5, on CUDA 0.9.

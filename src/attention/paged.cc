@@ -5,10 +5,14 @@
 namespace foveal::attention {
 
 Capabilities paged_capabilities(DeviceKind device) {
-  const bool cpu = device == DeviceKind::kCpu;
   Capabilities out{.devices = {DeviceKind::kCpu, DeviceKind::kCuda},
-                   .kv_dtypes = {DType::kBF16, DType::kF16, cpu ? DType::kF32 : DType::kF8E4M3}};
-  if (!cpu) out.head_dims = {64, 96, 128, 192, 256};
+                   .kv_dtypes = {DType::kBF16, DType::kF16}};
+  if (device == DeviceKind::kCpu) {
+    out.kv_dtypes.push_back(DType::kF32);
+  } else {
+    // Decode reads e4m3 as well; prefill does not, and a cache serves both.
+    out.head_dims = {64, 96, 128, 192, 256};
+  }
   return out;
 }
 

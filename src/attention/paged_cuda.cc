@@ -2,7 +2,6 @@
 #include "attention/paged.h"
 #include "base/check.h"
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/dense_gemm.h"
 
 namespace foveal::attention {
 namespace {
@@ -69,26 +68,6 @@ foveal_attention_params make_params(const AttendArgs& args, float skip_factor) {
   return params;
 }
 
-/// Prefill multiplies an e4m3 cache with e4m3 queries. Normed and rotated queries are of the size
-/// of 1 to some tens, which e4m3 holds without a scale.
-void quantise_queries(foveal_attention_params& params, DeviceWorkspace& workspace, Stream& stream) {
-  const int64_t width = int64_t{params.num_heads} * params.head_dim;
-  FOVEAL_INVARIANT(!stream.is_capturing() && params.q_head_stride == params.head_dim);
-  std::byte* rows =
-      workspace.reserve_queries(stream.device(), static_cast<size_t>(params.num_rows * width));
-  kernels::cuda::quantize_e4m3_tensor({.x = static_cast<const uint16_t*>(params.q),
-                                       .y = reinterpret_cast<uint8_t*>(rows),
-                                       .scale = const_cast<float*>(workspace.one(stream)),
-                                       .m = params.num_rows,
-                                       .k = width,
-                                       .x_stride = params.q_row_stride,
-                                       .y_stride = width},
-                                      stream);
-  params.q = rows;
-  params.q_dtype = FOVEAL_E4M3;
-  params.q_row_stride = width;
-}
-
 }  // namespace
 
 void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream) {
@@ -96,7 +75,6 @@ void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, S
   const bool prefill = phase == Phase::kPrefill;
   foveal_attention_params params = make_params(args, skip_factor);
   if (!prefill) params.cu_q = nullptr;
-  if (prefill && params.kv_dtype == FOVEAL_E4M3) quantise_queries(params, *args.workspace, stream);
   if (args.batch_invariant) params.flags |= FOVEAL_ATTENTION_FIXED_SPLITS;
   const size_t bytes = prefill ? kernels::cuda::prefill_workspace_bytes(params)
                                : kernels::cuda::decode_workspace_bytes(params);
