@@ -12,8 +12,6 @@ std::string run_json(const LLM& llm, const RequestOutput& output);
 /// One line for people: "7614 prompt tokens in 4.1 s (1850/s), ...".
 std::string run_summary(const RequestOutput& output);
 
-std::string_view finish_reason_name(FinishReason reason);
-
 /// Resident memory of this process.
 int64_t resident_bytes();
 

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "foveal/config.h"
@@ -62,6 +63,11 @@ struct TokenLogprob {
 };
 
 enum class FinishReason { kNone, kStop, kLength, kCancelled, kError };
+/// "none", "stop", "length", "cancelled", "error".
+constexpr std::string_view finish_reason_name(FinishReason reason) {
+  constexpr std::string_view kNames[] = {"none", "stop", "length", "cancelled", "error"};
+  return kNames[static_cast<size_t>(reason)];
+}
 
 struct PhaseSparsity {
   uint64_t pairs = 0;       ///< query-key pairs that dense attention uses

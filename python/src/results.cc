@@ -8,20 +8,10 @@
 namespace foveal::python {
 namespace {
 
-const char* finish_text(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kNone:
-      return nullptr;
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-    case FinishReason::kError:
-      return "error";
-  }
-  return nullptr;
+nb::object finish_text(FinishReason reason) {
+  if (reason == FinishReason::kNone) return nb::none();
+  const std::string_view name = finish_reason_name(reason);
+  return nb::str(name.data(), name.size());
 }
 
 nb::dict to_dict(nb::handle self) {
