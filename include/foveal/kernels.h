@@ -94,7 +94,7 @@ typedef struct foveal_attention_params {
   float v_scale;
 
   float skip_factor;            /* 0: dense */
-  const float* skip_factors;    /* device [num_seqs]: replaces it where >= 0; or null */
+  const float* skip_factors;    /* device [num_seqs]: replaces one above 0 where >= 0; or null */
   const int32_t* threshold_len; /* device [num_seqs]; null: kv_len */
   uint64_t* counters; /* device [num_seqs, 4], added to: (query, key) pairs, pairs used, tiles,
                          tiles skipped; or null */
@@ -106,7 +106,7 @@ typedef struct foveal_attention_params {
   uint32_t flags;
 } foveal_attention_params;
 
-/* Tile geometry of Skip Softmax for a call: what a calibration belongs to. */
+/* Tile geometry of Skip Softmax for a call: what a calibration belongs to; 0 for refused sizes. */
 typedef struct foveal_attention_tiling {
   int32_t vote_rows; /* prefill: queries of one head; decode: query heads of one KV head */
   int32_t keys;      /* a tile */
@@ -117,7 +117,8 @@ foveal_status foveal_attention_prefill(const foveal_attention_params* params, vo
 foveal_status foveal_attention_decode(const foveal_attention_params* params, void* cuda_stream,
                                       char* message, size_t message_size);
 
-/* Bytes of workspace that a call of this shape needs (from sizes alone; pointers are not read). */
+/* Bytes of workspace that a call of this shape needs: from sizes alone, 0 where they are refused.
+ */
 size_t foveal_attention_prefill_workspace(const foveal_attention_params* params);
 size_t foveal_attention_decode_workspace(const foveal_attention_params* params);
 

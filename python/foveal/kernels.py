@@ -112,13 +112,15 @@ def attention_decode(q, k, v, kv_len, **options):
 def workspace_bytes(phase, q, k, v, kv_len, **options):
     """What `workspace` must hold for a call of "prefill" or "decode" with these arguments."""
     params, _ = _params(phase, q, k, v, kv_len, dict(options))
-    return _entry(phase, "_workspace")(ctypes.byref(params))
+    size = _entry(phase, "_workspace")(ctypes.byref(params))
+    return size or _call(phase, params) or size
 
 
 def tiling(phase, q, k, v, kv_len, **options):
     """Skip Softmax's Tiling for a call of "prefill" or "decode" with these arguments."""
     params, _ = _params(phase, q, k, v, kv_len, dict(options))
-    return _entry(phase, "_tiling")(ctypes.byref(params))
+    found = _entry(phase, "_tiling")(ctypes.byref(params))
+    return found if found.keys else _call(phase, params) or found
 
 
 def _attend(phase, q, k, v, kv_len, options):
@@ -142,12 +144,17 @@ def _attend(phase, q, k, v, kv_len, options):
     if workspace is not None:
         held = view(where, "workspace", workspace, ("uint8",), 1, stream)
         params.workspace, params.workspace_bytes = held.ptr, held.shape[0]
+    _call(phase, params, stream)
+    return out
+
+
+def _call(phase, params, stream=0):
+    """Sizes that are refused have no workspace and no tiling; the entry says why and touches nothing."""
     message = ctypes.create_string_buffer(1024)
     status = _entry(phase)(ctypes.byref(params), stream, message, len(message))
     if status != 0:
         kinds = {1: _errors.InvalidArgumentError, 2: _errors.UnsupportedError}
         raise kinds.get(status, _errors.InternalError)(message.value.decode(errors="replace"))
-    return out
 
 
 def _stream_handle(where, stream, q, torch):
@@ -181,6 +188,8 @@ def _set_out(where, params, out, device, stream):
 
 def _params(phase, q, k, v, kv_len, options, stream=0):
     """The parameter struct, but for out and workspace, and the GPU's index. Pops what it knows of `options`."""
+    if phase not in ("prefill", "decode"):
+        _errors.refuse("kernels", f"phase {phase!r}", "'prefill' or 'decode'")
     where = f"attention_{phase}"
     for late in ("out", "workspace", "stream"):
         options.pop(late, None)

@@ -168,6 +168,22 @@ def test_questions_need_no_memory(library):
     assert repr(kernels.tiling("decode", **given)) == "Tiling(vote_rows=64, keys=128)"
 
 
+def test_questions_about_a_refused_shape_raise_its_error(monkeypatch):
+    library = Library(2, b"[attention_decode] got head_dim 80; need 64, 96, 128, 192 or 256")
+    library.foveal_attention_decode_workspace = lambda params: 0
+    library.foveal_attention_decode_tiling = lambda params: kernels.Tiling(0, 0)
+    monkeypatch.setattr(kernels, "_library", library)
+    for question in (kernels.workspace_bytes, kernels.tiling):
+        with pytest.raises(foveal.UnsupportedError, match="got head_dim 80"):
+            question("decode", **decode_arguments(out=None, workspace=None))
+
+
+def test_questions_name_the_phases(library):
+    with pytest.raises(foveal.InvalidArgumentError) as refused:
+        kernels.workspace_bytes("both", **decode_arguments(out=None, workspace=None))
+    assert str(refused.value) == "[kernels] got phase 'both'; need 'prefill' or 'decode'"
+
+
 class Exported:
     """A tensor that only speaks DLPack."""
 

@@ -5,6 +5,8 @@
 #include "foveal/error.h"
 #include "foveal/kernels.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/decode_choose.h"
 
 // The C entries: what was thrown becomes a status and a sentence.
 
@@ -46,6 +48,23 @@ foveal_status guarded(Entry entry, const char* name, const foveal_attention_para
   return FOVEAL_CUDA_ERROR;
 }
 
+void prefill_check_sizes(const foveal_attention_params& params) {
+  check_sizes(params, "attention_prefill");
+}
+
+/// What `query` says of sizes that the entry takes, by `check`; nothing for others.
+template <class Check, class Query>
+auto sized(Check check, Query query, const foveal_attention_params* params) noexcept {
+  decltype(query(*params)) nothing{};
+  try {
+    if (params == nullptr) return nothing;
+    check(*params);
+    return query(*params);
+  } catch (...) {
+    return nothing;
+  }
+}
+
 }  // namespace
 }  // namespace foveal::kernels::cuda
 
@@ -64,14 +83,14 @@ foveal_status foveal_attention_decode(const foveal_attention_params* params, voi
 }
 
 size_t foveal_attention_prefill_workspace(const foveal_attention_params* params) {
-  return ours::prefill_workspace_bytes(*params);
+  return ours::sized(ours::prefill_check_sizes, ours::prefill_workspace_bytes, params);
 }
 size_t foveal_attention_decode_workspace(const foveal_attention_params* params) {
-  return ours::decode_workspace_bytes(*params);
+  return ours::sized(ours::decode_check_sizes, ours::decode_workspace_bytes, params);
 }
 foveal_attention_tiling foveal_attention_prefill_tiling(const foveal_attention_params* params) {
-  return ours::prefill_tiling(*params);
+  return ours::sized(ours::prefill_check_sizes, ours::prefill_tiling, params);
 }
 foveal_attention_tiling foveal_attention_decode_tiling(const foveal_attention_params* params) {
-  return ours::decode_tiling(*params);
+  return ours::sized(ours::decode_check_sizes, ours::decode_tiling, params);
 }

@@ -10,6 +10,12 @@ namespace foveal::kernels::cuda {
 /// kInvalidArgument or kUnsupported; `where` opens the message.
 void check_attention(const foveal_attention_params& params, std::string_view where);
 
+/// The part of it that workspace and tiling follow from: struct_size, counts, dtypes, page size.
+void check_sizes(const foveal_attention_params& params, std::string_view where);
+
+/// The calling thread's current GPU. Throws kUnsupported unless the kernels run on it.
+int usable_device(std::string_view where);
+
 /// Bytes of one element of a foveal_dtype.
 int32_t element_bytes(int32_t dtype);
 

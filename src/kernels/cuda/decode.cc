@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "kernels/cuda/attention_check.h"
 
 namespace foveal::kernels::cuda {
 
@@ -17,8 +18,8 @@ namespace {
 
 void check_call(cudaError_t status, const char* call) {
   if (status != cudaSuccess) {
-    fail(ErrorKind::kInternal, "decode", "got {} from {}; need success", cudaGetErrorString(status),
-         call);
+    fail(ErrorKind::kInternal, "attention_decode", "got {} from {}; need success",
+         cudaGetErrorString(status), call);
   }
 }
 
@@ -112,12 +113,11 @@ DecodeArgs make_args(const foveal_attention_params& params, const DecodeChoice& 
 
 void attention_decode(const foveal_attention_params& params, void* stream) {
   decode_check(params);
-  int device = 0;
-  check_call(cudaGetDevice(&device), "cudaGetDevice");
+  const int device = usable_device("attention_decode");
   const DecodeChoice choice = decode_choose(params, multiprocessors(device));
   const void* kernel = find_kernel(params, choice);
   if (kernel == nullptr) {
-    fail(ErrorKind::kUnsupported, "decode", "got {}; need a shape that is compiled",
+    fail(ErrorKind::kUnsupported, "attention_decode", "got {}; need a shape that is compiled",
          to_string(choice));
   }
   allow_shared(kernel, device, choice.shape.shared_bytes());

@@ -39,9 +39,14 @@ void check_workspace(const foveal_attention_params& params) {
 
 }  // namespace
 
-void decode_check(const foveal_attention_params& params) {
-  check_attention(params, kWhere);
+void decode_check_sizes(const foveal_attention_params& params) {
+  check_sizes(params, kWhere);
   check_rows(params);
+}
+
+void decode_check(const foveal_attention_params& params) {
+  decode_check_sizes(params);
+  check_attention(params, kWhere);
   check_workspace(params);
 }
 

@@ -28,7 +28,9 @@ DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multip
 /// One line for FOVEAL_TRACE_CONFIG.
 std::string to_string(const DecodeChoice& choice);
 
-/// Throws Error(kInvalidArgument or kUnsupported), `[decode] got X; need Y`.
+/// Throws Error(kInvalidArgument or kUnsupported), `[attention_decode] got X; need Y`.
 void decode_check(const foveal_attention_params& params);
+/// The part of it that needs sizes alone: decode_choose takes what passes.
+void decode_check_sizes(const foveal_attention_params& params);
 
 }  // namespace foveal::kernels::cuda

@@ -139,7 +139,7 @@ void attention_prefill(const Params& params, void* stream) {
   FOVEAL_CHECK(params.workspace != nullptr && params.workspace_bytes >= kWorkspaceBytes,
                ErrorKind::kInvalidArgument, kWhere, "got a workspace of {} bytes; need {}",
                params.workspace == nullptr ? 0 : params.workspace_bytes, kWorkspaceBytes);
-  const auto& properties = foveal::cuda::device_properties(foveal::cuda::current_device());
+  const auto& properties = foveal::cuda::device_properties(usable_device(kWhere));
   const PrefillConfig config = choose_prefill(params);
   const PrefillMaps maps = make_maps(params, config);
   const PrefillArgs args = make_args(params, config, properties.l2_bytes);

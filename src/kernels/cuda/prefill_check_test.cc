@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <climits>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "foveal/error.h"
 #include "kernels/cuda/attention.h"
@@ -77,6 +79,72 @@ TEST(PrefillCheck, RefusalsNameTheField) {
   EXPECT_NE(refusal([](Params& p) { p.workspace_bytes = 8; }).find("workspace of 8"),
             std::string::npos);
   EXPECT_NE(refusal([](Params& p) { p.window = -3; }).find("window -3"), std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.flags = 6; }).find("flags 0x6"), std::string::npos);
+  EXPECT_NE(
+      refusal([](Params& p) { p.page_table_stride = int64_t{1} << 40; }).find("page_table_stride"),
+      std::string::npos);
+}
+
+// A device stops, and with it every later call of the process, at an element that is not aligned.
+TEST(PrefillCheck, RefusesArraysThatAreNotAligned) {
+  const auto* odd = reinterpret_cast<const int32_t*>(uintptr_t{4098});
+  EXPECT_NE(refusal([&](Params& p) { p.kv_len = odd; }).find("kv_len at"), std::string::npos);
+  EXPECT_NE(refusal([&](Params& p) { p.cu_q = odd; }).find("cu_q at"), std::string::npos);
+  EXPECT_NE(refusal([&](Params& p) { p.page_table = odd; }).find("page_table at"),
+            std::string::npos);
+  EXPECT_NE(
+      refusal([&](Params& p) { p.lse = reinterpret_cast<float*>(uintptr_t{4098}); }).find("lse at"),
+      std::string::npos);
+  EXPECT_NE(refusal([&](Params& p) {
+              p.skip_factor = 1;
+              p.counters = reinterpret_cast<uint64_t*>(uintptr_t{4100});
+            }).find("counters at"),
+            std::string::npos);
+  EXPECT_NE(refusal([&](Params& p) {
+              p.workspace = reinterpret_cast<void*>(uintptr_t{4096 + 128});
+            }).find("workspace at"),
+            std::string::npos);
+}
+
+TEST(PrefillCheck, FactorsOfSequencesNeedOneOfTheCall) {
+  const auto* factors = reinterpret_cast<const float*>(uintptr_t{4096});
+  EXPECT_NE(refusal([&](Params& p) { p.skip_factors = factors; }).find("skip_factors beside"),
+            std::string::npos);
+}
+
+// Callers ask for sizes before anything was checked.
+TEST(AbiSizes, AreNothingForWhatIsRefused) {
+  EXPECT_EQ(foveal_attention_prefill_workspace(nullptr), 0U);
+  EXPECT_EQ(foveal_attention_decode_workspace(nullptr), 0U);
+  EXPECT_EQ(foveal_attention_prefill_tiling(nullptr).keys, 0);
+  EXPECT_EQ(foveal_attention_decode_tiling(nullptr).vote_rows, 0);
+  Params decode = good();
+  decode.num_rows = decode.num_seqs;
+  EXPECT_GT(foveal_attention_decode_workspace(&decode), 0U);
+  EXPECT_EQ(foveal_attention_decode_tiling(&decode).vote_rows, 4);
+  const std::vector<std::function<void(Params&)>> spoilers{[](Params& p) { p.struct_size = 4; },
+                                                           [](Params& p) { p.num_kv_heads = 0; },
+                                                           [](Params& p) { p.page_size = 0; },
+                                                           [](Params& p) { p.num_heads = -8; },
+                                                           [](Params& p) { p.num_kv_heads = -2; },
+                                                           [](Params& p) { p.head_dim = -128; },
+                                                           [](Params& p) { p.head_dim = 1 << 30; },
+                                                           [](Params& p) { p.split_keys = 63; },
+                                                           [](Params& p) {
+                                                             p.max_kv_len = INT_MAX;
+                                                             p.num_seqs = p.num_rows = INT_MAX;
+                                                           }};
+  for (size_t idx = 0; idx < spoilers.size(); ++idx) {
+    Params bad = decode;
+    spoilers[idx](bad);
+    EXPECT_EQ(foveal_attention_decode_workspace(&bad), 0U) << idx;
+    EXPECT_EQ(foveal_attention_decode_tiling(&bad).keys, 0) << idx;
+  }
+  Params prefill = good();
+  EXPECT_EQ(foveal_attention_prefill_workspace(&prefill), 256U);
+  prefill.head_dim = 80;
+  EXPECT_EQ(foveal_attention_prefill_workspace(&prefill), 0U);
+  EXPECT_EQ(foveal_attention_prefill_tiling(&prefill).keys, 0);
 }
 
 TEST(PrefillCheck, MessagesFitWhatIsThere) {
