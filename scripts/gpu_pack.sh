@@ -5,6 +5,10 @@
 # there: a driver for CUDA 13, and libcublasLt.so.13 for matrix products (see docs/cuda.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+case ${1:-} in
+  -h|--help) sed -n '2,5s/^# //p' "$0"; exit 0 ;;
+  -*) echo "gpu_pack: got '$1'; need [DIR] [REGEX]" >&2; exit 2 ;;
+esac
 
 pack=${1:-build/gpu_pack}
 regex=${2:-.}

@@ -15,13 +15,19 @@ case ${1:-} in
   --*) echo "run: got '$1'; need --bench, --sanitize or a regular expression" >&2; exit 2 ;;
 esac
 regex=${1:-.}
+die() { echo "run: $*" >&2; exit 2; }
+[ ${#runner[@]} = 0 ] || command -v "${runner[0]}" >/dev/null || die "got no compute-sanitizer; need it on the path"
+programs=$(awk -v kind=$kind -v regex="$regex" '$1 == kind && $2 ~ regex { print $2 }' programs.txt) ||
+  die "got '$regex'; need a regular expression"
+[ -n "$programs" ] || die "got no $kind that matches '$regex'; need one of$(awk -v kind=$kind '$1 == kind { printf " %s", $2 }' programs.txt)"
 
 # NVIDIA's PyPI packages, where this machine's Python has them, keep cuBLASLt off the library path.
 pypi=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null || true)
 [ ! -d "$pypi/cu13/lib" ] || export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$pypi/cu13/lib
 
 mkdir -p logs
-echo "commit $(cat commit.txt); $(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>&1 | head -n 1)"
+gpu=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>/dev/null | head -n 1)
+echo "commit $(cat commit.txt); ${gpu:-nvidia-smi names no GPU}"
 failed=0
 while read -r name; do
   start=$(date +%s)
@@ -39,5 +45,5 @@ while read -r name; do
   elif [ $kind = bench ]; then
     cat "logs/$name.log"
   fi
-done < <(awk -v kind=$kind -v regex="$regex" '$1 == kind && $2 ~ regex { print $2 }' programs.txt)
+done <<<"$programs"
 exit $failed
