@@ -151,16 +151,14 @@ OptionGroup describe(CudaGraphConfig& config) {
                                 .help = "fill a step up to the next recorded size"},
                                {.name = "batch_sizes",
                                 .target = &config.batch_sizes,
-                                .help = "sizes to record; absent: 1, 2, 4, 8, 16, 24, ..."},
+                                .help = "sizes to record; absent: 1, 2, 4, 8, 16, 24, ...",
+                                .range = {.min = 1, .max = 65536}},
                                {.name = "max_batch_size",
                                 .target = &config.max_batch_size,
                                 .help = "largest size to record; 0: the engine's max_batch_size",
                                 .range = {.min = 0, .max = 65536}}},
                     .flag_prefix = "cuda-graph"};
   group.check = [&config]() -> std::optional<Complaint> {
-    for (const int32_t size : config.batch_sizes) {
-      if (size < 1) return Complaint{"batch_sizes", fmt::format("got {}; need 1 or more", size)};
-    }
     if (config.batch_sizes.empty() || config.max_batch_size == 0) return std::nullopt;
     return Complaint{"max_batch_size", fmt::format("got {} beside batch_sizes; need one of them",
                                                    config.max_batch_size)};

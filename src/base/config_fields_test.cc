@@ -95,8 +95,12 @@ cuda_graph_config: {enable_padding: false, batch_sizes: [1, 2, 8]}
   EXPECT_FALSE(config.cuda_graph_config.enable_padding);
   EXPECT_EQ(config.cuda_graph_config.batch_sizes, (std::vector<int32_t>{1, 2, 8}));
   validate(config);
-  EXPECT_EQ(error_of("cuda_graph_config: {batch_sizes: [0]}\n"),
-            "[c.yaml:1 cuda_graph_config.batch_sizes] got 0; need 1 or more");
+  for (const char* size : {"0", "-1", "65537", "1.5"}) {
+    EXPECT_EQ(error_of(fmt::format("cuda_graph_config: {{batch_sizes: [1, {}]}}\n", size)),
+              fmt::format("[c.yaml:1 cuda_graph_config.batch_sizes] got {}; need an integer from 1 "
+                          "to 65536, or a list of them",
+                          size));
+  }
   EXPECT_EQ(error_of("cuda_graph_config: {batch_sizes: [4], max_batch_size: 4}\n"),
             "[c.yaml:1 cuda_graph_config.max_batch_size] got 4 beside batch_sizes; need one of "
             "them");

@@ -120,6 +120,7 @@ struct Binder {
     out->clear();
     for (const ConfigNode& item : as_list(field, node, path)) {
       out->push_back(read_token(field, item, path));
+      check_number(field, out->back(), where(item, path), fmt::format("{}", out->back()));
     }
   }
   void operator()(std::vector<std::vector<int32_t>>* out) const {
@@ -219,6 +220,11 @@ struct Validator {
   void operator()(const std::map<int32_t, double>* value) const {
     for (const auto& [key, number] : *value) (*this)(&number);
   }
+  void operator()(const std::vector<int32_t>* value) const {
+    for (const int32_t number : *value) {
+      check_number(field, number, path, fmt::format("{}", number));
+    }
+  }
   void operator()(const std::shared_ptr<OptionGroup>& group) const {
     validate_options(*group, path);
   }
@@ -227,7 +233,6 @@ struct Validator {
   void operator()(const bool*) const {}
   void operator()(const uint64_t*) const {}
   void operator()(const std::vector<std::string>*) const {}
-  void operator()(const std::vector<int32_t>*) const {}
   void operator()(const std::vector<std::vector<int32_t>>*) const {}
   void operator()(const FixedOption&) const {}
 };

@@ -52,7 +52,8 @@ struct Needs {
     return "text or a list of texts";
   }
   std::string operator()(const std::vector<int32_t>*) const {
-    return "a token id or a list of token ids";
+    if (range_text(field.range).empty()) return "a token id or a list of token ids";
+    return number_text(field, "an integer") + ", or a list of them";
   }
   std::string operator()(const std::vector<std::vector<int32_t>>*) const {
     return "a list of lists of token ids";

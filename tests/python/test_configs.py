@@ -51,7 +51,7 @@ def test_defaults_are_tensorrt_llms():
     (lambda: KvCacheConfig(max_attention_window=[4096]), "need no such key"),
     (lambda: KvCacheConfig(free_memory_fraction=0.5, free_gpu_memory_fraction=0.5), "one field"),
     (lambda: KvCacheConfig(dtype="fp4"), "got 'fp4'; need one of auto, bf16, f16, f32, fp8"),
-    (lambda: CudaGraphConfig(batch_sizes=[0]), "got 0; need 1 or more"),
+    (lambda: CudaGraphConfig(batch_sizes=[0]), "got 0; need an integer from 1 to 65536, or a list of them"),
     (lambda: SchedulerConfig(capacity_scheduler_policy="GUARANTEED_NO_EVICT"),
      "need MAX_UTILIZATION"),
     (lambda: DeepSeekSparseAttentionConfig(index_topk=0), "got 0; need an integer from 1"),
