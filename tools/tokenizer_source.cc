@@ -21,7 +21,7 @@ std::vector<OptionField> describe(TokenizerSource& source) {
 }
 
 std::unique_ptr<tokenizer::Tokenizer> load(const TokenizerSource& source) {
-  engine::check_device(source.device);
+  if (source.device != "auto") engine::check_device(source.device);
   const auto checkpoint = model::Checkpoint::open(source.model);
   auto tokenizer = engine::load_tokenizer(source.tokenizer, *checkpoint);
   FOVEAL_CHECK(tokenizer != nullptr, ErrorKind::kUnsupported, "tokenizer",

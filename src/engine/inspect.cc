@@ -32,7 +32,7 @@ std::vector<TensorInspection> inspect_tensors(const model::Checkpoint& checkpoin
 }  // namespace
 
 Inspection inspect(const LlmConfig& config) {
-  const auto checkpoint = open_checkpoint(config);
+  const auto checkpoint = open_checkpoint(config, Weights::kShapes);
   model::find_architecture(checkpoint->config().architecture);
   const auto tokenizer = load_tokenizer(config.tokenizer, *checkpoint);
   const Setup setup = make_setup(config, *checkpoint);

@@ -11,11 +11,13 @@
 
 namespace foveal::engine {
 
-std::unique_ptr<model::Checkpoint> open_checkpoint(const LlmConfig& config) {
+std::unique_ptr<model::Checkpoint> open_checkpoint(const LlmConfig& config, Weights weights) {
   if (config.load_format == "dummy") {
     const bool host = parse_device(config.device).kind == DeviceKind::kCpu;
-    return model::open_dummy_checkpoint(config.model, config.num_layers,
-                                        host ? model::DummyData::kHost : model::DummyData::kDevice);
+    const auto data = weights == Weights::kShapes ? model::DummyData::kNone
+                      : host                      ? model::DummyData::kHost
+                                                  : model::DummyData::kDevice;
+    return model::open_dummy_checkpoint(config.model, config.num_layers, data);
   }
   FOVEAL_CHECK(!config.num_layers, ErrorKind::kInvalidArgument, "num_layers",
                "got {} with load_format {}; need dummy weights for it", *config.num_layers,

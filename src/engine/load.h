@@ -10,9 +10,15 @@
 
 namespace foveal::engine {
 
+enum class Weights : uint8_t {
+  kNeeded,
+  kShapes  ///< dummy ones are not made: to look at a model takes no time and no memory
+};
+
 /// The model that a config names, or random weights in its shape (load_format dummy). Throws
 /// kInvalidArgument for num_layers without dummy weights.
-std::unique_ptr<model::Checkpoint> open_checkpoint(const LlmConfig& config);
+std::unique_ptr<model::Checkpoint> open_checkpoint(const LlmConfig& config,
+                                                   Weights weights = Weights::kNeeded);
 
 /// The tokenizer of a model: `path` when not empty, else the one in the model's file or folder.
 /// Null when there is none (token ids still work).

@@ -34,14 +34,16 @@ DType parse_kv_dtype(const std::string& text, Device device) {
   if (text == "f16") {
     // The kernels take a cache of the queries' own type, which is bf16.
     FOVEAL_CHECK(device.kind == DeviceKind::kCpu, ErrorKind::kUnsupported, kField,
-                 "got f16 on cuda; need auto, bf16 or fp8");
+                 "got f16 on cuda; need auto or bf16");
     return DType::kF16;
   }
   FOVEAL_CHECK(text == "fp8" || text == "e4m3", ErrorKind::kInvalidArgument, kField,
                "got '{}'; need auto, bf16, f16, f32 or fp8", text);
   FOVEAL_CHECK(device.kind == DeviceKind::kCuda, ErrorKind::kUnsupported, kField,
-               "got fp8 on cpu; need cuda, or auto, bf16, f16 or f32");
-  return DType::kF8E4M3;
+               "got fp8 on cpu; need auto, bf16, f16 or f32");
+  // Decode reads it; nothing would ever get past its prompt.
+  fail(ErrorKind::kUnsupported, kField,
+       "got fp8 on cuda; need auto or bf16 (this build has no prefill kernel for e4m3 yet)");
 }
 
 bool parse_exact(const std::string& text, Device device) {
@@ -101,13 +103,20 @@ scheduler::SchedulerConfig scheduler_config(const LlmConfig& config, Device devi
 }
 
 // Without a size, the pool holds what max_batch_size requests of full length need, at most.
-kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup) {
+kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup, int64_t weights_to_come) {
   const KvCacheConfig& cache = config.kv_cache_config;
   kv::CapacityRequest request{.max_tokens = cache.max_tokens,
                               .free_memory_fraction = cache.free_memory_fraction.value_or(
                                   defaults_of(setup.device).free_memory_fraction)};
   const std::vector<kv::LaneSpec> lanes = setup.attention->lanes();
-  request.free_bytes = available_memory(setup.device) - setup.weights_bytes - setup.workspace_bytes;
+  const int64_t available = available_memory(setup.device);
+  FOVEAL_CHECK(weights_to_come < available - setup.workspace_bytes, ErrorKind::kOutOfMemory,
+               "memory",
+               "got weights of {} MiB and a workspace of {} MiB with {} MiB free on {}; need room "
+               "for them and a cache",
+               weights_to_come >> 20, setup.workspace_bytes >> 20, available >> 20,
+               device_name(setup.device));
+  request.free_bytes = available - weights_to_come - setup.workspace_bytes;
   kv::CapacityPlan plan = kv::plan_capacity(setup.geometry, lanes, request);
   if (!request.max_tokens) {
     const int64_t most = checked_mul(setup.max_seq_len, config.max_batch_size)
@@ -164,7 +173,8 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
       scheduler_config(config, setup.device, setup.attention->prefill_chunk_multiple());
   setup.weights_bytes = checkpoint.total_bytes();
   if (setup.device.kind == DeviceKind::kCuda) set_up_cuda(setup, config, checkpoint);
-  setup.capacity = plan_pool(config, setup);
+  const bool cpu = setup.device.kind == DeviceKind::kCpu;
+  setup.capacity = plan_pool(config, setup, cpu ? checkpoint.bytes_to_come() : setup.weights_bytes);
   setup.max_seq_len = std::min(setup.max_seq_len, setup.capacity.num_tokens);
   setup.prefix_settings = fmt::format("{:x}|{}|{}|{}", process_secret(), config.model,
                                       config.compute_dtype, dtype_name(setup.geometry.dtype));

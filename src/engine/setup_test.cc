@@ -5,6 +5,7 @@
 #include "engine/load.h"
 #include "foveal/error.h"
 #include "foveal/llm.h"
+#include "model/test_files.h"
 
 namespace foveal::engine {
 namespace {
@@ -42,7 +43,7 @@ TEST(Setup, RefusesWhatTheDeviceHasNot) {
   LlmConfig config = dummy_config();
   config.kv_cache_config.dtype = "fp8";
   EXPECT_EQ(error_of(config),
-            "[kv_cache_config.dtype] got fp8 on cpu; need cuda, or auto, bf16, f16 or f32");
+            "[kv_cache_config.dtype] got fp8 on cpu; need auto, bf16, f16 or f32");
   config = dummy_config();
   config.load_format = "auto";
   config.num_layers = 1;
@@ -65,6 +66,30 @@ TEST(Setup, DummyWeightsRunAndCutLayers) {
                 .outputs.at(0)
                 .token_ids,
             out.outputs.at(0).token_ids);
+}
+
+TEST(Setup, ToLookAtAModelMakesNoWeights) {
+  LlmConfig config = dummy_config();
+  config.model = FOVEAL_SOURCE_DIR "/bench/configs/Qwen2.5-0.5B";
+  const auto checkpoint = open_checkpoint(config, Weights::kShapes);
+  EXPECT_EQ(checkpoint->bytes_to_come(), checkpoint->total_bytes());
+  EXPECT_EQ(make_setup(config, *checkpoint).weights_bytes, checkpoint->total_bytes());
+}
+
+TEST(Setup, SaysThatAModelDoesNotFit) {
+  const model::TempFolder folder;
+  LlmConfig config = dummy_config();
+  config.model = folder.write("config.json", R"({"model_type": "llama", "hidden_size": 1048576,
+      "intermediate_size": 4194304, "num_hidden_layers": 4096, "num_attention_heads": 8192,
+      "vocab_size": 1024, "max_position_embeddings": 4096})");
+  try {
+    make_setup(config, *open_checkpoint(config, Weights::kShapes));
+    ADD_FAILURE() << "must throw";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kOutOfMemory);
+    EXPECT_NE(std::string(error.what()).find("[memory] got weights of"), std::string::npos)
+        << error.what();
+  }
 }
 
 TEST(Setup, CountersCanBeOff) {

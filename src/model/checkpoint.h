@@ -32,6 +32,8 @@ class Checkpoint {
   /// "GGUF v3" or "safetensors (2 shards)".
   virtual std::string format() const = 0;
   virtual int64_t total_bytes() const = 0;
+  /// Those that reading every tensor will still take from the memory that is free now.
+  virtual int64_t bytes_to_come() const { return total_bytes(); }
   /// The vocabulary inside, for GGUF files.
   virtual const tokenizer::GgufVocab* vocab() const { return nullptr; }
   /// The folder the model lies in (where tokenizer.json would be).

@@ -4,23 +4,24 @@
 #include <cmath>
 #include <deque>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <iterator>
 #include <map>
 
 #include "base/check.h"
 #include "base/half.h"
 #include "base/math.h"
+#include "base/memory.h"
 #include "device/device.h"
 #include "model/arch/registry.h"
 #include "model/config_json.h"
+#include "model/mapped_file.h"
 
 namespace foveal::model {
 namespace fs = std::filesystem;
 namespace {
 
 constexpr float kDeviation = 0.02F;  // what released models are initialised with
+constexpr size_t kMostText = size_t{4} << 20;
 
 /// A well mixed 64-bit word for each (seed, index): SplitMix64.
 uint64_t mix(uint64_t seed, uint64_t index) {
@@ -34,10 +35,13 @@ class DummyCheckpoint : public Checkpoint {
  public:
   DummyCheckpoint(const std::string& path, std::optional<int64_t> num_layers, DummyData data)
       : data_(data) {
-    const fs::path file = fs::is_directory(path) ? fs::path(path) / "config.json" : fs::path(path);
+    std::error_code code;
+    const bool folder = fs::is_directory(path, code);
+    const fs::path file = folder ? fs::path(path) / "config.json" : fs::path(path);
     folder_ = file.parent_path().string();
     read_config(file, num_layers);
     add_tensors();
+    make_data(file);
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -52,14 +56,21 @@ class DummyCheckpoint : public Checkpoint {
   }
   std::string format() const override { return "dummy (random weights)"; }
   int64_t total_bytes() const override { return total_bytes_; }
+  int64_t bytes_to_come() const override { return total_bytes_ - made_bytes_; }
   std::string folder() const override { return folder_; }
 
  private:
   void read_config(const fs::path& file, std::optional<int64_t> num_layers) {
-    std::ifstream stream(file, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(stream), {}};
-    FOVEAL_CHECK(stream.good() || stream.eof(), ErrorKind::kNotFound, file.string(),
-                 "got nothing to read; need a config.json or its folder for dummy weights");
+    constexpr char kNeed[] = "need a config.json or its folder for dummy weights";
+    std::error_code code;
+    FOVEAL_CHECK(fs::is_regular_file(file, code), ErrorKind::kNotFound, file.string(),
+                 "got nothing to read; {}", kNeed);
+    const MappedFile mapped(file.string());
+    const std::string_view text(reinterpret_cast<const char*>(mapped.bytes().data()),
+                                mapped.bytes().size());
+    FOVEAL_CHECK(text.size() <= kMostText && !text.starts_with("GGUF"), ErrorKind::kInvalidArgument,
+                 file.string(), "got {} of {} bytes; {}",
+                 text.starts_with("GGUF") ? "a GGUF file" : "a file", text.size(), kNeed);
     config_ = parse_config_json(text, file.string());
     traits_ = find_architecture(config_.architecture).traits(config_);
     if (!num_layers) return;
@@ -136,27 +147,43 @@ class DummyCheckpoint : public Checkpoint {
     if (bias) add(name + ".bias", {rows});
   }
 
-  void add_norm(const std::string& name, int64_t n) {
-    auto* values = add(name + ".weight", {n});
-    std::fill_n(values, n, float_to_bf16(1.0F - traits_.norm_offset));
-  }
+  void add_norm(const std::string& name, int64_t n) { add(name + ".weight", {n}); }
 
-  /// Vectors always have data.
-  uint16_t* add(const std::string& name, std::vector<int64_t> shape) {
+  void add(const std::string& name, std::vector<int64_t> shape) {
     std::optional<int64_t> bytes = int64_t{2};
     for (const int64_t extent : shape) bytes = bytes ? checked_mul(*bytes, extent) : std::nullopt;
-    FOVEAL_CHECK(bytes.has_value(), ErrorKind::kCorruptFile, name, "got more than 2^63 bytes");
-    uint16_t* values = nullptr;
-    if (data_ == DummyData::kHost || shape.size() == 1) {
-      memory_.emplace_back(Device{}, static_cast<size_t>(*bytes), name);
-      values = reinterpret_cast<uint16_t*>(memory_.back().data());
-      fill(values, *bytes / 2, std::hash<std::string>{}(name));
+    if (bytes) bytes = checked_add(*bytes, total_bytes_);
+    FOVEAL_CHECK(bytes.has_value(), ErrorKind::kCorruptFile, folder_,
+                 "got weights of 2^63 bytes at {}; need fewer", name);
+    if (has_data(shape)) made_bytes_ += *bytes - total_bytes_;
+    total_bytes_ = *bytes;
+    tensors_[name] = {.data = nullptr, .dtype = DType::kBF16, .shape = std::move(shape)};
+  }
+
+  bool has_data(const std::vector<int64_t>& shape) const {
+    return data_ == DummyData::kHost || (data_ == DummyData::kDevice && shape.size() == 1);
+  }
+
+  /// After all shapes are known: memory is given on first use, and what runs out then is killed.
+  void make_data(const fs::path& file) {
+    const int64_t available = available_memory_bytes();
+    FOVEAL_CHECK(made_bytes_ <= available, ErrorKind::kOutOfMemory, file.string(),
+                 "got dummy weights of {} MiB; need at most the {} MiB of memory free here, by "
+                 "num_layers for instance",
+                 made_bytes_ >> 20, available >> 20);
+    for (auto& [name, tensor] : tensors_) {
+      if (!has_data(tensor.shape)) continue;
+      int64_t count = 1;
+      for (const int64_t extent : tensor.shape) count *= extent;
+      memory_.emplace_back(Device{}, static_cast<size_t>(count) * 2, name);
+      auto* values = reinterpret_cast<uint16_t*>(memory_.back().data());
+      if (name.ends_with("norm.weight")) {
+        std::fill_n(values, count, float_to_bf16(1.0F - traits_.norm_offset));
+      } else {
+        fill(values, count, std::hash<std::string>{}(name));
+      }
+      tensor.data = memory_.back().data();
     }
-    total_bytes_ += *bytes;
-    tensors_[name] = {.data = reinterpret_cast<const std::byte*>(values),
-                      .dtype = DType::kBF16,
-                      .shape = std::move(shape)};
-    return values;
   }
 
   // Uniform of the deviation above: as good as normal here, and cheap.
@@ -175,6 +202,7 @@ class DummyCheckpoint : public Checkpoint {
   std::deque<Buffer> memory_;
   std::map<std::string, TensorView, std::less<>> tensors_;
   int64_t total_bytes_ = 0;
+  int64_t made_bytes_ = 0;  // of them in memory
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "foveal/error.h"
+#include "model/test_files.h"
 
 namespace foveal::model {
 namespace {
@@ -40,6 +41,51 @@ TEST(DummyCheckpoint, CutsLayersAndLeavesDataToTheDevice) {
   EXPECT_EQ(dummy->vector("model.norm.weight", 4096).front(), 1.0F);
   EXPECT_EQ(dummy->find("model.layers.2.input_layernorm.weight"), nullptr);
   EXPECT_THROW(open_dummy_checkpoint(kConfigs + "Llama-3.1-8B", 33, DummyData::kDevice), Error);
+}
+
+std::string error_of(const std::string& path, DummyData data) {
+  try {
+    open_dummy_checkpoint(path, {}, data);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(DummyCheckpoint, RefusesWhatIsNoConfig) {
+  TempFolder folder;
+  const std::string gguf = folder.write("model.gguf", "GGUF\x03");
+  EXPECT_EQ(error_of(gguf, DummyData::kNone),
+            "[" + gguf +
+                "] got a GGUF file of 5 bytes; need a config.json or its folder for dummy weights");
+  for (const std::string& path :
+       {folder.path(), std::string("/dev/zero"), std::string(5000, 'a')}) {
+    EXPECT_NE(error_of(path, DummyData::kNone).find("got nothing to read"), std::string::npos);
+  }
+  const std::string large = folder.write("large.json", std::string(size_t{5} << 20, ' '));
+  EXPECT_NE(error_of(large, DummyData::kNone).find("got a file of"), std::string::npos);
+}
+
+// The system gives memory on first use and kills who takes more than there is.
+TEST(DummyCheckpoint, RefusesWeightsBeyondMemory) {
+  TempFolder folder;
+  const std::string path = folder.write("config.json", R"({"model_type": "llama",
+      "hidden_size": 1048576, "intermediate_size": 4194304, "num_hidden_layers": 4096,
+      "num_attention_heads": 8192, "vocab_size": 16777216, "max_position_embeddings": 4096})");
+  EXPECT_NE(error_of(path, DummyData::kHost).find("got dummy weights of"), std::string::npos);
+  EXPECT_EQ(error_of(path, DummyData::kNone), "no error");
+  const std::string wide = folder.write("wide.json", R"({"model_type": "qwen3_moe",
+      "hidden_size": 1048576, "intermediate_size": 4194304, "moe_intermediate_size": 4194304,
+      "num_experts": 16384, "num_experts_per_tok": 8, "num_hidden_layers": 4096,
+      "num_attention_heads": 8192, "vocab_size": 16777216, "max_position_embeddings": 4096})");
+  EXPECT_NE(error_of(wide, DummyData::kNone).find("got weights of 2^63 bytes"), std::string::npos);
+}
+
+TEST(DummyCheckpoint, CountsWhatIsInMemory) {
+  const auto host = open_dummy_checkpoint(kGolden + "llama3", {}, DummyData::kHost);
+  EXPECT_EQ(host->bytes_to_come(), 0);
+  const auto none = open_dummy_checkpoint(kGolden + "llama3", {}, DummyData::kNone);
+  EXPECT_EQ(none->bytes_to_come(), host->total_bytes());
 }
 
 TEST(DummyCheckpoint, KnowsTheBenchmarksShapes) {
