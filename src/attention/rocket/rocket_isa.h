@@ -1,0 +1,16 @@
+#pragma once
+
+#include "attention/rocket/rocket_item.h"
+
+namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
+
+void rocket_window_open(const RocketWindowItem& item);
+void rocket_window_rows(const RocketWindowItem& item);
+void rocket_window_columns(const RocketWindowItem& item);
+void rocket_bounds(const RocketBoundItem& item);
+void rocket_scores(const RocketScoreItem& item);
+void rocket_rank(const RocketRankItem& item);
+size_t rocket_attend_scratch(int32_t head_dim, int32_t num_heads);
+void rocket_attend(const RocketAttendItem& item, std::byte* scratch);
+
+}  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS
