@@ -5,87 +5,138 @@
 namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 namespace {
 
-/// Register block: heads that share a loaded bound, and cache pages side by side.
+/// Register block: heads that share a loaded bound, and cache pages side by side. Their addresses
+/// fill the general registers: with twice as many pages g++ 12 spilled sums to memory.
 constexpr int kHeads = kLanes >= 8 ? 4 : 2;
 constexpr int kPages = kLanes == 16 ? 4 : 2;
 constexpr float kInf = __builtin_inff();
 /// What scores are held within: a page whose bound is infinite ranks first instead of as NaN.
 constexpr float kHuge = 1e30F;
 
+/// Rows of bounds: whole vectors, pieces of one, or (at 16 lanes) those of two cache pages
+/// together, which the usual 32 tokens in pages of 4 come to.
+enum class Rows : uint8_t { kWhole, kPiece, kTwo };
+
 struct Bf16Bound {
   static constexpr int kBytes = 2;
-  FOVEAL_SIMD F32 load_all(const std::byte* p) {
-    return load_bf16(reinterpret_cast<const uint16_t*>(p));
+  FOVEAL_SIMD const uint16_t* at(const std::byte* p) {
+    return reinterpret_cast<const uint16_t*>(p);
   }
-  FOVEAL_SIMD F32 load_some(const std::byte* p, int n) {
-    return load_bf16_n(reinterpret_cast<const uint16_t*>(p), n);
+  FOVEAL_SIMD F32 whole(const std::byte* p) { return load_bf16(at(p)); }
+  FOVEAL_SIMD F32 piece(const std::byte* p, int n) { return load_bf16_n(at(p), n); }
+#if FOVEAL_ISA_LEVEL >= 2
+  FOVEAL_SIMD F32 two(const std::byte* p, const std::byte* q) {
+    return load_bf16_two(at(p), at(q));
   }
+#endif
 };
 
 struct E5m2Bound {
   static constexpr int kBytes = 1;
-  FOVEAL_SIMD F32 load_all(const std::byte* p) {
-    return load_e5m2(reinterpret_cast<const uint8_t*>(p));
+  FOVEAL_SIMD const uint8_t* at(const std::byte* p) { return reinterpret_cast<const uint8_t*>(p); }
+  FOVEAL_SIMD F32 whole(const std::byte* p) { return load_e5m2(at(p)); }
+  FOVEAL_SIMD F32 piece(const std::byte* p, int n) { return load_e5m2_n(at(p), n); }
+#if FOVEAL_ISA_LEVEL >= 2
+  FOVEAL_SIMD F32 two(const std::byte* p, const std::byte* q) {
+    return load_e5m2_two(at(p), at(q));
   }
-  FOVEAL_SIMD F32 load_some(const std::byte* p, int n) {
-    return load_e5m2_n(reinterpret_cast<const uint8_t*>(p), n);
-  }
+#endif
 };
 
+/// The cache pages of a register block, where their scores go, and which pages are next.
+struct Block {
+  const std::byte* pages[kPages];
+  const std::byte* ahead[kPages];
+  float* out[kPages];
+};
+
+template <class B, Rows kRows>
+FOVEAL_SIMD F32 load_bounds(const Block& block, int vec, int64_t at, int n) {
+  if constexpr (kRows == Rows::kWhole) return B::whole(block.pages[vec] + at);
+  if constexpr (kRows == Rows::kPiece) return B::piece(block.pages[vec] + at, n);
+#if FOVEAL_ISA_LEVEL >= 2
+  return B::two(block.pages[2 * vec] + at, block.pages[2 * vec + 1] + at);
+#endif
+}
+
 /// out[head][cache page][i] = sum over rows of coefs[head][row] bound[cache page][row][i], i < n.
-template <class B, int kNumHeads, bool kWhole>
-FOVEAL_SIMD void score_lanes(const RocketScoreItem& item, const float* coefs,
-                             const std::byte* const (&pages)[kPages], int n, float* const* out) {
+template <class B, int kNumHeads, Rows kRows>
+FOVEAL_SIMD void score_block(const RocketScoreItem& item, const float* coefs, const Block& block,
+                             int n) {
+  constexpr int kVecs = kRows == Rows::kTwo ? kPages / 2 : kPages;
   const int64_t row_bytes = static_cast<int64_t>(item.pages_per_cache_page) * B::kBytes;
-  F32 acc[kNumHeads][kPages];
+  F32 acc[kNumHeads][kVecs];
 #pragma GCC unroll 4
   for (int head = 0; head < kNumHeads; ++head) {
 #pragma GCC unroll 4
-    for (int page = 0; page < kPages; ++page) acc[head][page] = zero();
+    for (int vec = 0; vec < kVecs; ++vec) acc[head][vec] = zero();
   }
   for (int row = 0; row < item.num_rows; ++row) {
     const int64_t at = item.rows[row] * row_bytes;
-    F32 bound[kPages];
 #pragma GCC unroll 4
-    for (int page = 0; page < kPages; ++page) {
-      bound[page] = kWhole ? B::load_all(pages[page] + at) : B::load_some(pages[page] + at, n);
-    }
+    for (int page = 0; page < kPages; ++page) prefetch(block.ahead[page] + at);
+    F32 bound[kVecs];
+#pragma GCC unroll 4
+    for (int vec = 0; vec < kVecs; ++vec) bound[vec] = load_bounds<B, kRows>(block, vec, at, n);
 #pragma GCC unroll 4
     for (int head = 0; head < kNumHeads; ++head) {
       const F32 coef = set1(coefs[static_cast<int64_t>(head) * item.num_rows + row]);
 #pragma GCC unroll 4
-      for (int page = 0; page < kPages; ++page)
-        acc[head][page] = fma(coef, bound[page], acc[head][page]);
+      for (int vec = 0; vec < kVecs; ++vec) acc[head][vec] = fma(coef, bound[vec], acc[head][vec]);
     }
   }
 #pragma GCC unroll 4
-  for (int page = 0; page < kPages; ++page) {
+  for (int vec = 0; vec < kVecs; ++vec) {
 #pragma GCC unroll 4
     for (int head = 0; head < kNumHeads; ++head) {
-      store_n(out[page] + head * item.score_stride, acc[head][page], n);
+      const int64_t to = head * item.score_stride;
+      if constexpr (kRows == Rows::kTwo) {
+        float both[kLanes];
+        store(both, acc[head][vec]);
+        __builtin_memcpy(block.out[2 * vec] + to, both, sizeof(both) / 2);
+        __builtin_memcpy(block.out[2 * vec + 1] + to, both + kLanes / 2, sizeof(both) / 2);
+      } else {
+        store_n(block.out[vec] + to, acc[head][vec], n);
+      }
     }
+  }
+}
+
+/// Lanes [at, at + n) of every row. Past the last cache page it stands in again, for the same.
+template <class B, int kNumHeads, Rows kRows>
+void score_lanes(const RocketScoreItem& item, int head, int at, int n) {
+  const float* coefs = item.coefs + static_cast<int64_t>(head) * item.num_rows;
+  const int last = item.num_cache_pages - 1;
+  for (int first = 0; first < item.num_cache_pages; first += kPages) {
+    Block block;
+    for (int idx = 0; idx < kPages; ++idx) {
+      const int page = first + idx < last ? first + idx : last;
+      const int next = page + kPages < last ? page + kPages : last;
+      block.pages[idx] =
+          item.bounds + item.cache_pages[page] * item.bytes_per_page + at * B::kBytes;
+      block.ahead[idx] =
+          item.bounds + item.cache_pages[next] * item.bytes_per_page + at * B::kBytes;
+      block.out[idx] = item.scores + head * item.score_stride +
+                       static_cast<int64_t>(page) * item.pages_per_cache_page + at;
+    }
+    score_block<B, kNumHeads, kRows>(item, coefs, block, n);
   }
 }
 
 template <class B, int kNumHeads>
 void score_heads(const RocketScoreItem& item, int head) {
-  const float* coefs = item.coefs + static_cast<int64_t>(head) * item.num_rows;
   const int len = item.pages_per_cache_page;
-  for (int first = 0; first < item.num_cache_pages; first += kPages) {
-    for (int at = 0; at < len; at += kLanes) {
-      const std::byte* pages[kPages];
-      float* out[kPages];
-      for (int idx = 0; idx < kPages; ++idx) {
-        const int last = item.num_cache_pages - 1;
-        const int page = first + idx < last ? first + idx : last;
-        pages[idx] = item.bounds + item.cache_pages[page] * item.bytes_per_page + at * B::kBytes;
-        out[idx] = item.scores + head * item.score_stride + static_cast<int64_t>(page) * len + at;
-      }
-      if (len - at >= kLanes) {
-        score_lanes<B, kNumHeads, true>(item, coefs, pages, kLanes, out);
-      } else {
-        score_lanes<B, kNumHeads, false>(item, coefs, pages, len - at, out);
-      }
+#if FOVEAL_ISA_LEVEL >= 2
+  if (len == kLanes / 2) {
+    score_lanes<B, kNumHeads, Rows::kTwo>(item, head, 0, len);
+    return;
+  }
+#endif
+  for (int at = 0; at < len; at += kLanes) {
+    if (len - at >= kLanes) {
+      score_lanes<B, kNumHeads, Rows::kWhole>(item, head, at, kLanes);
+    } else {
+      score_lanes<B, kNumHeads, Rows::kPiece>(item, head, at, len - at);
     }
   }
 }
