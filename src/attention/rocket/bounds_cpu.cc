@@ -5,45 +5,61 @@ namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 namespace {
 
 constexpr int kMaxTokens = 1024;  ///< of a cache page
-constexpr float kInf = __builtin_inff();
-constexpr uint32_t kSign = 0x80000000U;
 
-enum class Toward : uint8_t { kMinus, kPlus };
-
-/// The nearest bf16 that is not on the wrong side of `x`.
-FOVEAL_SIMD uint16_t outward_bf16(float x, Toward toward) {
-  uint32_t bits = 0;
+FOVEAL_SIMD int32_t bits_of(float x) {
+  int32_t bits = 0;
   __builtin_memcpy(&bits, &x, sizeof(bits));
-  if ((bits & ~kSign) > 0x7f800000U) return static_cast<uint16_t>((bits >> 16) | 0x40U);  // NaN
-  const bool grows = ((bits & kSign) != 0) == (toward == Toward::kMinus);
-  return static_cast<uint16_t>((bits >> 16) + (grows && (bits & 0xffffU) != 0 ? 1U : 0U));
+  return bits;
+}
+
+/// The nearest bf16 that is not below `x` (`up` 1) or not above it (`up` 0). No branches: loops
+/// over it become vectors.
+FOVEAL_SIMD uint16_t outward_bf16(float x, int32_t up) {
+  const int32_t bits = bits_of(x);
+  const int32_t negative = bits < 0 ? 1 : 0;
+  const int32_t inexact = (bits & 0xffff) != 0 ? 1 : 0;
+  return static_cast<uint16_t>((bits >> 16) + (inexact & (negative ^ up)));
 }
 
 /// The same for e5m2. Past its largest finite value, 57344, it is infinite or that value.
-FOVEAL_SIMD uint8_t outward_e5m2(float x, Toward toward) {
-  uint32_t bits = 0;
-  __builtin_memcpy(&bits, &x, sizeof(bits));
-  const uint32_t sign = bits >> 24 & 0x80U;
-  const bool grows = (sign != 0) == (toward == Toward::kMinus);
-  bits &= ~kSign;
-  if (bits >= 0x7f800000U) return static_cast<uint8_t>(sign | (bits > 0x7f800000U ? 0x7eU : 0x7cU));
-  uint32_t code = 0;
-  bool exact = false;
-  if (bits < 0x38800000U) {  // below 2^-14: steps of 2^-16
-    float steps = 0;
-    __builtin_memcpy(&steps, &bits, sizeof(steps));
-    steps *= 0x1p16F;
-    code = static_cast<uint32_t>(steps);
-    exact = static_cast<float>(code) == steps;
+FOVEAL_SIMD uint8_t outward_e5m2(float x, int32_t up) {
+  const int32_t bits = bits_of(x);
+  const int32_t negative = bits < 0 ? 1 : 0;
+  const int32_t magnitude = bits & INT32_MAX;
+  // Below 2^-14 in steps of 2^-16, else the upper bits, with the exponents' biases 112 apart.
+  const float steps = (x < 0 ? -x : x) * 0x1p16F;
+  const bool small = magnitude < 0x38800000;
+  const auto whole = static_cast<int32_t>(small ? steps : 0.0F);
+  const int32_t normal = (magnitude >> 21) - (112 << 2);
+  int32_t code = small ? whole : normal;
+  int32_t inexact = 0;
+  if (small) {
+    inexact = static_cast<float>(whole) != steps ? 1 : 0;
   } else {
-    code = (bits >> 21) - (112U << 2);  // the exponents' biases differ by 112
-    exact = (bits & 0x1fffffU) == 0;
-    if (code > 0x7bU) {
-      code = 0x7b;
-      exact = false;
-    }
+    inexact = (magnitude & 0x1fffff) != 0 ? 1 : 0;
   }
-  return static_cast<uint8_t>(sign | (code + (grows && !exact ? 1U : 0U)));
+  const bool over = code > 0x7b;  // finite ones round down to 57344 at most
+  const bool infinite = magnitude >= 0x7f800000;
+  code = over ? (infinite ? 0x7c : 0x7b) : code;
+  inexact = over ? (infinite ? 0 : 1) : inexact;
+  return static_cast<uint8_t>((negative << 7) | (code + (inexact & (negative ^ up))));
+}
+
+/// least[page], most[page] over the page's keys; kPage 0: page_size, else the same, known.
+template <int kPage>
+void reduce(const float* keys, int num_pages, int page_size, float* least, float* most) {
+  const int len = kPage > 0 ? kPage : page_size;
+  for (int page = 0; page < num_pages; ++page) {
+    float low = keys[page * len];
+    float high = low;
+    for (int idx = 1; idx < len; ++idx) {
+      const float key = keys[page * len + idx];
+      low = key < low ? key : low;
+      high = key > high ? key : high;
+    }
+    least[page] = low;
+    most[page] = high;
+  }
 }
 
 struct Bounds {
@@ -51,32 +67,44 @@ struct Bounds {
 
   int64_t row_len() const { return item.cache_page_size / item.page_size; }
 
-  void put(int64_t row, int page, float value, Toward toward) const {
-    const int64_t at = row * row_len() + page;
+  void put(int64_t row, const float* values, int32_t up) const {
+    const int64_t at = row * row_len() + item.page_begin;
+    const int count = item.page_end - item.page_begin;
     if (item.bound_format == BoundFormat::kBf16) {
-      const uint16_t bits = outward_bf16(value, toward);
-      __builtin_memcpy(item.bounds + 2 * at, &bits, sizeof(bits));
+      uint16_t bits[kMaxTokens];
+      for (int page = 0; page < count; ++page) bits[page] = outward_bf16(values[page], up);
+      __builtin_memcpy(item.bounds + 2 * at, bits, static_cast<unsigned>(count) * 2);
     } else {
-      item.bounds[at] = static_cast<std::byte>(outward_e5m2(value, toward));
+      uint8_t bits[kMaxTokens];
+      for (int page = 0; page < count; ++page) bits[page] = outward_e5m2(values[page], up);
+      __builtin_memcpy(item.bounds + at, bits, static_cast<unsigned>(count));
     }
   }
 
-  /// From one channel's keys, of which keys[token - begin] is valid up to num_tokens.
-  void channel(int channel, const float* keys, int begin) const {
-    for (int page = item.page_begin; page < item.page_end; ++page) {
-      const int first = page * item.page_size;
-      const int end =
-          first + item.page_size < item.num_tokens ? first + item.page_size : item.num_tokens;
-      float least = kInf;
-      float most = -kInf;
-      for (int token = first; token < end; ++token) {
-        const float key = keys[token - begin];
-        least = key < least ? key : least;
-        most = key > most ? key : most;
-      }
-      put(channel, page, least, Toward::kMinus);
-      put(item.head_dim + channel, page, most, Toward::kPlus);
+  /// From one channel's keys, token `begin` first.
+  void channel(int channel, float* keys, int begin) const {
+    const int first = item.page_begin * item.page_size - begin;
+    const int end = item.page_end * item.page_size - begin;
+    const int valid = item.num_tokens - begin;
+    for (int token = valid; token < end; ++token) keys[token] = keys[valid - 1];
+    float least[kMaxTokens];
+    float most[kMaxTokens];
+    const int count = item.page_end - item.page_begin;
+    switch (item.page_size) {
+      case 2:
+        reduce<2>(keys + first, count, 2, least, most);
+        break;
+      case 4:
+        reduce<4>(keys + first, count, 4, least, most);
+        break;
+      case 8:
+        reduce<8>(keys + first, count, 8, least, most);
+        break;
+      default:
+        reduce<0>(keys + first, count, item.page_size, least, most);
     }
+    put(channel, least, 0);
+    put(item.head_dim + channel, most, 1);
   }
 
   void run() const {
@@ -116,7 +144,7 @@ struct Bounds {
 // Launch:    one call a (sequence, touched cache page, KV head)
 // Needs:     page_size divides cache_page_size, which is a multiple of 16 up to 1024; tokens
 // Numerics:  from the keys as stored, so a page may be redone at any time and chunks do not show;
-//            slots past num_tokens count for nothing. NaN keys are passed over
+//            slots past num_tokens count for nothing. Keys must not be NaN
 // Source:    RocketKV (arXiv 2502.14051) stage two; outward rounding is ours
 // Measured:  not yet
 void rocket_bounds(const RocketBoundItem& item) { Bounds{item}.run(); }
