@@ -19,6 +19,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/device/convert.cuh"
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/vec.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -177,7 +178,7 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_skinny_kernel(GroupedGemm
         enter_unit();
       }
     }
-    cp_async_commit();
+    foveal::cuda::cp_async_commit();
   };
   enter_unit();
 #pragma unroll 1
@@ -201,7 +202,7 @@ __global__ void __launch_bounds__(kThreads, 1) grouped_skinny_kernel(GroupedGemm
     float acc[kSkinnyTiles][1][4] = {};
     for (int block = warp; block < num_blocks; block += kWarps) {
       const XBlock<Element, 1> now = x.take(x_rows, warp, num_blocks, p.k, quad);
-      cp_async_wait<kSkinnyStages - 1>();
+      foveal::cuda::cp_async_wait<kSkinnyStages - 1>();
       multiply(acc, ring, stage, now);
       fill_next(stage);
       stage = stage + 1 == kSkinnyStages ? 0 : stage + 1;
@@ -262,9 +263,10 @@ struct TileCopy {
     for (int i = 0; i < 4; ++i) {
       const bool has_x = x[i] != nullptr && at < p.k;
       const bool has_w = 32 * i < w_rows && at < p.k;
-      cp_async_16(tile_address(stage, own + 32 * i, piece), has_x ? x[i] + at : any, has_x);
-      cp_async_16(tile_address(stage + kOperandBytes, own + 32 * i, piece),
-                  has_w ? w + 32 * i * p.k + at : any, has_w);
+      foveal::cuda::cp_async<16>(tile_address(stage, own + 32 * i, piece), has_x ? x[i] + at : any,
+                                 has_x ? 16 : 0);
+      foveal::cuda::cp_async<16>(tile_address(stage + kOperandBytes, own + 32 * i, piece),
+                                 has_w ? w + 32 * i * p.k + at : any, has_w ? 16 : 0);
     }
   }
 };
@@ -278,19 +280,21 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[4][4][4], uint32_t st
     uint32_t b[2][4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      load_matrix_x4(a[i],
-                     tile_address(stage, warp_row + 16 * i + lane % 16, 2 * step + lane / 16));
+      foveal::cuda::load_matrix_x4(
+          a[i], tile_address(stage, warp_row + 16 * i + lane % 16, 2 * step + lane / 16));
     }
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       const int row = warp_col + 16 * j + lane % 8 + lane / 16 * 8;
-      load_matrix_x4(b[j], tile_address(stage + kOperandBytes, row, 2 * step + lane / 8 % 2));
+      foveal::cuda::load_matrix_x4(
+          b[j], tile_address(stage + kOperandBytes, row, 2 * step + lane / 8 % 2));
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        mma_16816(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1], Element());
+        const uint32_t columns[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+        foveal::cuda::mma_16x8x16<Element>(acc[i][j], a[i], columns);
       }
     }
   }
@@ -321,7 +325,7 @@ __global__ void __launch_bounds__(kThreads, 2) grouped_tiled_kernel(GroupedGemmP
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp_row = warp % 2 * 64;
   const int warp_col = warp / 2 * 32;
-  const uint32_t ring = shared_address(shared);
+  const uint32_t ring = foveal::cuda::smem_address(shared);
   const int num_steps = static_cast<int>((p.k + kTileK - 1) / kTileK);
   const int col_tiles = static_cast<int>((p.n + kTile - 1) / kTile);
   let_next_start();
@@ -337,17 +341,17 @@ __global__ void __launch_bounds__(kThreads, 2) grouped_tiled_kernel(GroupedGemmP
     __syncthreads();  // the ring is free again
     for (int step = 0; step < kTileStages - 1; ++step) {
       if (step < num_steps) copy.copy(p, ring + step * kStageBytes, int64_t{step} * kTileK);
-      cp_async_commit();
+      foveal::cuda::cp_async_commit();
     }
     float acc[4][4][4] = {};
     for (int step = 0; step < num_steps; ++step) {
-      cp_async_wait<kTileStages - 2>();
+      foveal::cuda::cp_async_wait<kTileStages - 2>();
       __syncthreads();
       const int ahead = step + kTileStages - 1;
       if (ahead < num_steps) {
         copy.copy(p, ring + ahead % kTileStages * kStageBytes, int64_t{ahead} * kTileK);
       }
-      cp_async_commit();
+      foveal::cuda::cp_async_commit();
       multiply_tile(acc, ring + step % kTileStages * kStageBytes, warp_row, warp_col, lane);
     }
     store_tile(p, piece, first_col, acc, warp_row, warp_col, lane);

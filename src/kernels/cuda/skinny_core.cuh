@@ -3,7 +3,8 @@
 #include <cstdint>
 
 #include "kernels/cuda/device/cp_async.cuh"
-#include "kernels/cuda/device/mma_sync.cuh"
+#include "kernels/cuda/device/mbarrier.cuh"
+#include "kernels/cuda/device/mma.cuh"
 
 // What skinny_gemm.cu and grouped_gemm.cu share: a weight streamed once through shared memory into
 // the tensor cores, W as the left operand, so that up to 8 * kCols rows of x are one narrow tile.
@@ -39,7 +40,7 @@ struct WeightRing {
   uint32_t base;  ///< this thread's first piece
 
   __device__ WeightRing(void* shared, int warp, int lane)
-      : base(shared_address(shared) + warp * kTiles * kTileBytes + lane * 16) {}
+      : base(foveal::cuda::smem_address(shared) + warp * kTiles * kTileBytes + lane * 16) {}
 
   __device__ uint32_t piece(int stage, int tile, int idx) const {
     return base + (stage * kWarps * kTiles + tile) * kTileBytes + idx * 512;
@@ -53,8 +54,8 @@ struct WeightRing {
       const int64_t at = k + 32 * half + 8 * quad;
       const bool valid = at < k_len;
       const int64_t from = valid ? at : 0;
-      cp_async_16(piece(stage, tile, half), rows.low + from, valid);
-      cp_async_16(piece(stage, tile, 2 + half), rows.high + from, valid);
+      foveal::cuda::cp_async<16>(piece(stage, tile, half), rows.low + from, valid ? 16 : 0);
+      foveal::cuda::cp_async<16>(piece(stage, tile, 2 + half), rows.high + from, valid ? 16 : 0);
     }
   }
 };
@@ -121,14 +122,15 @@ __device__ __forceinline__ void multiply(float (&acc)[kTiles][kCols][4],
   for (int tile = 0; tile < kTiles; ++tile) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const uint4 low = load_shared_16(ring.piece(stage, tile, half));
-      const uint4 high = load_shared_16(ring.piece(stage, tile, 2 + half));
+      const uint4 low = foveal::cuda::load_shared_16(ring.piece(stage, tile, half));
+      const uint4 high = foveal::cuda::load_shared_16(ring.piece(stage, tile, 2 + half));
       const uint32_t first[4] = {low.x, high.x, low.y, high.y};
       const uint32_t second[4] = {low.z, high.z, low.w, high.w};
 #pragma unroll
       for (int col = 0; col < kCols; ++col) {
-        mma_16816(acc[tile][col], first, x.v[col][half].x, x.v[col][half].y, T());
-        mma_16816(acc[tile][col], second, x.v[col][half].z, x.v[col][half].w, T());
+        const uint4& v = x.v[col][half];
+        foveal::cuda::mma_16x8x16<T>(acc[tile][col], first, {v.x, v.y});
+        foveal::cuda::mma_16x8x16<T>(acc[tile][col], second, {v.z, v.w});
       }
     }
   }

@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int
         enter_unit();
       }
     }
-    cp_async_commit();
+    foveal::cuda::cp_async_commit();
   };
   let_next_start();
   enter_unit();
@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int
     float acc[S::kTiles][S::kCols][4] = {};
     for (int block = warp; block < num_blocks; block += kWarps) {
       const XBlock<T, S::kCols> now = x.take(x_rows, warp, num_blocks, k_len, quad);
-      cp_async_wait<S::kStages - 1>();
+      foveal::cuda::cp_async_wait<S::kStages - 1>();
       multiply(acc, ring, stage, now);
       fill_next(stage);
       stage = stage + 1 == S::kStages ? 0 : stage + 1;

@@ -36,32 +36,7 @@ __device__ inline void prefetch_l2(const void* global) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(global)));
 }
 
-}  // namespace foveal::cuda
-namespace foveal::kernels::cuda {
-
-__device__ __forceinline__ uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
-/// 16 bytes from device memory to shared memory, past the L1 cache, asynchronously; zeros where not
-/// `valid` (the address must be one that may be read all the same).
-__device__ __forceinline__ void cp_async_16(uint32_t shared, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared), "l"(from),
-               "r"(valid ? 16 : 0)
-               : "memory");
-}
-
-__device__ __forceinline__ void cp_async_commit() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-/// Until at most kPending of this thread's groups are on their way.
-template <int kPending>
-__device__ __forceinline__ void cp_async_wait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
-__device__ __forceinline__ uint4 load_shared_16(uint32_t shared) {
+__device__ inline uint4 load_shared_16(uint32_t shared) {
   uint4 out;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
                : "=r"(out.x), "=r"(out.y), "=r"(out.z), "=r"(out.w)
@@ -70,4 +45,4 @@ __device__ __forceinline__ uint4 load_shared_16(uint32_t shared) {
   return out;
 }
 
-}  // namespace foveal::kernels::cuda
+}  // namespace foveal::cuda

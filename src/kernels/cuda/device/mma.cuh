@@ -1,8 +1,9 @@
 #pragma once
 
-#include <cstdint>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
-#include "kernels/cuda/device/wgmma.cuh"
+#include <cstdint>
 
 // Warp matrix products (PTX ISA, "mma.sync"): d[16, 8] += A[16, 16] B[16, 8]. With g = lane / 4 and
 // t = lane % 4 a thread holds
@@ -16,8 +17,8 @@ template <class Element>
 __device__ inline void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
 template <>
-__device__ inline void mma_16x8x16<Bf16>(float (&d)[4], const uint32_t (&a)[4],
-                                         const uint32_t (&b)[2]) {
+__device__ inline void mma_16x8x16<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4],
+                                                  const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"
@@ -25,8 +26,8 @@ __device__ inline void mma_16x8x16<Bf16>(float (&d)[4], const uint32_t (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 template <>
-__device__ inline void mma_16x8x16<F16>(float (&d)[4], const uint32_t (&a)[4],
-                                        const uint32_t (&b)[2]) {
+__device__ inline void mma_16x8x16<__half>(float (&d)[4], const uint32_t (&a)[4],
+                                           const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};"

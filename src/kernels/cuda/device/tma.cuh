@@ -17,7 +17,6 @@ __device__ inline void tma_prefetch(const CUtensorMap* map) {
 
 /// What L2 should do with a copy's lines (createpolicy encodings).
 enum class CacheHint : uint64_t {
-  kEvictNormal = 0x1000000000000000ULL,
   kEvictFirst = 0x12F0000000000000ULL,
   kEvictLast = 0x14F0000000000000ULL,
 };

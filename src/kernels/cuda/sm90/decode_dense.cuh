@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/device/mbarrier.cuh"
+#include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/sm90/decode_counters.cuh"
 #include "kernels/cuda/sm90/decode_merge.cuh"
 #include "kernels/cuda/sm90/decode_runs.cuh"
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   const RunQueue runs(queues);
   const SegmentQueue segments(queues + RunQueue::kPlaces * 8);
   DecodeMerge<Tile> merge(args, queues + kShape.queue_bytes());
-  foveal::cuda::grid_dependency_wait();
+  wait_for_previous();
   prefetch_small(args);
   runs.clear();
   segments.clear();
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
     ++ahead;
     own = copies.next(rows, keys);
   }
-  foveal::cuda::grid_dependents_launch();
+  let_next_start();
   leave(args);
 #pragma unroll 1
   for (auto seq = static_cast<int32_t>(blockIdx.x); seq < args.num_seqs;

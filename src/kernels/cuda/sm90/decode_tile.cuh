@@ -236,8 +236,8 @@ struct DecodeTile {
 #pragma unroll
         for (int block = 0; block < kHeadBlocks; ++block) {
           // Two chains of additions: half of the latency.
-          foveal::cuda::mma_16x8x16<Math>(step % 2 == 0 ? s[block] : odd[block], a,
-                                          query.b[block][step]);
+          foveal::cuda::mma_16x8x16<typename Math::Type>(step % 2 == 0 ? s[block] : odd[block], a,
+                                                         query.b[block][step]);
         }
       }
     }
@@ -385,7 +385,7 @@ struct DecodeTile {
                                  const uint32_t (&p)[kHeadBlocks][2], int step) {
 #pragma unroll
     for (int block = 0; block < kHeadBlocks; ++block) {
-      foveal::cuda::mma_16x8x16<Math>(acc.o[block][step], a, p[block]);
+      foveal::cuda::mma_16x8x16<typename Math::Type>(acc.o[block][step], a, p[block]);
     }
   }
 };

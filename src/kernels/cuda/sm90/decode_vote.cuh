@@ -242,7 +242,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
   char* places = queues + kShape.queue_bytes();
   Votes votes(places + kWarps * 64);
   DecodeMerge<Tile> merge(args, value_ring);
-  foveal::cuda::grid_dependency_wait();
+  wait_for_previous();
   prefetch_small(args);
   runs.clear();
   segments.clear();
@@ -320,7 +320,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
     ++ahead;
     copies_own = copies.next(rows, present_keys);
   }
-  foveal::cuda::grid_dependents_launch();
+  let_next_start();
   leave(args);
 #pragma unroll 1
   for (auto seq = static_cast<int32_t>(blockIdx.x); seq < args.num_seqs;
