@@ -173,8 +173,7 @@ struct PrefillConsumer {
       wgmma_wait<0>();
       registers_fence(o);
     }
-    release(&shared.v_empty[v_ring.stage]);
-    v_ring.next();
+    hand_back_values();
   }
 
   __device__ void first_tile(int32_t tile, bool masked) {
@@ -198,32 +197,56 @@ struct PrefillConsumer {
   template <bool kMasked>
   __device__ void next_tile(int32_t tile) {
     if constexpr (Traits::kSkip) {
-      voted_step<kMasked>(tile);
+      pending = pending ? step<kMasked>(tile) : step_after_dropped<kMasked>(tile);
     } else {
       step<kMasked>(tile);
     }
   }
 
+  /// Scores of the tile beside the output of the last one. False when Skip Softmax dropped the
+  /// tile: then nothing waits for a V.
   template <bool kMasked>
-  __device__ void step(int32_t tile) {
+  __device__ bool step(int32_t tile) {
     barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
     wait_turn();
     issue_scores();
     barrier_wait(&shared.v_full[v_ring.stage], v_ring.parity);
     issue_output();
     give_turn();
-    wgmma_wait<1>();
+    float top[2];
+    take_scores<1, kMasked>(tile, top);
+    if constexpr (Traits::kSkip) {
+      if (drops(tile, top)) {
+        wgmma_wait<0>();
+        registers_fence(o);
+        hand_back_values();
+        pass_over_values();
+        return false;
+      }
+    }
+    float alpha[2];
+    const bool grown = softmax.admit(top, args.scale_log2, alpha);
+    softmax.exponentiate(s, args.scale_log2);
+    if constexpr (Traits::kSkip) note_kept(top);
+    finish_output(grown, alpha);
+    pack_probabilities();
+    return true;
+  }
+
+  /// Waits for the scores, with at most `kPending` products still running; `top`: see lane_max.
+  template <int kPending, bool kMasked>
+  __device__ void take_scores(int32_t tile, float (&top)[2]) {
+    wgmma_wait<kPending>();
     registers_fence(s);
     release(&shared.k_empty[k_ring.stage]);
     k_ring.next();
     if constexpr (kMasked) mask(tile);
-    float top[2];
-    float alpha[2];
     RunningSoftmax::lane_max(s, top);
-    const bool grown = softmax.admit(top, args.scale_log2, alpha);
-    softmax.exponentiate(s, args.scale_log2);
-    finish_output(grown, alpha);
-    pack_probabilities();
+  }
+
+  __device__ void hand_back_values() {
+    release(&shared.v_empty[v_ring.stage]);
+    v_ring.next();
   }
 
   __device__ void last_product() {
@@ -231,8 +254,7 @@ struct PrefillConsumer {
     issue_output();
     wgmma_wait<0>();
     registers_fence(o);
-    release(&shared.v_empty[v_ring.stage]);
-    v_ring.next();
+    hand_back_values();
   }
 
   /// Rounds, transposes through shared memory and writes the warp's sixteen rows.
@@ -325,65 +347,28 @@ struct PrefillConsumer {
     return __all_sync(~0U, *kept != votes);
   }
 
+  __device__ bool drops(int32_t tile, const float (&top)[2]) {
+    const bool drop = vote(top);
+    if constexpr (Traits::kCount) count(tile, !drop);
+    return drop;
+  }
+
   /// Passes over the tile's V, once its copy has come.
   __device__ void pass_over_values() {
     barrier_wait(&shared.v_full[v_ring.stage], v_ring.parity);
-    release(&shared.v_empty[v_ring.stage]);
-    v_ring.next();
+    hand_back_values();
   }
 
-  /// As `step`, with a vote. False when the tile was dropped: then nothing waits for a V.
-  template <bool kMasked>
-  __device__ bool step_after_kept(int32_t tile) {
-    barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
-    wait_turn();
-    issue_scores();
-    barrier_wait(&shared.v_full[v_ring.stage], v_ring.parity);
-    issue_output();
-    give_turn();
-    wgmma_wait<1>();
-    registers_fence(s);
-    release(&shared.k_empty[k_ring.stage]);
-    k_ring.next();
-    if constexpr (kMasked) mask(tile);
-    float top[2];
-    RunningSoftmax::lane_max(s, top);
-    const bool skip = vote(top);
-    if constexpr (Traits::kCount) count(tile, !skip);
-    if (skip) {
-      wgmma_wait<0>();
-      registers_fence(o);
-      release(&shared.v_empty[v_ring.stage]);
-      v_ring.next();
-      pass_over_values();
-      return false;
-    }
-    float alpha[2];
-    const bool grown = softmax.admit(top, args.scale_log2, alpha);
-    softmax.exponentiate(s, args.scale_log2);
-    note_kept(top);
-    finish_output(grown, alpha);
-    pack_probabilities();
-    return true;
-  }
-
-  /// The same when the tile before was dropped. True when this one is kept.
+  /// As `step`, when the tile before was dropped.
   template <bool kMasked>
   __device__ bool step_after_dropped(int32_t tile) {
     barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
     wait_turn();
     issue_scores();
     give_turn();
-    wgmma_wait<0>();
-    registers_fence(s);
-    release(&shared.k_empty[k_ring.stage]);
-    k_ring.next();
-    if constexpr (kMasked) mask(tile);
     float top[2];
-    RunningSoftmax::lane_max(s, top);
-    const bool skip = vote(top);
-    if constexpr (Traits::kCount) count(tile, !skip);
-    if (skip) {
+    take_scores<0, kMasked>(tile, top);
+    if (drops(tile, top)) {
       pass_over_values();
       return false;
     }
@@ -393,11 +378,6 @@ struct PrefillConsumer {
     note_kept(top);
     pack_probabilities();
     return true;
-  }
-
-  template <bool kMasked>
-  __device__ void voted_step(int32_t tile) {
-    pending = pending ? step_after_kept<kMasked>(tile) : step_after_dropped<kMasked>(tile);
   }
 
   // --- counting ---
