@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -15,7 +14,9 @@
 #include <stdexcept>
 #include <thread>
 
+#include "base/half.h"
 #include "kernels/cuda/decode_choose.h"
+#include "kernels/cuda/dense_cuda_testing.h"
 
 namespace foveal::kernels::cuda::testing {
 
@@ -39,22 +40,6 @@ float normal(uint64_t x) {
   return (sum / 65535.0F - 2.0F) * 1.7320508F;
 }
 
-uint16_t to_bf16(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-float from_bf16(uint16_t x) { return std::bit_cast<float>(static_cast<uint32_t>(x) << 16); }
-uint16_t to_f16(float x) { return std::bit_cast<uint16_t>(static_cast<_Float16>(x)); }
-float from_f16(uint16_t x) { return static_cast<float>(std::bit_cast<_Float16>(x)); }
-float from_e4m3(uint8_t x) {
-  const int exponent = x >> 3 & 15;
-  const int mantissa = x & 7;
-  if (exponent == 15 && mantissa == 7) return std::numeric_limits<float>::quiet_NaN();
-  const float magnitude = exponent == 0
-                              ? std::ldexp(static_cast<float>(mantissa), -9)
-                              : std::ldexp(8.0F + static_cast<float>(mantissa), exponent - 10);
-  return x & 0x80 ? -magnitude : magnitude;
-}
 uint8_t to_e4m3(float x) {
   const float magnitude = std::min(std::fabs(x), 448.0F);
   const uint8_t sign = std::signbit(x) ? 0x80 : 0;
@@ -76,14 +61,14 @@ void put(std::vector<uint8_t>& data, size_t index, int32_t dtype, float x) {
     data[index] = to_e4m3(x);
     return;
   }
-  const uint16_t bits = dtype == FOVEAL_BF16 ? to_bf16(x) : to_f16(x);
+  const uint16_t bits = dtype == FOVEAL_BF16 ? float_to_bf16(x) : float_to_f16(x);
   std::memcpy(&data[index * 2], &bits, 2);
 }
 float get(const std::vector<uint8_t>& data, size_t index, int32_t dtype) {
-  if (dtype == FOVEAL_E4M3) return from_e4m3(data[index]);
+  if (dtype == FOVEAL_E4M3) return e4m3_to_float(data[index]);
   uint16_t bits = 0;
   std::memcpy(&bits, &data[index * 2], 2);
-  return dtype == FOVEAL_BF16 ? from_bf16(bits) : from_f16(bits);
+  return dtype == FOVEAL_BF16 ? bf16_to_float(bits) : f16_to_float(bits);
 }
 
 void parallel(int32_t count, const std::function<void(int32_t)>& body) {
@@ -273,7 +258,7 @@ DecodeOutput DecodeFixture::run() {
   check(cudaMemcpy(output.counters.data(), params_.counters, output.counters.size() * 8,
                    cudaMemcpyDeviceToHost));
   for (const uint16_t bits : output.bits) {
-    output.out.push_back(what.q_dtype == FOVEAL_F16 ? from_f16(bits) : from_bf16(bits));
+    output.out.push_back(what.q_dtype == FOVEAL_F16 ? f16_to_float(bits) : bf16_to_float(bits));
   }
   return output;
 }
