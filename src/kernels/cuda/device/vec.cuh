@@ -2,6 +2,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <cstdint>
 
@@ -67,6 +68,20 @@ __device__ __forceinline__ void store8(T* p, int64_t at, const Vec8& x) {
   } else {
     *reinterpret_cast<uint4*>(p + at) = pack8<T>(x);
   }
+}
+
+/// x / scale, rounded to e4m3 and held within its range. `y` is 8-byte aligned.
+__device__ __forceinline__ void store_e4m3(uint8_t* y, const Vec8& x, float scale) {
+  uint32_t words[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const auto pair = [&](int j) {
+      return static_cast<uint32_t>(__nv_cvt_float2_to_fp8x2(
+          {x.v[4 * i + j] / scale, x.v[4 * i + j + 1] / scale}, __NV_SATFINITE, __NV_E4M3));
+    };
+    words[i] = pair(0) | pair(2) << 16;
+  }
+  *reinterpret_cast<uint2*>(y) = {words[0], words[1]};
 }
 
 }  // namespace foveal::kernels::cuda
