@@ -4,8 +4,6 @@
 #include <cmath>
 #include <deque>
 #include <filesystem>
-#include <functional>
-#include <map>
 
 #include "base/check.h"
 #include "base/half.h"
@@ -15,6 +13,7 @@
 #include "model/arch/registry.h"
 #include "model/config_json.h"
 #include "model/mapped_file.h"
+#include "model/table_checkpoint.h"
 
 namespace foveal::model {
 namespace fs = std::filesystem;
@@ -31,7 +30,7 @@ uint64_t mix(uint64_t seed, uint64_t index) {
   return word ^ (word >> 31U);
 }
 
-class DummyCheckpoint : public Checkpoint {
+class DummyCheckpoint : public TableCheckpoint {
  public:
   DummyCheckpoint(const std::string& path, std::optional<int64_t> num_layers, DummyData data)
       : data_(data) {
@@ -44,20 +43,8 @@ class DummyCheckpoint : public Checkpoint {
     make_data(file);
   }
 
-  const ModelConfig& config() const override { return config_; }
-  const TensorView* find(std::string_view name) const override {
-    const auto found = tensors_.find(name);
-    return found == tensors_.end() ? nullptr : &found->second;
-  }
-  std::vector<std::string> names() const override {
-    std::vector<std::string> out;
-    for (const auto& [name, view] : tensors_) out.push_back(name);
-    return out;
-  }
   std::string format() const override { return "dummy (random weights)"; }
-  int64_t total_bytes() const override { return total_bytes_; }
   int64_t bytes_to_come() const override { return total_bytes_ - made_bytes_; }
-  std::string folder() const override { return folder_; }
 
  private:
   void read_config(const fs::path& file, std::optional<int64_t> num_layers) {
@@ -196,12 +183,8 @@ class DummyCheckpoint : public Checkpoint {
   }
 
   DummyData data_;
-  std::string folder_;
-  ModelConfig config_;
   DecoderTraits traits_;
   std::deque<Buffer> memory_;
-  std::map<std::string, TensorView, std::less<>> tensors_;
-  int64_t total_bytes_ = 0;
   int64_t made_bytes_ = 0;  // of them in memory
 };
 

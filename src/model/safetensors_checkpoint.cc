@@ -8,6 +8,7 @@
 #include "model/config_json.h"
 #include "model/mapped_file.h"
 #include "model/safetensors.h"
+#include "model/table_checkpoint.h"
 
 namespace foveal::model {
 namespace fs = std::filesystem;
@@ -30,9 +31,10 @@ std::string plain_name(std::string_view name) {
   return std::string(name);
 }
 
-class SafetensorsCheckpoint : public Checkpoint {
+class SafetensorsCheckpoint : public TableCheckpoint {
  public:
-  explicit SafetensorsCheckpoint(const std::string& folder) : folder_(folder) {
+  explicit SafetensorsCheckpoint(const std::string& folder) {
+    folder_ = folder;
     const fs::path root(folder);
     const MappedFile config_file((root / "config.json").string());
     config_ = parse_config_json(text_of(config_file), config_file.path());
@@ -50,22 +52,10 @@ class SafetensorsCheckpoint : public Checkpoint {
     }
   }
 
-  const ModelConfig& config() const override { return config_; }
-  const TensorView* find(std::string_view name) const override {
-    const auto found = tensors_.find(name);
-    return found == tensors_.end() ? nullptr : &found->second;
-  }
-  std::vector<std::string> names() const override {
-    std::vector<std::string> out;
-    for (const auto& [name, view] : tensors_) out.push_back(name);
-    return out;
-  }
   std::string format() const override {
     return files_.size() == 1 ? "safetensors"
                               : fmt::format("safetensors ({} shards)", files_.size());
   }
-  int64_t total_bytes() const override { return total_bytes_; }
-  std::string folder() const override { return folder_; }
   void prefetch() const override {
     for (const MappedFile& file : files_) file.prefetch();
   }
@@ -128,12 +118,8 @@ class SafetensorsCheckpoint : public Checkpoint {
                  ErrorKind::kCorruptFile, path, "got tensor '{}' twice; need it once", tensor.name);
   }
 
-  std::string folder_;
-  ModelConfig config_;
   std::vector<MappedFile> files_;
   std::vector<std::unique_ptr<std::byte[]>> realigned_;
-  std::map<std::string, TensorView, std::less<>> tensors_;
-  int64_t total_bytes_ = 0;
 };
 
 }  // namespace
