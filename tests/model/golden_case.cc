@@ -1,6 +1,8 @@
 #include "golden_case.h"
 
+#include <algorithm>
 #include <boost/json.hpp>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -79,6 +81,24 @@ GoldenFamily load_golden(const std::string& folder) {
   out.cases[0] = load_case(by_name, "short");
   out.cases[1] = load_case(by_name, "long");
   out.vocab = by_name.at("logits.short")->view.shape.at(1);
+  return out;
+}
+
+double log_total(const float* row, int64_t vocab) {
+  const double top = *std::max_element(row, row + vocab);
+  double sum = 0;
+  for (int64_t i = 0; i < vocab; ++i) sum += std::exp(row[i] - top);
+  return top + std::log(sum);
+}
+
+double kl(const float* golden, const float* ours, int64_t vocab) {
+  const double golden_total = log_total(golden, vocab);
+  const double ours_total = log_total(ours, vocab);
+  double out = 0;
+  for (int64_t i = 0; i < vocab; ++i) {
+    const double log_p = golden[i] - golden_total;
+    out += std::exp(log_p) * (log_p - (ours[i] - ours_total));
+  }
   return out;
 }
 

@@ -30,4 +30,9 @@ struct GoldenFamily {
 std::vector<std::string> golden_folders();
 GoldenFamily load_golden(const std::string& folder);
 
+/// log(sum(e^x)) of a row of logits.
+double log_total(const float* row, int64_t vocab);
+/// KL(golden || ours), summed over the vocabulary, of one row of logits.
+double kl(const float* golden, const float* ours, int64_t vocab);
+
 }  // namespace foveal::test

@@ -37,25 +37,6 @@ RequestOutput run(LLM& llm, const GoldenCase& golden) {
                       {.logits = true, .logits_last = golden.logits_rows});
 }
 
-double log_total(const float* row, int64_t vocab) {
-  const double top = *std::max_element(row, row + vocab);
-  double sum = 0;
-  for (int64_t i = 0; i < vocab; ++i) sum += std::exp(row[i] - top);
-  return top + std::log(sum);
-}
-
-/// KL(golden || ours), summed over the vocabulary, of one row.
-double kl(const float* golden, const float* ours, int64_t vocab) {
-  const double golden_total = log_total(golden, vocab);
-  const double ours_total = log_total(ours, vocab);
-  double out = 0;
-  for (int64_t i = 0; i < vocab; ++i) {
-    const double log_p = golden[i] - golden_total;
-    out += std::exp(log_p) * (log_p - (ours[i] - ours_total));
-  }
-  return out;
-}
-
 class Golden : public testing::TestWithParam<std::string> {
  protected:
   GoldenFamily family_ = load_golden(GetParam());
