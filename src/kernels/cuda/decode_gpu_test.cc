@@ -25,6 +25,12 @@ std::vector<int32_t> ragged(int32_t count, int32_t longest, uint64_t seed) {
   return lengths;
 }
 
+uint64_t skipped(const DecodeOutput& output) {
+  uint64_t sum = 0;
+  for (size_t i = 3; i < output.counters.size(); i += 4) sum += output.counters[i];
+  return sum;
+}
+
 TEST(Decode, PageEdges) {
   for (const int32_t page : {16, 32, 64, 128}) {
     DecodeCase what;
@@ -149,6 +155,29 @@ TEST(Decode, Long) {
   }
 }
 
+// Long enough that CTAs take short runs (kStaticShare): who takes which differs from call to call.
+TEST(Decode, RunsTakenInAnyOrderGiveTheSameBits) {
+  DecodeCase what;
+  what.lengths = {131072 - 7, 3, 40000};
+  what.kv_heads = 24;
+  what.group = 1;
+  what.head_dim = 64;
+  what.kv_dtype = FOVEAL_E4M3;
+  expect_right(what);
+  what.lengths = {131072 - 7};
+  what.kv_heads = 28;
+  what.tile_spread = 0.6F;
+  what.skip_factor = 1000;
+  DecodeFixture fixture(what);
+  const DecodeOutput first = fixture.run();
+  EXPECT_GT(skipped(first), 0U);
+  for (int i = 0; i < 3; ++i) {
+    const DecodeOutput again = fixture.run();
+    EXPECT_EQ(again.bits, first.bits);
+    EXPECT_EQ(again.counters, first.counters);
+  }
+}
+
 TEST(Decode, FixedSplitsIgnoreTheBatch) {
   DecodeCase what;
   what.lengths = {4097};
@@ -166,12 +195,6 @@ TEST(Decode, FixedSplitsIgnoreTheBatch) {
     // The first sequence's values depend on the seed, its index and the position only.
     EXPECT_TRUE(std::equal(single.bits.begin(), single.bits.end(), batch.bits.begin())) << keys;
   }
-}
-
-uint64_t skipped(const DecodeOutput& output) {
-  uint64_t sum = 0;
-  for (size_t i = 3; i < output.counters.size(); i += 4) sum += output.counters[i];
-  return sum;
 }
 
 TEST(Decode, SkipSoftmaxVotesAsTheReference) {

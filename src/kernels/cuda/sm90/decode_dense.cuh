@@ -77,12 +77,11 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   const int lane = static_cast<int>(threadIdx.x) % 32;
   char* queues = shared + kShape.ring_bytes();
   const RunQueue runs(queues);
-  const SegmentQueue segments(queues + RunQueue::kPlaces * 8);
+  const SegmentQueue segments(queues + kShape.kRunQueueBytes + warp * SegmentQueue::kBytes);
   DecodeMerge<Tile> merge(args, queues + kShape.queue_bytes());
   wait_for_previous();
   prefetch_small(args);
   runs.clear();
-  segments.clear();
   __syncthreads();
 
   const DecodeDeal deal = decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
@@ -99,7 +98,6 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   bool own = false;
   int ahead = -1;  // steps whose copies are under way; one place in the code starts them all
   bool inside = false;
-  bool rehearsal = kRehearse;
 #pragma unroll 1
   while (true) {
     if (ahead >= 0) {
@@ -111,11 +109,10 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
         Tile::clear(acc);
       }
       if (ahead == kShape.stages()) {
-        if (step_unit >= segment.end_unit || rehearsal) {
-          merge.finish(acc, segment, run, deal, rehearsal);
-          if (threadIdx.x == 0 && !rehearsal) count_row(args, segment, /*voted=*/false);
-          inside = rehearsal;
-          rehearsal = false;
+        if (step_unit >= segment.end_unit) {
+          merge.finish(acc, segment, run, deal);
+          if (threadIdx.x == 0) count_row(args, segment, /*voted=*/false);
+          inside = false;
           continue;
         }
         const int32_t unit = step_unit + warp;

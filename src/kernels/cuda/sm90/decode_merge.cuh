@@ -27,15 +27,12 @@ class DecodeMerge {
         last_(reinterpret_cast<int*>(stats_ + kWarps * kHeads)) {}
 
   /// All threads of the CTA, each warp with its part of the segment. Shared memory is free again
-  /// when it returns. A rehearsal goes through the same instructions and leaves nothing behind but
-  /// its own part's place in the workspace, which the real call overwrites: it fetches the code,
-  /// cold in a model's step, while the first K is on its way, not when everybody waits for the
-  /// result.
+  /// when it returns.
   __device__ void finish(const typename Tile::Accumulator& acc, const Segment& segment,
-                         uint32_t run, const DecodeDeal& deal, bool rehearsal) {
+                         uint32_t run, const DecodeDeal& deal) {
     put(acc);
     __syncthreads();
-    const bool whole = segment.whole != 0 && !rehearsal;
+    const bool whole = segment.whole != 0;
     const uint32_t slot = args_.max_splits > 0
                               ? row(segment) * args_.max_splits + segment.first_chunk
                               : row(segment) + run;
@@ -44,7 +41,7 @@ class DecodeMerge {
       join_warps(item / kQuads, item % kQuads, segment, slot, whole);
     }
     if (!whole) {
-      join_row(segment, slot, deal, rehearsal);
+      join_row(segment, slot, deal);
     } else {
       __syncthreads();
     }
@@ -144,21 +141,18 @@ class DecodeMerge {
   }
 
   /// The CTA that brings the last part of the row joins all of them.
-  __device__ void join_row(const Segment& segment, uint32_t slot, const DecodeDeal& deal,
-                           bool rehearsal) {
-    uint32_t first = slot;  // places of a row's parts follow one another
-    uint32_t parts = 1;
-    if (!rehearsal) {
-      const bool fixed = args_.max_splits > 0;
-      const uint32_t begin = fixed ? 0 : deal.run(segment.row_start);
-      first = fixed ? slot - segment.first_chunk : row(segment) + begin;
-      parts = fixed ? segment.chunks : deal.run(segment.row_start + segment.chunks - 1) - begin + 1;
-    }
+  __device__ void join_row(const Segment& segment, uint32_t slot, const DecodeDeal& deal) {
+    // The places of a row's parts follow one another.
+    const bool fixed = args_.max_splits > 0;
+    const uint32_t begin = fixed ? 0 : deal.run(segment.row_start);
+    const uint32_t first = fixed ? slot - segment.first_chunk : row(segment) + begin;
+    const uint32_t parts =
+        fixed ? segment.chunks : deal.run(segment.row_start + segment.chunks - 1) - begin + 1;
     __syncthreads();
     if (threadIdx.x == 0) {
       // Wraps to zero at the last arrival: ready for the next call.
-      *last_ = rehearsal || foveal::cuda::atomic_inc_acq_rel(args_.arrivals + row(segment),
-                                                             parts - 1) == parts - 1;
+      *last_ =
+          foveal::cuda::atomic_inc_acq_rel(args_.arrivals + row(segment), parts - 1) == parts - 1;
     }
     __syncthreads();
     if (*last_ == 0) return;
@@ -172,7 +166,7 @@ class DecodeMerge {
       Part part;
       if (item < items()) add_parts(part, first, parts, share, shares, item);
       join_shares(part, share, shares, threads, item);
-      if (share == 0 && item < items() && !rehearsal) {
+      if (share == 0 && item < items()) {
         write(segment, item / kQuads, item % kQuads, part);
       }
       __syncthreads();

@@ -6,10 +6,8 @@
 // The order of a CTA's work: its long run, then short ones taken from a counter. All warps go
 // through the same steps, a unit of keys for each warp in a step, and copies run kStages (8 at
 // most) steps ahead of their use. Warp 0 takes the runs, one ahead, and passes them on to the
-// copies of all warps; its copies' walk also tells which segments come to be summed up. Both go
-// through shared memory in kPlaces places, the n-th entry marked with n. Nobody is more than 8
-// steps ahead of another, each run and each segment has a step at least, so no place is needed
-// again too early.
+// copies of all warps, the n-th in the n-th place (modulo kPlaces), marked with n. A run has a step
+// at least and nobody is more than 9 steps ahead of another, so no place is needed again too early.
 
 namespace foveal::kernels::cuda {
 
@@ -17,65 +15,62 @@ class RunQueue {
  public:
   static constexpr uint32_t kPlaces = 16;
 
-  __device__ explicit RunQueue(char* shared) : places_(reinterpret_cast<uint64_t*>(shared)) {}
+  __device__ explicit RunQueue(char* shared)
+      : places_(reinterpret_cast<unsigned long long*>(shared)) {}
 
   __device__ void clear() const {
-    if (threadIdx.x < kPlaces) places_[threadIdx.x] = ~uint64_t{0};
+    if (threadIdx.x < kPlaces) places_[threadIdx.x] = ~0ULL;
   }
+  /// By one lane.
   __device__ void put(uint32_t ordinal, uint32_t run) const {
-    *place(ordinal) = static_cast<uint64_t>(ordinal) << 32 | run;
+    atomicExch(places_ + ordinal % kPlaces, static_cast<unsigned long long>(ordinal) << 32 | run);
   }
-  __device__ uint32_t get(uint32_t ordinal) const {
-    uint64_t value = *place(ordinal);
-    while (static_cast<uint32_t>(value >> 32) != ordinal) value = *place(ordinal);
-    return static_cast<uint32_t>(value);
+  /// By a whole warp; waits until the run is there.
+  __device__ uint32_t get(uint32_t ordinal, int lane) const {
+    uint32_t run = 0;
+    if (lane == 0) {
+      unsigned long long value = 0;
+      do {
+        value = atomicCAS(places_ + ordinal % kPlaces, 0ULL, 0ULL);
+      } while (static_cast<uint32_t>(value >> 32) != ordinal);
+      run = static_cast<uint32_t>(value);
+    }
+    return __shfl_sync(~0u, run, 0);
   }
 
  private:
-  __device__ volatile uint64_t* place(uint32_t ordinal) const {
-    return places_ + ordinal % kPlaces;
-  }
-  uint64_t* places_;
+  unsigned long long* places_;
 };
 
-/// Segments on their way from the copies to the sums.
+/// Segments on their way from a warp's copies to its sums, some steps later.
 class SegmentQueue {
  public:
-  static constexpr uint32_t kPlaces = 16;
+  static constexpr uint32_t kPlaces = 12;
   struct Entry {
     Segment segment;
     uint32_t run;
-    uint32_t ordinal;
   };
+  static constexpr int kBytes = kPlaces * sizeof(Entry);
 
   __device__ explicit SegmentQueue(char* shared) : entries_(reinterpret_cast<Entry*>(shared)) {}
-  __device__ void clear() const {
-    if (threadIdx.x < kPlaces) entries_[threadIdx.x].ordinal = ~0u;
-  }
-  /// By one thread. A segment without chunks ends the work.
-  __device__ void put(uint32_t ordinal, const Segment& segment, uint32_t run) const {
-    Entry& entry = entries_[ordinal % kPlaces];
-    entry.segment = segment;
-    entry.run = run;
-    __threadfence_block();
-    static_cast<volatile uint32_t&>(entry.ordinal) = ordinal;
+  /// A segment without chunks ends the work.
+  __device__ void put(uint32_t ordinal, const Segment& segment, uint32_t run, int lane) const {
+    if (lane == 0) entries_[ordinal % kPlaces] = Entry{segment, run};
+    __syncwarp();
   }
   __device__ bool get(uint32_t ordinal, Segment& segment, uint32_t& run) const {
-    Entry& entry = entries_[ordinal % kPlaces];
-    while (static_cast<volatile uint32_t&>(entry.ordinal) != ordinal) {
-    }
-    __threadfence_block();
+    const Entry& entry = entries_[ordinal % kPlaces];
     segment = entry.segment;
     run = entry.run;
+    __syncwarp();
     return segment.chunks > 0;
   }
 
  private:
   Entry* entries_;
 };
-static_assert(SegmentQueue::kPlaces * sizeof(SegmentQueue::Entry) +
-                  RunQueue::kPlaces * sizeof(uint64_t) ==
-              DecodeShape::queue_bytes());
+static_assert(SegmentQueue::kBytes == DecodeShape::kSegmentQueueBytes &&
+              RunQueue::kPlaces * sizeof(uint64_t) == DecodeShape::kRunQueueBytes);
 
 /// The segments of all of the CTA's runs.
 class RunWalk {
@@ -91,7 +86,7 @@ class RunWalk {
 #pragma unroll 1
     while (!segments_.next(args_, segment)) {
       if (done_) return false;
-      const uint32_t run = deal_.runs > deal_.workers ? queue_.get(asked_++) : deal_.runs;
+      const uint32_t run = deal_.runs > deal_.workers ? queue_.get(asked_++, lane_) : deal_.runs;
       done_ = run >= deal_.runs;
       if (done_) continue;
       run_ = run;
@@ -150,8 +145,7 @@ class StepWalk {
     const uint32_t before = walk_.asked();
     alive_ = walk_.next(segment_);
     if (!alive_) segment_.chunks = 0;
-    if (warp_ == 0 && lane_ == 0) segments_.put(entered_, segment_, walk_.run());
-    ++entered_;
+    segments_.put(entered_++, segment_, walk_.run(), lane_);
     if (!alive_) return false;
     if (walk_.asked() != before) take();
     step_unit_ = segment_.base_unit;

@@ -238,14 +238,13 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
   char* value_ring = shared + kWarps * kKeyBytes;
   char* queues = value_ring + kWarps * ValueStream<Tile>::kBytes;
   const RunQueue runs(queues);
-  const SegmentQueue segments(queues + RunQueue::kPlaces * 8);
+  const SegmentQueue segments(queues + kShape.kRunQueueBytes + warp * SegmentQueue::kBytes);
   char* places = queues + kShape.queue_bytes();
   Votes votes(places + kWarps * 64);
   DecodeMerge<Tile> merge(args, value_ring);
   wait_for_previous();
   prefetch_small(args);
   runs.clear();
-  segments.clear();
   __syncthreads();
 
   const DecodeDeal deal = decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
@@ -264,7 +263,6 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
   bool copies_own = false;
   int ahead = -1;
   bool inside = false;
-  bool rehearsal = kRehearse;
 #pragma unroll 1
   while (true) {
     if (ahead >= 0) {
@@ -279,16 +277,15 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
         dropped = DropCount{};
       }
       const bool running = ahead == kStages;
-      if (running && (step_unit >= segment.end_unit || rehearsal)) {
+      if (running && step_unit >= segment.end_unit) {
         values.drain(acc);
         __syncthreads();  // the merge takes the place of V
-        merge.finish(acc, segment, run, deal, rehearsal);
-        if (threadIdx.x == 0 && !rehearsal) {
+        merge.finish(acc, segment, run, deal);
+        if (threadIdx.x == 0) {
           count_row(args, segment, /*voted=*/true);
           dropped.write(args, segment);
         }
-        inside = rehearsal;
-        rehearsal = false;
+        inside = false;
         continue;
       }
       float scores[kHeadBlocks][4];
