@@ -20,6 +20,11 @@ class CudaBench {
 
   /// Median microseconds of a replay of what `issue` records.
   double time(const std::function<void()>& issue, int runs = 15);
+  /// The same with a cold second-level cache: before each replay kColdBytes are read (lines that a
+  /// flush writes would be written back while the measured call runs).
+  double time_cold(const std::function<void()>& issue, int runs = 25);
+  /// Issues a kernel that only reads: the bound of one that must read these bytes.
+  void read(const void* from, size_t bytes);
   /// Random bf16 values of deviation 0.03: zeros would run faster than anything real.
   Buffer weights(size_t elements, uint64_t seed);
   static Buffer zeros(size_t bytes) { return {kGpu, bytes, "a benchmark"}; }
@@ -32,6 +37,7 @@ class CudaBench {
  private:
   ThreadPool pool_;
   Stream stream_;
+  Buffer sink_;
   double read_gbs_ = 1;
 };
 
