@@ -23,15 +23,22 @@ struct SkipSoftmaxAttentionConfig {
   std::optional<PhaseValue> target_sparsity;
 };
 
-/// `algorithm: rocket` (RocketKV).
+/// `algorithm: rocket` (RocketKV). The first seven fields are TensorRT-LLM's.
 struct RocketSparseAttentionConfig {
   int64_t window_size = 32;
   int64_t kernel_size = 63;
-  double topr = 128;  ///< from 2 on: query channels; up to 1: a share of them, 1 being all
-  int64_t topk = 64;
+  /// Query channels that score pages: a number of them, or a share in (0, 1].
+  std::variant<int64_t, double> topr = int64_t{128};
+  int64_t topk = 64;  ///< pages a KV head, those of sink and force_recent included
   int64_t prompt_budget = 2048;
   int64_t page_size = 4;
   std::string kt_cache_dtype = "float8_e5m2";
+  std::string mode = "evict";         ///< evict; multi_turn: all K and V stay
+  std::string score = "minmax";       ///< of a page: from its bounds, or mean_std
+  std::string pool_group = "mean";    ///< of a page's probabilities over a group's heads; max
+  int64_t force_recent = 1;           ///< newest pages always attended, at least one
+  int64_t sink = 0;                   ///< first pages always kept and attended
+  std::vector<int32_t> dense_layers;  ///< layers that attend to everything; needs multi_turn
 };
 
 /// `algorithm: dsa` (DeepSeek Sparse Attention). Absent fields come from the checkpoint.

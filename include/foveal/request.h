@@ -72,9 +72,15 @@ constexpr std::string_view finish_reason_name(FinishReason reason) {
 struct PhaseSparsity {
   uint64_t pairs = 0;       ///< query-key pairs that dense attention uses
   uint64_t pairs_used = 0;  ///< pairs whose V was used
+  /// What a method decides about at once: Skip Softmax's tiles, RocketKV's pages (one a KV head);
+  /// 0 where none does.
+  uint64_t blocks = 0;
+  uint64_t blocks_used = 0;
   void add(const PhaseSparsity& other) {
     pairs += other.pairs;
     pairs_used += other.pairs_used;
+    blocks += other.blocks;
+    blocks_used += other.blocks_used;
   }
   /// 1 - used / dense; 0 when nothing was attended.
   double skipped() const {
@@ -91,7 +97,13 @@ struct LayerSparsity {
 struct SparsityReport {
   std::string method = "dense";
   std::vector<LayerSparsity> layers;
+  /// Prompt tokens read for decoding, and those of them that decode can reach (a KV head;
+  /// RocketKV's budget, or all). 0 until a prompt has been read.
+  uint64_t prompt_tokens = 0;
+  uint64_t kept_tokens = 0;
   void add(const SparsityReport& other) {
+    prompt_tokens += other.prompt_tokens;
+    kept_tokens += other.kept_tokens;
     if (layers.size() < other.layers.size()) layers.resize(other.layers.size());
     for (size_t idx = 0; idx < other.layers.size(); ++idx) {
       layers[idx].prefill.add(other.layers[idx].prefill);

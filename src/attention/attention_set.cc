@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "attention/capabilities.h"
@@ -131,6 +132,7 @@ PhaseValue AttentionSet::request_factors(const SparseOverride& wanted) const {
 }
 
 void AttentionSet::require(Device device, DType kv_dtype, int32_t head_dim) const {
+  for (const auto& method : methods_) method->require_use();
   for (const Phase phase : kPhases) {
     require_capable(
         method(phase),
@@ -143,18 +145,45 @@ bool AttentionSet::shares_prefix_pages() const {
          decode_->capabilities().shares_prefix_pages;
 }
 
-std::vector<kv::LaneSpec> AttentionSet::lanes() const {
-  std::vector<kv::LaneSpec> lanes = prefill_->lanes();
-  if (decode_ == prefill_) return lanes;
-  for (kv::LaneSpec& lane : decode_->lanes()) lanes.push_back(std::move(lane));
+std::vector<kv::LaneSpec> AttentionSet::lanes(const kv::KvGeometry& cache) const {
+  std::vector<kv::LaneSpec> lanes;
+  for_each([&](const AttentionMethod& method) {
+    std::vector<kv::LaneSpec> own = method.lanes(cache);
+    FOVEAL_INVARIANT(own.empty() || lanes.empty());  // KvLayerView::lanes are one method's
+    if (!own.empty()) lanes = std::move(own);
+  });
   return lanes;
 }
 
-std::vector<int32_t> AttentionSet::after_prefill(const kernels::AttentionSeq& seq) const {
-  std::vector<int32_t> pages = prefill_->after_prefill(seq);
-  if (decode_ == prefill_) return pages;
-  for (const int32_t page : decode_->after_prefill(seq)) pages.push_back(page);
-  return pages;
+int32_t AttentionSet::kept_tokens(int32_t prompt_len) const {
+  return std::min(prefill_->kept_tokens(prompt_len), decode_->kept_tokens(prompt_len));
+}
+
+int32_t AttentionSet::reached_tokens(int32_t prompt_len) const {
+  return std::min(prefill_->reached_tokens(prompt_len), decode_->reached_tokens(prompt_len));
+}
+
+int32_t AttentionSet::own_tokens(int32_t prompt_len) const {
+  return std::max(prefill_->own_tokens(prompt_len), decode_->own_tokens(prompt_len));
+}
+
+std::unique_ptr<SequenceState> AttentionSet::make_state() const {
+  std::unique_ptr<SequenceState> state;
+  for_each([&](const AttentionMethod& method) {
+    std::unique_ptr<SequenceState> own = method.make_state();
+    FOVEAL_INVARIANT(own == nullptr || state == nullptr);  // AttendArgs::states are one method's
+    if (own) state = std::move(own);
+  });
+  return state;
+}
+
+void AttentionSet::append(int32_t layer, Phase phase, const AttendArgs& args,
+                          Stream& stream) const {
+  for_each([&](AttentionMethod& method) { method.append(layer, phase, args, stream); });
+}
+
+void AttentionSet::after_prefill(const PromptEnd& end, Stream& stream) const {
+  for_each([&](AttentionMethod& method) { method.after_prefill(end, stream); });
 }
 
 std::unique_ptr<AttentionSet> make_attention(std::span<const SparseAttentionConfig> configs,

@@ -40,17 +40,30 @@ class AttentionSet {
   /// A request's own factors: {0, 0} for `off`. Throws kInvalidArgument where they are out of
   /// range, or for a phase in which nothing runs that takes factors.
   PhaseValue request_factors(const SparseOverride& wanted) const;
-  /// Throws kUnsupported unless both phases' methods can read such a cache there.
+  /// Throws kUnsupported unless both phases' methods can read such a cache there, and each that was
+  /// asked for has something to do.
   void require(Device device, DType kv_dtype, int32_t head_dim) const;
   bool shares_prefix_pages() const;
   /// Prefill chunks but the last must end at multiples of this position.
   int32_t prefill_chunk_multiple() const { return prefill_->capabilities().prefill_chunk_multiple; }
-  std::vector<kv::LaneSpec> lanes() const;
-  /// Both methods' say after the last chunk of a prompt: pages to free, as indices into the page
-  /// table.
-  std::vector<int32_t> after_prefill(const kernels::AttentionSeq& seq) const;
+  std::vector<kv::LaneSpec> lanes(const kv::KvGeometry& cache) const;
+
+  /// See AttentionMethod: what the one method that keeps something of a prompt says.
+  int32_t kept_tokens(int32_t prompt_len) const;
+  int32_t reached_tokens(int32_t prompt_len) const;
+  int32_t own_tokens(int32_t prompt_len) const;
+  std::unique_ptr<SequenceState> make_state() const;
+  void append(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) const;
+  void after_prefill(const PromptEnd& end, Stream& stream) const;
 
  private:
+  /// Calls `visit` with each serving method once.
+  template <class Visit>
+  void for_each(const Visit& visit) const {
+    visit(*prefill_);
+    if (decode_ != prefill_) visit(*decode_);
+  }
+
   Methods methods_;
   AttentionMethod* prefill_;
   AttentionMethod* decode_;

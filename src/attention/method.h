@@ -15,6 +15,7 @@
 #include "device/stream.h"
 #include "foveal/config.h"
 #include "kernels/paged_attention.h"
+#include "kv/capacity.h"
 #include "kv/lanes.h"
 
 namespace foveal::attention {
@@ -62,6 +63,13 @@ struct Resolution {
   std::string why;      ///< e.g. "from the configuration", "layer matches ignore pattern '...'"
 };
 
+/// What a method keeps of one request between steps. Made when the request starts, and anew when it
+/// starts again; gone with it, whatever ends it.
+class SequenceState {
+ public:
+  virtual ~SequenceState() = default;
+};
+
 /// One layer's attention of one phase in one step. Sequences are of that phase only. Matrices lie
 /// on the stream's device, in `activation`: f32 on a CPU, bf16 on CUDA; strides are in elements.
 struct AttendArgs {
@@ -76,6 +84,8 @@ struct AttendArgs {
   int32_t num_heads = 0;
   KvLayerView kv;
   std::span<const kernels::AttentionSeq> seqs;
+  /// [seqs.size()]: what AttentionMethod::make_state made for each; AttentionStep gives it.
+  std::span<SequenceState* const> states;
   /// CUDA: the same sequences on the device, and what graphs replay with others; there q and out
   /// begin at the phase's first row. Null on a CPU.
   const kernels::DeviceSeqs* device_seqs = nullptr;
@@ -91,6 +101,17 @@ struct AttendArgs {
   TraceSink* trace = nullptr;
 };
 
+/// A prompt whose last chunk has been computed.
+struct PromptEnd {
+  const kernels::AttentionSeq& seq;  ///< of that chunk
+  SequenceState* state = nullptr;
+  std::span<const KvLayerView> kv;  ///< [num_layers]
+  /// Zeroed pages for kept_tokens(prompt length) tokens, which become the sequence's page table;
+  /// empty where it keeps all, or has nothing more to do.
+  std::span<const int32_t> fresh;
+  TraceSink* trace = nullptr;
+};
+
 /// One way to compute attention. A method owns its policy; pages, batches and layers are the
 /// engine's. All calls come from the engine thread. See docs/adding_a_method.md.
 class AttentionMethod {
@@ -100,11 +121,15 @@ class AttentionMethod {
   virtual const Capabilities& capabilities() const = 0;
 
   /// Extra bytes a token or a page that live under the same page table as K and V.
-  virtual std::vector<kv::LaneSpec> lanes() const { return {}; }
+  /// Refuses caches that it cannot work with.
+  virtual std::vector<kv::LaneSpec> lanes(const kv::KvGeometry& /*cache*/) const { return {}; }
 
   /// Whether the settings change anything in this phase. At most one method of an engine may be
   /// active in a phase; where none is, attention is dense.
   virtual bool active(Phase phase) const = 0;
+
+  /// Throws where its settings leave nothing for it to do and cannot have been meant that way.
+  virtual void require_use() const {}
 
   /// How this method resolves for one layer and phase; "dense" where it drops nothing.
   virtual Resolution resolve(int32_t layer, Phase phase) const = 0;
@@ -122,17 +147,29 @@ class AttentionMethod {
     return {};
   }
 
+  /// Of a prompt's K and V, how many tokens stay (the same number in every layer and KV head) once
+  /// it has been read. Where that is fewer than all, `after_prefill` moves them.
+  virtual int32_t kept_tokens(int32_t prompt_len) const { return prompt_len; }
+  /// Of those, or of all, how many decode can reach at most, whatever it selects in a step.
+  virtual int32_t reached_tokens(int32_t prompt_len) const { return kept_tokens(prompt_len); }
+  /// How many of a prompt's last tokens must be computed by the request itself, although pages with
+  /// their K and V could be reused.
+  virtual int32_t own_tokens(int32_t /*prompt_len*/) const { return 1; }
+
+  /// What it keeps of one request; null: nothing.
+  virtual std::unique_ptr<SequenceState> make_state() const { return nullptr; }
+
   /// Host work once a step, before the first layer. Fixes every size.
   virtual void plan(Phase /*phase*/, std::span<const kernels::AttentionSeq> /*seqs*/) {}
 
-  /// New K and V are in their pages.
+  /// New K and V are in their pages. Called in both phases, whichever of them the method serves.
   virtual void append(int32_t /*layer*/, Phase /*phase*/, const AttendArgs&, Stream&) {}
 
   /// Select, then compute.
   virtual void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) = 0;
 
-  /// After the last chunk of a prompt: pages the engine may free (indices into the page table).
-  virtual std::vector<int32_t> after_prefill(const kernels::AttentionSeq& /*seq*/) { return {}; }
+  /// After the last chunk of a prompt: selects what decode may attend to, and moves what stays.
+  virtual void after_prefill(const PromptEnd& /*end*/, Stream& /*stream*/) {}
 };
 
 }  // namespace foveal::attention

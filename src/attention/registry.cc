@@ -11,7 +11,6 @@ struct PlannedAlgorithm {
   std::string_view need;
 };
 constexpr PlannedAlgorithm kPlanned[] = {
-    {"rocket", "rocket is not available in this build yet"},
     {"dsa",
      "dsa is not available in this build yet, and it runs only on checkpoints with a lightning "
      "indexer (DeepSeek-V3.2 and its kin), not on dense models"},

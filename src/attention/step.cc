@@ -51,11 +51,14 @@ AttentionStep::AttentionStep(const AttentionSet& set, const ModelShape& shape,
 }
 
 void AttentionStep::begin(std::span<const kernels::AttentionSeq> prefill,
-                          std::span<const kernels::AttentionSeq> decode) {
+                          std::span<const kernels::AttentionSeq> decode, const States& states) {
   for (const Phase phase : kPhases) {
     const auto seqs = phase == Phase::kPrefill ? prefill : decode;
     PhaseState& current = state(phase);
     current.num_seqs = seqs.size();
+    const auto held = phase == Phase::kPrefill ? states.prefill : states.decode;
+    current.states.assign(held.begin(), held.end());
+    current.states.resize(seqs.size());
     current.counters.clear();
     if (options_.count) current.counters.resize(num_layers_ * seqs.size());
     if (!seqs.empty()) set_.method(phase).plan(phase, seqs);
@@ -69,6 +72,7 @@ void AttentionStep::attend(int32_t layer, Phase phase, const AttendArgs& args, S
   FOVEAL_INVARIANT(layer >= 0 && static_cast<size_t>(layer) < num_layers_);
   FOVEAL_INVARIANT(on_device || args.seqs.size() == current.num_seqs);
   AttendArgs counted = args;
+  counted.states = current.states;
   if (on_device) counted.workspace = &current.workspace;
   if (counted.counters == nullptr && options_.count) {
     counted.counters = counters_of(layer, phase, args);
@@ -98,7 +102,7 @@ void AttentionStep::run(int32_t layer, Phase phase, const AttendArgs& args, Stre
                            .kv_dtype = args.kv.dtype,
                            .phase = phase,
                            .sliding_window = args.window > 0});
-  method.append(layer, phase, args, stream);
+  set_.append(layer, phase, args, stream);
   method.attend(layer, phase, args, stream);
   // What lies on the device is not there yet.
   if (!options_.verify || args.device_seqs != nullptr) return;
@@ -130,7 +134,7 @@ void AttentionStep::collect(std::span<const kernels::AttentionSeq> prefill,
       }
       for (size_t seq = 0; seq < seqs.size(); ++seq) {
         into[seq].pairs = kernels::dense_pairs(seqs[seq], windows_[layer], num_heads_);
-        into[seq].pairs_used = into[seq].pairs;
+        into[seq].pairs_used = kernels::present_pairs(seqs[seq], windows_[layer], num_heads_);
       }
     }
   }
@@ -156,6 +160,8 @@ void AttentionStep::add_to(SparsityReport& report, Phase phase, size_t seq) cons
     PhaseSparsity& sparsity = phase == Phase::kPrefill ? into.prefill : into.decode;
     sparsity.pairs += counter.pairs;
     sparsity.pairs_used += counter.pairs_used;
+    sparsity.blocks += counter.tiles;
+    sparsity.blocks_used += counter.tiles - counter.tiles_skipped;
   }
 }
 

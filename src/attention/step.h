@@ -43,10 +43,20 @@ class AttentionStep {
     max_seqs_ = max_seqs;
   }
 
+  /// What the sequences' requests hold of AttentionSet::make_state, in their order; none: null.
+  struct States {
+    std::span<SequenceState* const> prefill;
+    std::span<SequenceState* const> decode;
+  };
+
   /// Before the first layer of a step: clears the counters and lets the methods plan. The spans
   /// need to live only during this call.
   void begin(std::span<const kernels::AttentionSeq> prefill,
-             std::span<const kernels::AttentionSeq> decode);
+             std::span<const kernels::AttentionSeq> decode, const States& states);
+  void begin(std::span<const kernels::AttentionSeq> prefill,
+             std::span<const kernels::AttentionSeq> decode) {
+    begin(prefill, decode, States{});
+  }
 
   /// One layer's attention of one phase: append, select, compute. `args.seqs` are the sequences of
   /// `begin`, in the same order; without any, nothing happens. Counters go to `args.counters` when
@@ -73,7 +83,8 @@ class AttentionStep {
  private:
   struct PhaseState {
     size_t num_seqs = 0;
-    std::vector<bool> dense;  ///< [num_layers]: the method drops nothing there
+    std::vector<SequenceState*> states;  ///< [num_seqs]
+    std::vector<bool> dense;             ///< [num_layers]: the method drops nothing there
     std::vector<kernels::AttentionCounters> counters;  ///< [num_layers, num_seqs]
     Zone zone;
     DeviceWorkspace workspace;

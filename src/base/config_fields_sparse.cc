@@ -51,35 +51,94 @@ bool is_power_of_two(double value) {
   return whole > 0 && (whole & (whole - 1)) == 0;
 }
 
-// Up to 1 a share of the head's channels, from 2 on a number of channels.
+// As TensorRT-LLM types it: an int is a number of channels, a float a share of them. So 1 is one
+// channel and 1.0 all.
 constexpr std::string_view kToprNeed =
-    "an integer >= 2 (channels) or a ratio above 0 and up to 1.0 (share of the channels)";
+    "an integer >= 1 (channels) or a ratio above 0 and up to 1.0 (share of the channels)";
+using Topr = std::variant<int64_t, double>;
 
-bool is_topr(double value) {
-  return (value > 0 && value <= 1) ||
-         (value >= 2 && value <= kMaxChannels && value == std::floor(value));
+std::optional<Topr> to_topr(double value, bool integer) {
+  const bool whole = value >= 1 && value <= kMaxChannels && value == std::floor(value);
+  if (whole && (integer || value > 1)) return static_cast<int64_t>(value);
+  if (!integer && value > 0 && value <= 1) return value;
+  return std::nullopt;
 }
 
-OptionField topr_field(double& topr) {
+double topr_number(const Topr& topr) {
+  return std::visit([](auto value) { return static_cast<double>(value); }, topr);
+}
+
+OptionField topr_field(Topr& topr) {
   CustomOption custom;
   custom.bind = [&topr](const ConfigNode& node, const std::string& path) {
     const double value = read_double(node, path, kToprNeed);
-    // The integer 1 would mean one channel and the ratio 1.0 all of them: too far apart to guess.
-    if (!is_topr(value) || (value == 1 && is_integer_text(node.text))) {
-      refuse(node, path, kToprNeed);
-    }
-    topr = value;
+    const std::optional<Topr> read = to_topr(value, is_integer_text(node.text));
+    if (!read) refuse(node, path, kToprNeed);
+    topr = *read;
   };
   custom.validate = [&topr](const std::string& path) {
-    FOVEAL_CHECK(is_topr(topr), ErrorKind::kInvalidArgument, path, "got {}; need {}", topr,
-                 kToprNeed);
+    const double value = topr_number(topr);
+    FOVEAL_CHECK(to_topr(value, std::holds_alternative<int64_t>(topr)), ErrorKind::kInvalidArgument,
+                 path, "got {}; need {}", value, kToprNeed);
   };
   custom.placeholder = "X";
-  custom.shown_value = [&topr] { return fmt::format("{}", topr); };
+  custom.shown_value = [&topr] { return fmt::format("{}", topr_number(topr)); };
   return {.name = "topr",
           .target = std::move(custom),
           .help = "query channels used to score pages in decode",
           .rule_text = kToprNeed};
+}
+
+// What TensorRT-LLM has no fields for.
+std::vector<OptionField> rocket_additions(RocketSparseAttentionConfig& config) {
+  return {{.name = "mode",
+           .target = &config.mode,
+           .help = "evict: only prompt_budget tokens of a prompt stay in memory; multi_turn: all "
+                   "stay, and each prompt chooses prompt_budget of them to attend to",
+           .choices = {"evict", "multi_turn"}},
+          {.name = "score",
+           .target = &config.score,
+           .help = "what stands for a page's keys: their least and largest, or mean and spread",
+           .choices = {"minmax", "mean_std"}},
+          {.name = "pool_group",
+           .target = &config.pool_group,
+           .help = "how the query heads of a KV head agree on pages",
+           .choices = {"mean", "max"}},
+          {.name = "force_recent",
+           .target = &config.force_recent,
+           .help = "newest pages that are always attended",
+           .range = {.min = 1, .max = kMaxTokens}},
+          {.name = "sink",
+           .target = &config.sink,
+           .help = "first pages of a prompt that are always kept and attended",
+           .range = {.min = 0, .max = kMaxTokens}},
+          {.name = "dense_layers",
+           .target = &config.dense_layers,
+           .help = "layers that attend to everything; only with mode multi_turn",
+           .range = {.min = 0, .max = kMaxChannels}}};
+}
+
+std::optional<Complaint> rocket_complaint(const RocketSparseAttentionConfig& config) {
+  // Tokens of the sink are at most 2^31 times 2^12.
+  const int64_t sink_tokens = config.sink * config.page_size;
+  const std::string beside =
+      config.sink == 0 ? "" : fmt::format(" less {} pages of sink", config.sink);
+  if (config.window_size >= config.prompt_budget - sink_tokens) {
+    return Complaint{"window_size", fmt::format("got {}; need less than prompt_budget ({}){}",
+                                                config.window_size, config.prompt_budget, beside)};
+  }
+  if (config.topk < config.sink + config.force_recent) {
+    return Complaint{"topk", fmt::format("got {}; need at least sink ({}) and force_recent ({})",
+                                         config.topk, config.sink, config.force_recent)};
+  }
+  if (config.mode == "evict" && !config.dense_layers.empty()) {
+    return Complaint{
+        "dense_layers",
+        fmt::format("got {} layers with mode evict; need mode multi_turn: a page holds "
+                    "all layers, so what one layer keeps no other can give back",
+                    config.dense_layers.size())};
+  }
+  return std::nullopt;
 }
 
 std::vector<OptionField> dsa_fixed_fields() {
@@ -219,11 +278,8 @@ OptionGroup describe(RocketSparseAttentionConfig& config) {
        .help = "type of the page bounds",
        .choices = {"bfloat16", "float8_e5m2"}},
       fixed_field("seq_len_threshold", "", "rocket does not use it")};
-  group.check = [&config]() -> std::optional<Complaint> {
-    if (config.window_size < config.prompt_budget) return std::nullopt;
-    return Complaint{"window_size", fmt::format("got {}; need less than prompt_budget ({})",
-                                                config.window_size, config.prompt_budget)};
-  };
+  for (OptionField& field : rocket_additions(config)) group.fields.push_back(std::move(field));
+  group.check = [&config] { return rocket_complaint(config); };
   return group;
 }
 

@@ -132,11 +132,25 @@ TEST(ConfigFields, RocketAndDsaDefaultsAndNulls) {
            "topr: 0.5, kt_cache_dtype: bfloat16, seq_len_threshold: null}"));
   EXPECT_EQ(rocket.topk, 64);
   EXPECT_EQ(rocket.prompt_budget, 1024);
-  EXPECT_EQ(rocket.topr, 0.5);
+  EXPECT_EQ(std::get<double>(rocket.topr), 0.5);
   EXPECT_EQ(rocket.kt_cache_dtype, "bfloat16");
   EXPECT_EQ(rocket.window_size, 32);
   EXPECT_EQ(rocket.kernel_size, 63);
   EXPECT_EQ(rocket.page_size, 4);
+  EXPECT_EQ(rocket.mode, "evict");
+  EXPECT_EQ(rocket.score, "minmax");
+  EXPECT_EQ(rocket.pool_group, "mean");
+  EXPECT_EQ(rocket.force_recent, 1);
+  EXPECT_EQ(rocket.sink, 0);
+  EXPECT_TRUE(rocket.dense_layers.empty());
+  const auto topr = [](std::string_view value) {
+    return only<RocketSparseAttentionConfig>(
+               load(fmt::format("sparse_attention_config: {{algorithm: rocket, topr: {}}}", value)))
+        .topr;
+  };
+  EXPECT_EQ(std::get<int64_t>(topr("1")), 1) << "a channel";
+  EXPECT_EQ(std::get<double>(topr("1.0")), 1.0) << "all of them";
+  EXPECT_EQ(std::get<int64_t>(topr("64.0")), 64);
   const auto dsa = only<DeepSeekSparseAttentionConfig>(
       load("sparse_attention_config: {algorithm: dsa, index_topk: 512, q_split_threshold: -1, "
            "use_cute_dsl_topk: false, indexer_k_dtype: fp8, use_self_sampling_topk: true, "
@@ -285,12 +299,30 @@ TEST(ConfigFields, RefusesRocketAndDsa) {
             "(32)");
   EXPECT_EQ(rocket("kt_cache_dtype: fp8"),
             at + "kt_cache_dtype] got 'fp8'; need one of bfloat16, float8_e5m2");
-  for (const char* topr : {"1", "0", "-2", "1.5", "0.0", "nan", "many"}) {
+  for (const char* topr : {"0", "-2", "1.5", "0.0", "nan", "many"}) {
     EXPECT_EQ(rocket(fmt::format("topr: {}", topr)),
-              fmt::format("{}topr] got {}; need an integer >= 2 (channels) or a ratio above 0 and "
+              fmt::format("{}topr] got {}; need an integer >= 1 (channels) or a ratio above 0 and "
                           "up to 1.0 (share of the channels)",
                           at, topr));
   }
+  EXPECT_EQ(rocket("mode: keep"), at + "mode] got 'keep'; need one of evict, multi_turn");
+  EXPECT_EQ(rocket("score: max"), at + "score] got 'max'; need one of minmax, mean_std");
+  EXPECT_EQ(rocket("pool_group: sum"), at + "pool_group] got 'sum'; need one of mean, max");
+  EXPECT_EQ(rocket("force_recent: 0"),
+            at + "force_recent] got 0; need an integer from 1 to 2147483647");
+  EXPECT_EQ(rocket("force_recent: 65"),
+            "[c.yaml:2 sparse_attention_config.topk] got 64; need at least sink (0) and "
+            "force_recent (65)");
+  EXPECT_EQ(rocket("sink: -1"), at + "sink] got -1; need an integer from 0 to 2147483647");
+  EXPECT_EQ(rocket("sink: 504"),
+            "[c.yaml:2 sparse_attention_config.window_size] got 32; need less than prompt_budget "
+            "(2048) less 504 pages of sink");
+  EXPECT_EQ(rocket("dense_layers: [0, 1]"),
+            at + "dense_layers] got 2 layers with mode evict; need mode multi_turn: a page holds "
+                 "all layers, so what one layer keeps no other can give back");
+  EXPECT_EQ(rocket("dense_layers: [-1]"),
+            at + "dense_layers] got -1; need an integer from 0 to 65536, or a list of them");
+  EXPECT_EQ(rocket("mode: multi_turn\n  dense_layers: [0, 1]"), "no error");
   EXPECT_EQ(rocket("topr: 1.0"), "no error");
   EXPECT_EQ(rocket("topr: 128"), "no error");
   EXPECT_EQ(rocket("seq_len_threshold: 5"),

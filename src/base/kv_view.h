@@ -33,6 +33,9 @@ struct KvLayerView {
   int32_t head_dim = 0;  ///< even
   float k_scale = 1;     ///< e4m3: a stored value times this is the key
   float v_scale = 1;
+  /// The method's lanes of this layer, in its order, each [num_pages][LaneSpec::bytes_per_page];
+  /// null where it has none.
+  std::byte* const* lanes = nullptr;
 
   std::byte* k_page(int32_t page) const { return k + page * page_bytes; }
   std::byte* v_page(int32_t page) const { return v + page * page_bytes; }

@@ -24,21 +24,26 @@ void Batch::clear() {
   decode_.clear();
   prefill_ids_.clear();
   decode_ids_.clear();
+  prefill_states_.clear();
+  decode_states_.clear();
 }
 
 void Batch::add(const scheduler::SeqWork& work, const scheduler::Scheduler& scheduler,
                 const Wishes& wishes) {
   const bool prefill = work.phase == scheduler::Phase::kPrefill;
   const auto first_row = static_cast<int32_t>(tokens_.size());
-  const int32_t kv_len = work.start + work.count;
+  const int32_t evicted = scheduler.evicted(work.id);
+  const int32_t kv_len = work.start + work.count - evicted;
   const kernels::AttentionSeq seq{.q_begin = first_row,
                                   .q_len = work.count,
                                   .kv_len = kv_len,
+                                  .evicted = evicted,
                                   .threshold_len = prefill ? scheduler.prompt_len(work.id) : kv_len,
                                   .pages = scheduler.page_table(work.id).data(),
                                   .own_skip_factor = own_factor(wishes.factors, prefill)};
   (prefill ? prefill_ : decode_).push_back(seq);
   (prefill ? prefill_ids_ : decode_ids_).push_back(work.id);
+  (prefill ? prefill_states_ : decode_states_).push_back(wishes.state);
   if (prefill) prefill_rows_ += work.count;
   for (int32_t idx = 0; idx < work.count; ++idx) {
     const int32_t position = work.start + idx;

@@ -24,6 +24,7 @@ class Batch {
     int64_t logits_from = 0;  ///< first position whose logits are kept; rows before it yield logits
                               ///< only where a token is sampled
     PhaseValue factors;       ///< its own; see AttentionSeq::own_skip_factor
+    attention::SequenceState* state = nullptr;
   };
   /// `wishes(id)`: a request's Wishes.
   template <class WishesOf>
@@ -43,6 +44,7 @@ class Batch {
   std::span<const kernels::AttentionSeq> decode() const { return decode_; }
   std::span<const scheduler::RequestId> prefill_ids() const { return prefill_ids_; }
   std::span<const scheduler::RequestId> decode_ids() const { return decode_ids_; }
+  attention::AttentionStep::States states() const { return {prefill_states_, decode_states_}; }
 
  private:
   void clear();
@@ -56,6 +58,7 @@ class Batch {
   std::vector<LogitRow> logit_info_;
   std::vector<kernels::AttentionSeq> prefill_, decode_;
   std::vector<scheduler::RequestId> prefill_ids_, decode_ids_;
+  std::vector<attention::SequenceState*> prefill_states_, decode_states_;
 };
 
 }  // namespace foveal::engine

@@ -37,7 +37,8 @@ Engine::Loop::Loop(const LlmConfig& config, const model::Checkpoint& checkpoint)
       setup_(make_setup(config, checkpoint)),
       stream_(setup_.device, pool_),
       model_(model::Model::create(checkpoint, model_limits(setup_, config), stream_)),
-      storage_(setup_.device, setup_.geometry, setup_.attention->lanes(), pool_pages(setup_)),
+      storage_(setup_.device, setup_.geometry, setup_.attention->lanes(setup_.geometry),
+               pool_pages(setup_)),
       allocator_(setup_.capacity.num_pages),
       prefix_(config.kv_cache_config.enable_block_reuse && setup_.attention->shares_prefix_pages()
                   ? std::make_unique<kv::PrefixIndex>(allocator_, setup_.geometry.page_size)
@@ -181,15 +182,21 @@ void Engine::Loop::take_followers() {
 
 void Engine::Loop::admit(std::unique_ptr<Running> running) {
   const bool whole = running->needs_whole_prompt();
+  const auto prompt_len = static_cast<int32_t>(running->prompt_len());
+  const auto max_new = static_cast<int32_t>(running->request().sampling.max_tokens);
   const std::string root =
       fmt::format("{}|{}|{}", setup_.prefix_settings, running->request().cache_salt,
                   setup_.attention->prefix_key(running->prompt_len(), running->factors()));
-  scheduler::NewRequest request{
-      .id = running->id(),
-      .prompt = running->request().prompt,
-      .max_new_tokens = static_cast<int32_t>(running->request().sampling.max_tokens),
-      .prefix_root = kv::PrefixIndex::root(root),
-      .reuse_prefix = !whole};
+  scheduler::NewRequest request{.id = running->id(),
+                                .prompt = running->request().prompt,
+                                .max_new_tokens = max_new,
+                                .prefix_root = kv::PrefixIndex::root(root),
+                                .reuse_prefix = !whole};
+  // The first token comes from the prompt's last row: only those after it read what was kept.
+  if (max_new > 1) {
+    request.kept = setup_.attention->kept_tokens(prompt_len);
+    request.tail = setup_.attention->own_tokens(prompt_len);
+  }
   scheduler::AddResult result{};
   try {
     result = scheduler_.add(std::move(request));

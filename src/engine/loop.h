@@ -50,7 +50,7 @@ class Engine::Loop {
   void flush_events();
   void end(RequestId id, FinishReason reason, const std::optional<Error>& error = std::nullopt);
   void end_if_only_prompt(RequestId id);
-  void free_after_prefill(const scheduler::StepPlan& plan);
+  void end_prompts(const scheduler::StepPlan& plan);
   void fail_all(const scheduler::StepPlan& plan, const Error& error);
   void note_stats();
 

@@ -39,7 +39,8 @@ int64_t Running::logits_from() const {
   return request_.logits_from.value_or(std::numeric_limits<int64_t>::max());
 }
 
-void Running::start(int64_t cached_tokens) {
+void Running::start(int64_t cached_tokens, std::unique_ptr<attention::SequenceState> state) {
+  state_ = std::move(state);
   replaying_ = prompt_done_;
   if (replaying_) return;
   started_ = Clock::now();
@@ -64,6 +65,11 @@ void Running::prompt_done() {
   if (prompt_done_) return;
   prompt_done_ = true;
   summary_.timings.prefill_ms = ms_between(*started_, Clock::now());
+}
+
+void Running::count_prompt(int64_t reached_tokens) {
+  summary_.sparsity.prompt_tokens = static_cast<uint64_t>(prompt_len());
+  summary_.sparsity.kept_tokens = static_cast<uint64_t>(reached_tokens);
 }
 
 void Running::keep_logits(int64_t position, std::span<const float> logits) {

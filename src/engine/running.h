@@ -40,12 +40,17 @@ class Running {
 
   /// The scheduler (re)started it. A prompt that a preemption cut short is measured anew; one that
   /// had been read stays as it was measured, for what comes now repeats it.
-  void start(int64_t cached_tokens);
+  void start(int64_t cached_tokens, std::unique_ptr<attention::SequenceState> state);
+  /// What the attention method keeps of it while it runs.
+  attention::SequenceState* state() const { return state_.get(); }
+  void drop_state() { state_.reset(); }
   void hold_pages(int64_t pages) { peak_pages_ = std::max(peak_pages_, held_pages_ = pages); }
   /// Its share of a step was computed, up to position `end`. What a preempted request repeats is
   /// not counted again.
   void count(const attention::AttentionStep& step, attention::Phase phase, size_t seq, int64_t end);
   void prompt_done();
+  /// How many of its prompt's tokens decode can reach.
+  void count_prompt(int64_t reached_tokens);
   /// Adds what it counted to a total.
   void add_work(SparsityReport& total) const { total.add(summary_.sparsity); }
   /// Logits of a prompt position other than for sampling.
@@ -74,6 +79,7 @@ class Running {
   EngineRequest request_;
   std::shared_ptr<TokenStream> stream_;
   sampler::Sampler sampler_;
+  std::unique_ptr<attention::SequenceState> state_;
   std::unique_ptr<TraceCollector> trace_;
   RequestSummary summary_;
   std::vector<TokenEvent> held_;  ///< published once `flush` is called

@@ -108,7 +108,7 @@ kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup, int64_t 
   kv::CapacityRequest request{.max_tokens = cache.max_tokens,
                               .free_memory_fraction = cache.free_memory_fraction.value_or(
                                   defaults_of(setup.device).free_memory_fraction)};
-  const std::vector<kv::LaneSpec> lanes = setup.attention->lanes();
+  const std::vector<kv::LaneSpec> lanes = setup.attention->lanes(setup.geometry);
   const int64_t available = available_memory(setup.device);
   FOVEAL_CHECK(weights_to_come < available - setup.workspace_bytes, ErrorKind::kOutOfMemory,
                "memory",

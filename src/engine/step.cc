@@ -14,8 +14,7 @@ Error unexpected(const std::exception& error) {
 }
 
 int64_t held_pages(const scheduler::Scheduler& scheduler, scheduler::RequestId id) {
-  const std::span<const kv::PageId> table = scheduler.page_table(id);
-  return std::count_if(table.begin(), table.end(), [](auto page) { return page >= 0; });
+  return std::ssize(scheduler.page_table(id)) + std::ssize(scheduler.spare_pages(id));
 }
 
 }  // namespace
@@ -49,8 +48,9 @@ void Engine::Loop::prepare(const scheduler::StepPlan& plan) {
       counted_.prompt_tokens += static_cast<uint64_t>(running.prompt_len());
       counted_.cached_tokens += static_cast<uint64_t>(reused);
     }
-    running.start(reused);
+    running.start(reused, setup_.attention->make_state());
   }
+  for (const RequestId id : plan.preempted) running_.at(id)->drop_state();
   stale_.clear();
   for (const kv::PageId page : plan.new_pages) {
     const auto at = static_cast<size_t>(page);
@@ -65,7 +65,9 @@ void Engine::Loop::prepare(const scheduler::StepPlan& plan) {
   }
   batch_.build(plan, scheduler_, [this](RequestId id) {
     const Running& running = *running_.at(id);
-    return Batch::Wishes{.logits_from = running.logits_from(), .factors = running.factors()};
+    return Batch::Wishes{.logits_from = running.logits_from(),
+                         .factors = running.factors(),
+                         .state = running.state()};
   });
 }
 
@@ -73,11 +75,11 @@ void Engine::Loop::compute(const scheduler::StepPlan& plan) {
   if (device_step_) return compute_on_device(plan);
   model::ForwardInput input = batch_.input(views_, setup_.exact);
   if (traced_ != 0) input.trace = running_.at(traced_)->trace();
-  attention_.begin(input.prefill, input.decode);
+  attention_.begin(input.prefill, input.decode, batch_.states());
   float* logits = model_->forward(input, attention_, stream_);
   count_work();
   account(plan);
-  free_after_prefill(plan);
+  end_prompts(plan);
   const auto vocab = static_cast<size_t>(model_->config().vocab_size);
   std::vector<RowResult> rows(batch_.logit_rows().size());
   for (RowResult& row : rows) {
@@ -88,7 +90,7 @@ void Engine::Loop::compute(const scheduler::StepPlan& plan) {
 }
 
 void Engine::Loop::compute_on_device(const scheduler::StepPlan& plan) {
-  attention_.begin(batch_.prefill(), batch_.decode());
+  attention_.begin(batch_.prefill(), batch_.decode(), batch_.states());
   device_step_->launch(batch_, stale_, [this](const LogitRow& row, auto& how, auto& edits) {
     const Running& running = *running_.at(row.id);
     const bool kept = row.position >= running.logits_from() && row.position < running.prompt_len();
@@ -115,7 +117,7 @@ void Engine::Loop::compute_on_device(const scheduler::StepPlan& plan) {
   const std::span<const RowResult> rows = device_step_->wait();
   step_ended_ = Clock::now();
   if (!early) count();
-  free_after_prefill(plan);
+  end_prompts(plan);
   publish(plan, rows);
 }
 
@@ -127,7 +129,8 @@ void Engine::Loop::count_work() {
   const auto count = [this](std::span<const RequestId> ids,
                             std::span<const kernels::AttentionSeq> seqs, attention::Phase phase) {
     for (size_t seq = 0; seq < ids.size(); ++seq) {
-      running_.at(ids[seq])->count(attention_, phase, seq, seqs[seq].kv_len);
+      const int32_t end = seqs[seq].evicted + seqs[seq].kv_len;
+      running_.at(ids[seq])->count(attention_, phase, seq, end);
     }
   };
   count(batch_.prefill_ids(), batch_.prefill(), attention::Phase::kPrefill);
@@ -150,15 +153,28 @@ void Engine::Loop::account(const scheduler::StepPlan& plan) {
   }
 }
 
-void Engine::Loop::free_after_prefill(const scheduler::StepPlan& plan) {
+void Engine::Loop::end_prompts(const scheduler::StepPlan& plan) {
   // Prompt rows come first in a plan, in the order of the batch's prefill sequences.
   for (size_t idx = 0; idx < batch_.prefill().size(); ++idx) {
     if (!plan.work[idx].prompt_done) continue;
-    const std::vector<int32_t> pages = setup_.attention->after_prefill(batch_.prefill()[idx]);
-    if (pages.empty()) continue;
     const RequestId id = plan.work[idx].id;
-    scheduler_.release_pages(id, pages);
-    running_.at(id)->hold_pages(held_pages(scheduler_, id));
+    Running& running = *running_.at(id);
+    const auto prompt_len = static_cast<int32_t>(running.prompt_len());
+    if (running.request().sampling.max_tokens <= 1) {  // nothing is decoded
+      running.count_prompt(prompt_len);
+      continue;
+    }
+    const std::span<const kv::PageId> fresh = scheduler_.spare_pages(id);
+    setup_.attention->after_prefill({.seq = batch_.prefill()[idx],
+                                     .state = running.state(),
+                                     .kv = views_,
+                                     .fresh = fresh,
+                                     .trace = running.trace()},
+                                    stream_);
+    running.count_prompt(setup_.attention->reached_tokens(prompt_len));
+    if (fresh.empty()) continue;
+    scheduler_.compact(id);
+    running.hold_pages(held_pages(scheduler_, id));
   }
 }
 

@@ -12,14 +12,20 @@ namespace foveal::kernels {
 uint64_t dense_pairs(const AttentionSeq& seq, int32_t window, int32_t num_heads) {
   const auto heads = static_cast<uint64_t>(num_heads);
   const auto sum_to = [](uint64_t n) { return n * (n + 1) / 2; };  // 1 + 2 + ... + n
-  const auto rows_begin = static_cast<uint64_t>(seq.kv_len - seq.q_len);
-  const auto rows_end = static_cast<uint64_t>(seq.kv_len);
+  const auto rows_end = static_cast<uint64_t>(seq.evicted) + static_cast<uint64_t>(seq.kv_len);
+  const uint64_t rows_begin = rows_end - static_cast<uint64_t>(seq.q_len);
   if (window == 0) return heads * (sum_to(rows_end) - sum_to(rows_begin));
   const auto full = static_cast<uint64_t>(window);  // rows from here on see `window` keys
   const uint64_t ramp_begin = std::min(rows_begin, full);
   const uint64_t ramp_end = std::min(rows_end, full);
   return heads * (sum_to(ramp_end) - sum_to(ramp_begin) +
                   full * ((rows_end - ramp_end) - (rows_begin - ramp_begin)));
+}
+
+uint64_t present_pairs(const AttentionSeq& seq, int32_t window, int32_t num_heads) {
+  AttentionSeq present = seq;
+  present.evicted = 0;
+  return dense_pairs(present, window, num_heads);
 }
 
 const cpu::AttentionKernels& attention_kernels() {
@@ -77,9 +83,9 @@ void add_counts(const PagedAttentionParams& params, int64_t seq_idx,
 void add_dense_pairs(const PagedAttentionParams& params) {
   if (params.counters == nullptr) return;
   for (size_t idx = 0; idx < params.seqs.size(); ++idx) {
-    const uint64_t pairs = dense_pairs(params.seqs[idx], params.window, params.num_heads);
-    params.counters[idx].pairs += pairs;
-    params.counters[idx].pairs_used += pairs;
+    const AttentionSeq& seq = params.seqs[idx];
+    params.counters[idx].pairs += dense_pairs(seq, params.window, params.num_heads);
+    params.counters[idx].pairs_used += present_pairs(seq, params.window, params.num_heads);
   }
 }
 

@@ -20,12 +20,13 @@ inline constexpr int32_t kCudaQueryTile = 64;
 inline constexpr int32_t kCudaKeyTile = 128;
 inline constexpr int32_t kCudaDecodeKeyTile = 64;
 
-/// One sequence's rows in a call. Row i (of q_len) is the token at position kv_len - q_len + i, and
-/// its K and V are already in the cache.
+/// One sequence's rows in a call. Row i (of q_len) is the token at position
+/// evicted + kv_len - q_len + i, and its K and V are already in the cache.
 struct AttentionSeq {
   int32_t q_begin = 0;             ///< first row in q and out
   int32_t q_len = 0;               ///< decode: 1
   int32_t kv_len = 0;              ///< keys present, these rows' own included
+  int32_t evicted = 0;             ///< keys of the text that are present no more
   int32_t threshold_len = 0;       ///< the length in Skip Softmax's threshold (prefill: the whole
                                    ///< prompt, whatever the chunk; decode: kv_len)
   const int32_t* pages = nullptr;  ///< page ids [ceil(kv_len / page_size)]
@@ -67,8 +68,10 @@ struct AttentionCounters {
   }
 };
 
-/// Pairs that dense attention uses for a sequence's rows, over all heads.
+/// Pairs that dense attention uses for a sequence's rows, over all heads: with its whole text, and
+/// with the keys that are present.
 uint64_t dense_pairs(const AttentionSeq& seq, int32_t window, int32_t num_heads);
+uint64_t present_pairs(const AttentionSeq& seq, int32_t window, int32_t num_heads);
 
 /// What became of each tile of one sequence's call: 0 no row sees it, 1 used, 2 dropped.
 struct TileMap {

@@ -35,6 +35,11 @@ KvStorage::KvStorage(Device device, const KvGeometry& geometry, std::span<const 
   }
   lanes_.reserve(lanes.size());
   for (const LaneSpec& spec : lanes) lanes_.push_back(make_lane(spec));
+  for (int32_t layer = 0; layer < geometry.num_layers; ++layer) {
+    for (int32_t lane = 0; lane < num_lanes(); ++lane) {
+      lanes_by_layer_.push_back(lane_data(lane, layer));
+    }
+  }
 }
 
 KvStorage::Lane KvStorage::make_lane(LaneSpec spec) const {
@@ -73,7 +78,8 @@ KvLayerView KvStorage::layer_view(int32_t layer) const {
           .num_pages = num_pages_,
           .page_size = geometry_.page_size,
           .num_kv_heads = geometry_.num_kv_heads,
-          .head_dim = geometry_.head_dim};
+          .head_dim = geometry_.head_dim,
+          .lanes = lanes_.empty() ? nullptr : lanes_by_layer_.data() + idx * lanes_.size()};
 }
 
 const LaneSpec& KvStorage::lane_spec(int32_t lane) const {

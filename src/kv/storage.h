@@ -68,6 +68,7 @@ class KvStorage {
   Lane k_;
   Lane v_;
   std::vector<Lane> lanes_;
+  std::vector<std::byte*> lanes_by_layer_;  ///< [num_layers][lanes], for views
 };
 
 }  // namespace foveal::kv

@@ -48,6 +48,9 @@ TEST(KvStorage, DescribesItsLayers) {
   EXPECT_EQ(storage.bytes_per_page(), bytes_per_page(kSmall, kLanes));
   EXPECT_EQ(storage.num_lanes(), 2);
   EXPECT_EQ(storage.lane_spec(1).name, "keys");
+  EXPECT_EQ(view.lanes[0], storage.lane_data(0, 1));
+  EXPECT_EQ(view.lanes[1], storage.lane_data(1, 1));
+  EXPECT_EQ(KvStorage({}, kSmall, {}, 5).layer_view(1).lanes, nullptr);
 }
 
 TEST(KvStorage, BlocksDoNotOverlapAndStartAtZero) {

@@ -10,6 +10,7 @@ namespace {
 void check_shared(const Sequence& a, const Sequence& b, size_t idx, int32_t page_size) {
   const auto end = (idx + 1) * static_cast<size_t>(page_size);
   FOVEAL_INVARIANT(a.prefix_root == b.prefix_root && a.reuse_prefix && b.reuse_prefix);
+  FOVEAL_INVARIANT(a.evicted == 0 && b.evicted == 0);
   FOVEAL_INVARIANT(end <= static_cast<size_t>(std::min(a.prompt_len, b.prompt_len)));
   FOVEAL_INVARIANT(std::equal(a.tokens.begin(), a.tokens.begin() + static_cast<ptrdiff_t>(end),
                               b.tokens.begin()));
@@ -20,12 +21,20 @@ void check_sequence(const Sequence& sequence, const SchedulerConfig& config) {
   FOVEAL_INVARIANT(sequence.num_generated() >= 0 &&
                    sequence.num_generated() <= sequence.max_new_tokens);
   FOVEAL_INVARIANT(sequence.computed >= 0 && sequence.computed <= sequence.num_tokens());
-  FOVEAL_INVARIANT(sequence.pages.size() * page_size >= static_cast<size_t>(sequence.computed));
+  FOVEAL_INVARIANT(
+      sequence.evicted == 0 ||
+      (sequence.prompt_computed() && sequence.evicted == sequence.prompt_len - sequence.kept));
+  FOVEAL_INVARIANT(sequence.spare.empty() ||
+                   (sequence.evicted == 0 && sequence.computed == sequence.prompt_len));
+  FOVEAL_INVARIANT(sequence.pages.size() * page_size >=
+                   static_cast<size_t>(sequence.computed - sequence.evicted));
   FOVEAL_INVARIANT(sequence.reused <= sequence.computed && sequence.reused < sequence.prompt_len);
   FOVEAL_INVARIANT(sequence.reused % config.page_size == 0 &&
                    sequence.reused % config.chunk_multiple == 0);
   FOVEAL_INVARIANT(sequence.prompt_computed() || sequence.computed % config.chunk_multiple == 0);
-  if (!sequence.running) FOVEAL_INVARIANT(sequence.pages.empty() && sequence.computed == 0);
+  if (!sequence.running) {
+    FOVEAL_INVARIANT(sequence.num_pages() == 0 && sequence.computed == 0 && sequence.evicted == 0);
+  }
 }
 
 }  // namespace
@@ -47,8 +56,10 @@ void Scheduler::check_integrity() const {
   for (const Sequence* sequence : impl_->running) {
     FOVEAL_INVARIANT(sequence->running);
     check_sequence(*sequence, impl_->config);
+    for (const kv::PageId page : sequence->spare) {
+      FOVEAL_INVARIANT(refs[static_cast<size_t>(page)]++ == 0);
+    }
     for (size_t idx = 0; idx < sequence->pages.size(); ++idx) {
-      if (sequence->pages[idx] < 0) continue;
       const auto page = static_cast<size_t>(sequence->pages[idx]);
       FOVEAL_INVARIANT(page < num_pages);
       Holder& holder = holders[page];
@@ -56,13 +67,20 @@ void Scheduler::check_integrity() const {
         holder = {.sequence = sequence, .idx = idx};
         continue;
       }
-      FOVEAL_INVARIANT(holder.sequence != sequence && holder.idx == idx);
+      FOVEAL_INVARIANT(holder.sequence != nullptr && holder.sequence != sequence);
+      FOVEAL_INVARIANT(holder.idx == idx);
       check_shared(*holder.sequence, *sequence, idx, impl_->config.page_size);
     }
   }
   if (impl_->prefix != nullptr) {
     impl_->prefix->check_integrity();
     for (const kv::PageId page : impl_->prefix->pages()) ++refs[static_cast<size_t>(page)];
+  }
+  for (const Sequence* sequence : impl_->running) {
+    if (sequence->evicted == 0) continue;
+    for (const kv::PageId page : sequence->pages) {
+      FOVEAL_INVARIANT(refs[static_cast<size_t>(page)] == 1);  // nobody else's, nor the index's
+    }
   }
   int32_t num_held = 0;
   for (size_t page = 0; page < num_pages; ++page) {

@@ -7,7 +7,10 @@ namespace foveal::scheduler {
 
 StepPlan Scheduler::next_step() {
   StepPlan plan;
-  for (Sequence* sequence : impl_->running) impl_->publish(*sequence);
+  for (Sequence* sequence : impl_->running) {
+    FOVEAL_INVARIANT(sequence->spare.empty());  // what was read has been compacted
+    impl_->publish(*sequence);
+  }
   const std::vector<SeqWork> decodes = impl_->plan_decodes(plan);
   int32_t budget = impl_->config.max_step_tokens - static_cast<int32_t>(decodes.size());
   // Whoever decodes waits for one chunk at a time, however many prompts there are.
@@ -28,38 +31,40 @@ bool Scheduler::Impl::could_free(int64_t count) const {
   return prefix != nullptr && lacking <= prefix->num_pages() && lacking <= prefix->num_evictable();
 }
 
-bool Scheduler::Impl::make_free(int32_t count) {
-  const int32_t lacking = count - allocator.num_free();
+bool Scheduler::Impl::make_free(int64_t count) {
+  // Nobody needs more than the pool, whose ids are int32 (see `add`).
+  const auto lacking = static_cast<int32_t>(count - allocator.num_free());
   return lacking <= 0 || (prefix != nullptr && prefix->evict(lacking) >= lacking);
 }
 
-int32_t Scheduler::Impl::target_pages(const Sequence& sequence) const {
-  const int64_t limit = static_cast<int64_t>(sequence.prompt_len) + sequence.max_new_tokens;
-  const int64_t soon = static_cast<int64_t>(sequence.num_tokens()) + config.page_size;
-  return pages_for(static_cast<int32_t>(std::min(limit, soon)));
+int64_t Scheduler::Impl::target_pages(const Sequence& sequence) const {
+  const int64_t more = std::min<int64_t>(sequence.max_new_tokens,
+                                         int64_t{sequence.num_generated()} + config.page_size);
+  const bool reads = !sequence.prompt_computed() || !sequence.spare.empty();
+  return reads ? most_pages(sequence.prompt_len, sequence.kept, more)
+               : pages_for(sequence.kept + more);
 }
 
-int32_t Scheduler::Impl::pages_missing(const Sequence& sequence, int32_t end) const {
-  const int32_t first = sequence.computed / config.page_size;
-  const auto held = static_cast<int32_t>(sequence.pages.size());
-  int32_t missing = std::max(0, pages_for(end) - held);
-  // A method may have given back the page that the next position falls into.
-  if (first < held && sequence.pages[static_cast<size_t>(first)] < 0) ++missing;
-  return missing;
+int64_t Scheduler::Impl::spare_for(const Sequence& sequence, int32_t end) const {
+  return sequence.compacts() && end == sequence.prompt_len ? pages_for(sequence.kept) : 0;
+}
+
+int64_t Scheduler::Impl::pages_missing(const Sequence& sequence, int32_t end) const {
+  const int64_t needed = pages_for(end - sequence.evicted) + spare_for(sequence, end);
+  return std::max<int64_t>(0, needed - sequence.num_pages());
 }
 
 void Scheduler::Impl::grow(Sequence& sequence, int32_t end, StepPlan& plan) {
   const bool enough = make_free(pages_missing(sequence, end));
   FOVEAL_INVARIANT(enough);
-  const auto take = [&] {
-    const auto page = allocator.allocate();
-    plan.new_pages.push_back(*page);
-    return *page;
+  const auto fill = [&](std::vector<kv::PageId>& table, int64_t count) {
+    while (static_cast<int64_t>(table.size()) < count) {
+      plan.new_pages.push_back(*allocator.allocate());
+      table.push_back(plan.new_pages.back());
+    }
   };
-  const auto first = static_cast<size_t>(sequence.computed / config.page_size);
-  if (first < sequence.pages.size() && sequence.pages[first] < 0) sequence.pages[first] = take();
-  const auto needed = static_cast<size_t>(pages_for(end));
-  while (sequence.pages.size() < needed) sequence.pages.push_back(take());
+  fill(sequence.pages, pages_for(end - sequence.evicted));
+  fill(sequence.spare, spare_for(sequence, end));
 }
 
 void Scheduler::Impl::preempt_latest(StepPlan& plan) {
@@ -113,10 +118,11 @@ int32_t Scheduler::Impl::chunk_end(const Sequence& sequence, int32_t budget) con
 
 /// The same when pages are scarce too.
 int32_t Scheduler::Impl::affordable_end(const Sequence& sequence, int32_t end) {
-  const int32_t missing = pages_missing(sequence, end);
-  if (make_free(missing)) return end;
-  const int64_t pages = pages_for(end) - (missing - allocator.num_free());
-  const int64_t most = std::min<int64_t>(end, pages * config.page_size);
+  if (make_free(pages_missing(sequence, end))) return end;
+  // What is free holds some of it; a prompt's end waits for its spare pages too.
+  const int64_t pages = sequence.num_pages() + int64_t{allocator.num_free()};
+  const int32_t last = spare_for(sequence, end) > 0 ? end - 1 : end;
+  const int64_t most = std::min<int64_t>(last, pages * config.page_size);
   return std::max(sequence.computed, static_cast<int32_t>(most - most % config.chunk_multiple));
 }
 
@@ -160,14 +166,13 @@ void Scheduler::Impl::plan_admissions(int32_t budget, StepPlan& plan) {
         })) {
       return;
     }
-    reserve += std::max<int64_t>(
-        0, target_pages(*sequence) - static_cast<int64_t>(sequence->pages.size()));
+    reserve += std::max<int64_t>(0, target_pages(*sequence) - sequence->num_pages());
   }
   while (!waiting.empty() && budget > 0 && static_cast<int32_t>(running.size()) < max_running) {
     Sequence& sequence = *waiting.front();
     if (!admit(sequence, budget, reserve, plan)) return;
     budget -= plan.work.back().count;
-    reserve += target_pages(sequence) - static_cast<int64_t>(sequence.pages.size());
+    reserve += std::max<int64_t>(0, target_pages(sequence) - sequence.num_pages());
   }
 }
 
@@ -177,7 +182,8 @@ void Scheduler::Impl::plan_admissions(int32_t budget, StepPlan& plan) {
 bool Scheduler::Impl::admit(Sequence& sequence, int32_t budget, int64_t reserve, StepPlan& plan) {
   if (sequence.reuse_prefix) {
     // At least one prompt token must be computed: its row gives the first logits.
-    const int64_t most = (sequence.prompt_len - 1) / reuse_multiple * reuse_multiple;
+    const int32_t free_to_reuse = std::max(0, sequence.prompt_len - sequence.tail);
+    const int64_t most = free_to_reuse / reuse_multiple * reuse_multiple;
     const auto prompt = std::span<const int32_t>(sequence.tokens);
     sequence.pages = prefix->match(sequence.prefix_root, prompt.first(static_cast<size_t>(most)));
     const int64_t found = static_cast<int64_t>(sequence.pages.size()) * config.page_size;
@@ -189,8 +195,7 @@ bool Scheduler::Impl::admit(Sequence& sequence, int32_t budget, int64_t reserve,
     sequence.reused = static_cast<int32_t>(kept);
     sequence.computed = sequence.reused;
   }
-  const int64_t needed =
-      target_pages(sequence) - static_cast<int64_t>(sequence.pages.size()) + reserve;
+  const int64_t needed = target_pages(sequence) - sequence.num_pages() + reserve;
   const int32_t end = chunk_end(sequence, budget);
   if (end == sequence.computed || !could_free(needed)) {
     release_all(sequence);  // matched pages stay in the index

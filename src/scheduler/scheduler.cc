@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "base/math.h"
 #include "scheduler/impl.h"
 
 namespace foveal::scheduler {
@@ -50,16 +51,22 @@ AddResult Scheduler::add(NewRequest request) {
                "got max_new_tokens {}; need 0 or more", request.max_new_tokens);
   FOVEAL_CHECK(!impl_->sequences.contains(request.id), ErrorKind::kInvalidArgument, kWhere,
                "got id {} twice; need a fresh one", request.id);
-  const int64_t total = static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens;
-  const int64_t pool = static_cast<int64_t>(impl_->allocator.num_pages()) * impl_->config.page_size;
+  const auto prompt_len = static_cast<int64_t>(request.prompt.size());
+  const int64_t kept = request.kept.value_or(prompt_len);
+  FOVEAL_CHECK(kept >= 1 && kept <= prompt_len && request.tail >= 1, ErrorKind::kInvalidArgument,
+               kWhere, "got {} kept tokens of {} and a tail of {}; need 1 or more, and no more",
+               kept, prompt_len, request.tail);
   // Positions are int32, whatever the pool holds.
-  if (total > std::min<int64_t>(pool, std::numeric_limits<int32_t>::max())) {
+  if (prompt_len + request.max_new_tokens > std::numeric_limits<int32_t>::max() ||
+      impl_->most_pages(prompt_len, kept, request.max_new_tokens) > impl_->allocator.num_pages()) {
     return AddResult::kNeverFits;
   }
   if (num_waiting() >= impl_->config.max_queue) return AddResult::kQueueFull;
   auto sequence = std::make_unique<Sequence>();
   sequence->id = request.id;
-  sequence->prompt_len = static_cast<int32_t>(request.prompt.size());
+  sequence->prompt_len = static_cast<int32_t>(prompt_len);
+  sequence->kept = static_cast<int32_t>(kept);
+  sequence->tail = request.tail;
   sequence->max_new_tokens = request.max_new_tokens;
   sequence->prefix_root = request.prefix_root;
   sequence->reuse_prefix = request.reuse_prefix && impl_->prefix != nullptr;
@@ -78,7 +85,7 @@ bool Scheduler::cancel(RequestId id) {
 
 void Scheduler::append_token(RequestId id, int32_t token) {
   Sequence& sequence = impl_->get(id);
-  FOVEAL_INVARIANT(sequence.awaits_token && sequence.wants_tokens());
+  FOVEAL_INVARIANT(sequence.awaits_token && sequence.wants_tokens() && sequence.spare.empty());
   impl_->publish(sequence);
   sequence.awaits_token = false;
   sequence.tokens.push_back(token);
@@ -90,21 +97,25 @@ void Scheduler::finish(RequestId id) {
   impl_->erase(sequence);
 }
 
-void Scheduler::release_pages(RequestId id, std::span<const int32_t> table_indices) {
+void Scheduler::compact(RequestId id) {
   Sequence& sequence = impl_->get(id);
+  FOVEAL_INVARIANT(sequence.computed == sequence.prompt_len && !sequence.spare.empty());
   impl_->publish(sequence);
-  for (const int32_t idx : table_indices) {
-    FOVEAL_INVARIANT(idx >= 0 && static_cast<size_t>(idx) < sequence.pages.size());
-    kv::PageId& page = sequence.pages[static_cast<size_t>(idx)];
-    FOVEAL_INVARIANT(page >= 0);
-    impl_->allocator.release(page);
-    page = -1;
-  }
+  for (const kv::PageId page : sequence.pages) impl_->allocator.release(page);
+  sequence.pages = std::move(sequence.spare);
+  sequence.spare.clear();
+  sequence.evicted = sequence.prompt_len - sequence.kept;
 }
 
 std::span<const kv::PageId> Scheduler::page_table(RequestId id) const {
   return impl_->get(id).pages;
 }
+
+std::span<const kv::PageId> Scheduler::spare_pages(RequestId id) const {
+  return impl_->get(id).spare;
+}
+
+int32_t Scheduler::evicted(RequestId id) const { return impl_->get(id).evicted; }
 
 int32_t Scheduler::reused_tokens(RequestId id) const { return impl_->get(id).reused; }
 
@@ -138,11 +149,12 @@ void Scheduler::Impl::erase(Sequence& sequence) {
 }
 
 void Scheduler::Impl::release_all(Sequence& sequence) {
-  for (const kv::PageId page : sequence.pages) {
-    if (page >= 0) allocator.release(page);
-  }
+  for (const kv::PageId page : sequence.pages) allocator.release(page);
+  for (const kv::PageId page : sequence.spare) allocator.release(page);
   sequence.pages.clear();
+  sequence.spare.clear();
   sequence.computed = 0;
+  sequence.evicted = 0;
   sequence.reused = 0;
   sequence.running = false;
   sequence.awaits_token = false;
@@ -155,17 +167,20 @@ void Scheduler::Impl::publish(Sequence& sequence) {
     return;
   }
   sequence.published = true;
+  FOVEAL_INVARIANT(sequence.evicted == 0);  // what is copied is nobody else's
   const auto num_full = static_cast<size_t>(sequence.prompt_len / config.page_size);
-  const std::span<const kv::PageId> full = std::span(sequence.pages).first(num_full);
-  // Pages behind a gap could not be found: an index entry needs all the entries before it.
-  const auto gap = std::ranges::find(full, -1);
   prefix->insert(sequence.prefix_root,
                  std::span(sequence.tokens).first(static_cast<size_t>(sequence.prompt_len)),
-                 full.first(static_cast<size_t>(gap - full.begin())));
+                 std::span(sequence.pages).first(num_full));
 }
 
-int32_t Scheduler::Impl::pages_for(int32_t num_tokens) const {
-  return num_tokens == 0 ? 0 : (num_tokens - 1) / config.page_size + 1;
+int64_t Scheduler::Impl::pages_for(int64_t num_tokens) const {
+  return ceil_div(num_tokens, config.page_size);
+}
+
+int64_t Scheduler::Impl::most_pages(int64_t prompt_len, int64_t kept, int64_t num_new) const {
+  const int64_t reading = kept == prompt_len ? 0 : pages_for(prompt_len) + pages_for(kept);
+  return std::max(reading, pages_for(kept + num_new));
 }
 
 }  // namespace foveal::scheduler

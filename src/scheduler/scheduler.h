@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct NewRequest {
   int32_t max_new_tokens = 0;   ///< >= 0; 0: the prompt is only prefilled
   uint64_t prefix_root = 0;     ///< see kv::PrefixIndex::root
   bool reuse_prefix = true;     ///< false: neither looks up nor publishes prompt pages
+  /// Prompt tokens that still have K and V once it has been read; absent: all. The others' are left
+  /// behind by copying what stays into pages of its own (see `compact`).
+  std::optional<int32_t> kept = {};
+  int32_t tail = 1;  ///< last prompt tokens that are computed whatever the index holds
 };
 
 /// One request's share of a step.
@@ -54,7 +59,7 @@ struct StepPlan {
 enum class AddResult : uint8_t {
   kQueued,
   kQueueFull,
-  kNeverFits,  ///< prompt + max_new_tokens exceed the whole pool
+  kNeverFits,  ///< what it needs at once exceeds the whole pool
 };
 
 /// Decides what runs, and owns the page tables. Pure: no tensor, no device, no clock, no thread;
@@ -70,10 +75,15 @@ enum class AddResult : uint8_t {
 /// when its known text and a page of new tokens fit beside what the running requests may need next,
 /// so that it does not lose its pages at once; nobody overtakes it. After the last chunk of a
 /// prompt, its full pages are put into the prefix index (when given): at the next call of
-/// next_step, append_token, release_pages or finish for it, which all mean that the planned chunk
-/// was computed. After a step that failed, `cancel` what was in it instead. A prompt found in the
-/// index in full still computes its last token: at least one row is prefilled, and the reused part
-/// is cut to a multiple of chunk_multiple and of the page size.
+/// next_step, append_token, compact or finish for it, which all mean that the planned chunk was
+/// computed. After a step that failed, `cancel` what was in it instead. A prompt found in the
+/// index in full still computes its last tokens (`tail`, at least one), and the reused part is cut
+/// to a multiple of chunk_multiple and of the page size.
+///
+/// A request that keeps part of its prompt holds the whole prompt's pages while it is read, and
+/// with its last chunk the spare pages that the kept part is copied to. From then on it holds those
+/// and what it generates: admission counts first the one, then the other. Its prompt's full pages
+/// go into the index as everybody's; the copy never does.
 class Scheduler {
  public:
   /// `prefix` may be null. Both are borrowed.
@@ -92,12 +102,18 @@ class Scheduler {
   void append_token(RequestId id, int32_t token);
   /// The request has ended: its pages are released (published prompt pages stay in the index).
   void finish(RequestId id);
-  /// Pages a method gave back after prefill: indices into the request's page table, whose entries
-  /// become -1. If the next row falls into one, it gets a fresh page there.
-  void release_pages(RequestId id, std::span<const int32_t> table_indices);
+  /// What the prompt keeps has been copied to `spare_pages`: they become the page table and the
+  /// prompt's own pages are released. Due after the chunk that ends the prompt of a request with
+  /// spare pages, before anything else is reported about it.
+  void compact(RequestId id);
 
   /// Empty while it waits. Valid until the next call that changes anything.
   std::span<const kv::PageId> page_table(RequestId id) const;
+  /// Pages that what the prompt keeps is to be copied to; empty unless its last chunk is out and it
+  /// keeps less than all.
+  std::span<const kv::PageId> spare_pages(RequestId id) const;
+  /// Positions that have no slot any more: position p lies in slot p - evicted of the page table.
+  int32_t evicted(RequestId id) const;
   /// Prompt tokens taken from the prefix index at the latest admission.
   int32_t reused_tokens(RequestId id) const;
   int32_t prompt_len(RequestId id) const;

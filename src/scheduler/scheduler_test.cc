@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -146,21 +147,63 @@ TEST_F(SchedulerTest, ACancelledPromptIsNotPublished) {
   EXPECT_THROW(scheduler.page_table(1), Error);
 }
 
-TEST_F(SchedulerTest, ReleasedPagesAreGapsAndTheNextRowGetsAFreshPage) {
-  scheduler.add(request(1, 10, 4));
-  scheduler.next_step();
-  const std::vector<int32_t> given = {0, 2};
-  scheduler.release_pages(1, given);
-  EXPECT_EQ(scheduler.page_table(1)[0], -1);
-  EXPECT_EQ(scheduler.page_table(1)[2], -1);
-  EXPECT_EQ(prefix.num_pages(), 2) << "published before they went";
+TEST_F(SchedulerTest, WhatAPromptKeepsMovesToPagesOfItsOwn) {
+  NewRequest wanted = request(1, 10, 4);
+  wanted.kept = 5;
+  scheduler.add(wanted);
+  EXPECT_EQ(scheduler.next_step().new_pages.size(), 5U) << "3 to read the prompt, 2 to copy to";
+  const std::vector<kv::PageId> spare(scheduler.spare_pages(1).begin(),
+                                      scheduler.spare_pages(1).end());
+  ASSERT_EQ(spare.size(), 2U);
+  EXPECT_THROW(scheduler.append_token(1, 5), Error) << "before it was copied";
+  scheduler.compact(1);
+  EXPECT_TRUE(std::ranges::equal(scheduler.page_table(1), spare));
+  EXPECT_EQ(scheduler.evicted(1), 5);
+  EXPECT_EQ(prefix.num_pages(), 2) << "the prompt's whole pages, not the copy";
+  EXPECT_EQ(allocator.num_free(), 12);
+  EXPECT_THROW(scheduler.compact(1), Error);
+  for (int32_t token = 0; token < 4; ++token) {
+    scheduler.append_token(1, token);
+    const StepPlan plan = scheduler.next_step();
+    if (token == 3) break;
+    EXPECT_EQ(plan.work.at(0).start, 10 + token) << "positions go on";
+    EXPECT_TRUE(plan.new_pages.empty()) << "slots 5 to 7 have their page";
+  }
+  scheduler.finish(1);
   EXPECT_EQ(allocator.num_free(), 14);
-  EXPECT_THROW(scheduler.release_pages(1, given), Error);
-  scheduler.append_token(1, 5);
-  const StepPlan plan = scheduler.next_step();
-  ASSERT_EQ(plan.new_pages.size(), 1U) << "position 10 falls into the page that was given back";
-  EXPECT_EQ(scheduler.page_table(1)[2], plan.new_pages[0]);
-  EXPECT_EQ(scheduler.page_table(1)[0], -1);
+}
+
+TEST_F(SchedulerTest, TheTailIsComputedAgain) {
+  scheduler.add(request(1, 16, 1));
+  scheduler.next_step();
+  scheduler.finish(1);
+  NewRequest wanted = request(2, 16, 1);
+  wanted.tail = 5;
+  scheduler.add(wanted);
+  wanted.id = 3;
+  wanted.tail = 20;
+  scheduler.add(wanted);
+  scheduler.next_step();
+  EXPECT_EQ(scheduler.reused_tokens(2), 8);
+  EXPECT_EQ(scheduler.reused_tokens(3), 0);
+}
+
+TEST_F(SchedulerTest, AdmitsByWhatStaysAndByOnePromptBeingRead) {
+  // 16 pages hold one prompt of 40 tokens with its output, or many that keep 4 tokens.
+  for (RequestId id = 1; id <= 3; ++id) {
+    NewRequest wanted = request(id, 40, 4, static_cast<int32_t>(1000 * id));
+    wanted.kept = 4;
+    wanted.reuse_prefix = false;
+    ASSERT_EQ(scheduler.add(wanted), AddResult::kQueued);
+  }
+  for (int step = 0; step < 12; ++step) {
+    for (const SeqWork& work : scheduler.next_step().work) {
+      if (work.prompt_done) scheduler.compact(work.id);
+      scheduler.check_integrity();
+    }
+  }
+  EXPECT_EQ(scheduler.num_running(), 3);
+  EXPECT_EQ(allocator.num_free(), 13) << "each waits for its first token with one page";
 }
 
 TEST_F(SchedulerTest, RefusesWhatCanNeverWork) {
@@ -169,11 +212,61 @@ TEST_F(SchedulerTest, RefusesWhatCanNeverWork) {
             AddResult::kNeverFits);
   EXPECT_THROW(scheduler.add(request(1, 0, 5)), Error);
   EXPECT_THROW(scheduler.add(request(1, 1, -1)), Error);
+  NewRequest keeps = request(1, 48, 4);
+  for (const int32_t kept : {0, 49}) {
+    keeps.kept = kept;
+    EXPECT_THROW(scheduler.add(keeps), Error);
+  }
+  keeps.kept = 20;  // 12 pages to read it and 5 to copy to are more than 16
+  EXPECT_EQ(scheduler.add(keeps), AddResult::kNeverFits);
   for (RequestId id = 1; id <= 8; ++id) {
     EXPECT_EQ(scheduler.add(request(id, 4, 1)), AddResult::kQueued);
   }
   EXPECT_EQ(scheduler.add(request(9, 4, 1)), AddResult::kQueueFull);
   EXPECT_THROW(scheduler.add(request(8, 4, 1)), Error);
+}
+
+/// How many of `count` prompts of 7,000 tokens that keep `kept` are in at once, before any has made
+/// a token; then all of these make `num_new`, and nobody may lose its pages for it.
+int32_t number_that_fit(int32_t num_pages, int32_t count, int32_t kept, int32_t num_new) {
+  kv::PageAllocator allocator(num_pages);
+  Scheduler scheduler({.max_batch_size = count, .max_step_tokens = 2048}, allocator, nullptr);
+  for (int32_t idx = 0; idx < count; ++idx) {
+    NewRequest wanted = request(static_cast<RequestId>(idx + 1), 7000, num_new);
+    wanted.kept = kept;
+    EXPECT_EQ(scheduler.add(std::move(wanted)), AddResult::kQueued);
+  }
+  std::vector<RequestId> in;
+  const auto step = [&] {
+    const StepPlan plan = scheduler.next_step();
+    EXPECT_TRUE(plan.preempted.empty());
+    for (const SeqWork& work : plan.work) {
+      if (!work.prompt_done) continue;
+      if (kept < 7000) scheduler.compact(work.id);
+      in.push_back(work.id);
+    }
+    return !plan.empty();
+  };
+  while (step()) {
+  }
+  const auto fit = static_cast<int32_t>(in.size());
+  for (int32_t idx = fit; idx < count; ++idx) scheduler.cancel(static_cast<RequestId>(idx + 1));
+  for (int32_t token = 0; token < num_new; ++token) {
+    for (const RequestId id : in) scheduler.append_token(id, token);
+    step();
+  }
+  scheduler.check_integrity();
+  return fit;
+}
+
+// Memory is what a request that keeps a budget of its prompt is made for. The lane of page bounds
+// (e5m2, pages of 4) makes a page 9/8 as large, so of the same bytes there are 8/9 as many; one
+// prompt at a time is held whole.
+TEST(SchedulerMemoryTest, NineTimesAsManyFitThatKeep512Of7000) {
+  constexpr int32_t kDense = 10;
+  constexpr int32_t kPages = kDense * 221;  // of 32 tokens, for 7,064 each
+  EXPECT_EQ(number_that_fit(kPages, 2 * kDense, 7000, 64), kDense);
+  EXPECT_GE(number_that_fit(kPages * 8 / 9, 12 * kDense, 512, 64), 9 * kDense);
 }
 
 TEST(SchedulerConfigTest, RefusesSettingsThatCouldNotGoOn) {

@@ -1,6 +1,7 @@
 #include "scheduler/trace_sim.h"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 
 namespace foveal::scheduler {
@@ -40,7 +41,7 @@ TraceOptions random_options(std::mt19937& rng) {
   const auto sometimes = [&](int32_t most) { return draw(0, 2) == 0 ? draw(1, most) : 0; };
   options.cancel_percent = sometimes(20);
   options.failure_percent = sometimes(20);
-  options.release_percent = sometimes(60);
+  options.compact_percent = sometimes(100);
   options.delay_percent = sometimes(60);
   return options;
 }
@@ -92,14 +93,20 @@ void TraceSim::submit() {
   request.root = static_cast<uint64_t>(draw(0, 1));
   request.reuse = draw(0, 4) > 0;
   request.known = request.prompt_len;
+  request.kept = request.prompt_len;
+  if (chance(options_.compact_percent)) {
+    request.kept = draw(1, request.prompt_len);
+    request.tail = draw(1, request.prompt_len + 2);
+  }
   const RequestId id = next_id_++;
   const AddResult result = scheduler_.add({.id = id,
                                            .prompt = request.text,
                                            .max_new_tokens = request.max_new,
                                            .prefix_root = request.root,
-                                           .reuse_prefix = request.reuse});
-  const int32_t pool = options_.num_pages * options_.config.page_size;
-  need((result == AddResult::kNeverFits) == (request.prompt_len + request.max_new > pool),
+                                           .reuse_prefix = request.reuse,
+                                           .kept = request.kept,
+                                           .tail = request.tail});
+  need((result == AddResult::kNeverFits) == never_fits(request),
        "add must refuse exactly what never fits");
   if (result != AddResult::kQueued) return;
   uint64_t state = mix(7, request.root);
@@ -145,7 +152,7 @@ void TraceSim::check_plan(const StepPlan& plan) {
     request.running = false;
     request.computed = 0;
     request.sample_due = 0;
-    request.lost.clear();
+    request.chosen.clear();
     queue_.push_front(id);
     need(scheduler_.page_table(id).empty(), "a preempted request holds no page");
   }
@@ -160,6 +167,8 @@ void TraceSim::check_plan(const StepPlan& plan) {
     need(request.computed < request.prompt_len, "one prompt token at least is computed");
     need(request.computed == 0 || (request.reuse && options_.use_prefix_index),
          "who does not share does not reuse");
+    need(request.computed == 0 || request.computed <= request.prompt_len - request.tail,
+         "the tail is computed");
     check_content(id, request, request.computed);
   }
   check_order(plan);
@@ -195,7 +204,8 @@ void TraceSim::check_work(const SeqWork& work) const {
   need(request.running && request.sample_due == 0, "only who is ready is planned");
   need(work.start == request.computed && work.count > 0, "positions follow each other");
   const int32_t end = work.start + work.count;
-  need(static_cast<size_t>(end) <=
+  need(scheduler_.evicted(work.id) == request.evicted(), "what is left behind is known");
+  need(static_cast<size_t>(end - request.evicted()) <=
            scheduler_.page_table(work.id).size() * static_cast<size_t>(config.page_size),
        "every row has its page");
   if (work.phase == Phase::kPrefill) {
@@ -239,8 +249,8 @@ void TraceSim::check_progress(const StepPlan& plan) const {
     const int32_t least =
         std::min(request.prompt_len, request.computed - request.computed % multiple + multiple);
     const auto held = static_cast<int32_t>(scheduler_.page_table(id).size());
-    const int32_t missing =
-        (least + options_.config.page_size - 1) / options_.config.page_size - held;
+    const bool ends = least == request.prompt_len && request.kept < request.prompt_len;
+    const int32_t missing = pages_for(least) - held + (ends ? pages_for(request.kept) : 0);
     need(rows_left < least - request.computed || pages_left < missing,
          "a prompt goes on when rows and pages are left");
   }
@@ -253,7 +263,10 @@ void TraceSim::execute(const StepPlan& plan) {
     Request& request = found->second;
     for (int32_t row = 0; row < work.count; ++row) execute_row(work, request, work.start + row);
     request.computed = work.start + work.count;
-    if (work.prompt_done) maybe_release(work.id, request);
+    if (work.prompt_done && !compact(work.id, request)) {
+      cancel(work.id);
+      continue;
+    }
     if (work.sample) request.sample_due = chance(options_.delay_percent) ? draw(1, 4) : 1;
     if (work.prompt_done && request.max_new == 0) finish(work.id);
   }
@@ -262,44 +275,53 @@ void TraceSim::execute(const StepPlan& plan) {
 void TraceSim::execute_row(const SeqWork& work, Request& request, int32_t position) {
   const int32_t page_size = options_.config.page_size;
   const auto table = scheduler_.page_table(work.id);
-  const kv::PageId page = table[static_cast<size_t>(position / page_size)];
-  need(page >= 0 && allocator_.refs(page) == 1, "nobody else holds a page that is written");
+  const int32_t idx = position - request.evicted();
+  need(allocator_.refs(table[static_cast<size_t>(idx / page_size)]) == 1,
+       "nobody else holds a page that is written");
   need(scheduler_.token(work.id, position) == request.text[static_cast<size_t>(position)],
        "the text is the one that was submitted and sampled");
   check_content(work.id, request, position);
-  for (int32_t later = position; later < (position / page_size + 1) * page_size; ++later) {
-    need(slot(page, later) == 0, "slots past the end are zero");
+  for (int32_t later = idx; later < (idx / page_size + 1) * page_size; ++later) {
+    need(slot(table, later) == 0, "slots past the end are zero");
   }
-  content_[static_cast<size_t>(page) * static_cast<size_t>(page_size) +
-           static_cast<size_t>(position % page_size)] =
-      request.state[static_cast<size_t>(position)];
+  slot(table, idx) = request.state[static_cast<size_t>(position)];
 }
 
-void TraceSim::check_content(RequestId id, const Request& request, int32_t end) const {
+void TraceSim::check_content(RequestId id, const Request& request, int32_t end) {
   const auto table = scheduler_.page_table(id);
-  for (int32_t position = 0; position < end; ++position) {
-    if (request.lost.contains(position)) continue;
-    const kv::PageId page = table[static_cast<size_t>(position / options_.config.page_size)];
-    need(page >= 0 && slot(page, position) == request.state[static_cast<size_t>(position)],
+  const int32_t num_slots = end - request.evicted();
+  for (int32_t idx = 0; idx < num_slots; ++idx) {
+    const bool moved = static_cast<size_t>(idx) < request.chosen.size();
+    const int32_t position =
+        moved ? request.chosen[static_cast<size_t>(idx)] : idx + request.evicted();
+    need(slot(table, idx) == request.state[static_cast<size_t>(position)],
          "a request reads its own K and V");
   }
 }
 
-void TraceSim::maybe_release(RequestId id, Request& request) {
-  if (!chance(options_.release_percent)) return;
-  const auto held = static_cast<int32_t>(scheduler_.page_table(id).size());
-  std::vector<int32_t> indices;
-  for (int32_t idx = 0; idx < held; ++idx) {
-    if (chance(50)) indices.push_back(idx);
+bool TraceSim::compact(RequestId id, Request& request) {
+  const std::span<const kv::PageId> spare = scheduler_.spare_pages(id);
+  const bool whole = request.kept == request.prompt_len;
+  need(static_cast<int32_t>(spare.size()) == (whole ? 0 : pages_for(request.kept)),
+       "the copy has its pages");
+  if (whole) return true;
+  std::vector<int32_t> positions(static_cast<size_t>(request.prompt_len));
+  std::iota(positions.begin(), positions.end(), 0);
+  std::ranges::shuffle(positions, rng_);
+  positions.resize(static_cast<size_t>(request.kept));
+  std::ranges::sort(positions);
+  const auto table = scheduler_.page_table(id);
+  for (int32_t idx = 0; idx < request.kept; ++idx) {
+    if (chance(options_.failure_percent) && chance(10)) return false;
+    need(slot(spare, idx) == 0, "the copy's pages are fresh");
+    slot(spare, idx) = slot(table, positions[static_cast<size_t>(idx)]);
   }
-  scheduler_.release_pages(id, indices);
-  for (const int32_t idx : indices) {
-    need(scheduler_.page_table(id)[static_cast<size_t>(idx)] == -1, "released entries are -1");
-    for (int32_t offset = 0; offset < options_.config.page_size; ++offset) {
-      const int32_t position = idx * options_.config.page_size + offset;
-      if (position < request.prompt_len) request.lost.insert(position);
-    }
-  }
+  request.chosen = std::move(positions);
+  scheduler_.compact(id);
+  ++num_compacted_;
+  need(scheduler_.spare_pages(id).empty(), "the spare pages are the page table");
+  check_content(id, request, request.prompt_len);
+  return true;
 }
 
 void TraceSim::report_tokens() {
@@ -335,10 +357,21 @@ void TraceSim::check_end() {
   need(allocator_.num_free() == options_.num_pages, "no page is lost");
 }
 
-uint64_t TraceSim::slot(kv::PageId page, int32_t position) const {
+int32_t TraceSim::pages_for(int32_t num_tokens) const {
+  return (num_tokens + options_.config.page_size - 1) / options_.config.page_size;
+}
+
+bool TraceSim::never_fits(const Request& request) const {
+  const bool whole = request.kept == request.prompt_len;
+  const int32_t reading = pages_for(request.prompt_len) + (whole ? 0 : pages_for(request.kept));
+  return std::max(reading, pages_for(request.kept + request.max_new)) > options_.num_pages;
+}
+
+uint64_t& TraceSim::slot(std::span<const kv::PageId> table, int32_t idx) {
   const int32_t page_size = options_.config.page_size;
+  const kv::PageId page = table[static_cast<size_t>(idx / page_size)];
   return content_[static_cast<size_t>(page) * static_cast<size_t>(page_size) +
-                  static_cast<size_t>(position % page_size)];
+                  static_cast<size_t>(idx % page_size)];
 }
 
 bool TraceSim::chance(int32_t percent) { return draw(0, 99) < percent; }

@@ -5,6 +5,7 @@
 #include <map>
 #include <random>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct TraceOptions {
   int32_t max_new = 12;
   int32_t cancel_percent = 0;   ///< a random live request, between steps
   int32_t failure_percent = 0;  ///< a planned step is not carried out; part of it is cancelled
-  int32_t release_percent = 0;  ///< after a prompt, a method gives random pages back
+  int32_t compact_percent = 0;  ///< of prompts that keep random positions only
   int32_t delay_percent = 0;    ///< a sampled token is reported some steps late
 };
 
@@ -47,6 +48,7 @@ class TraceSim {
   int64_t num_preempted() const { return num_preempted_; }
   int64_t num_reused_tokens() const { return num_reused_tokens_; }
   int64_t num_finished() const { return num_finished_; }
+  int64_t num_compacted() const { return num_compacted_; }
 
  private:
   struct Request {
@@ -54,14 +56,21 @@ class TraceSim {
     bool reuse = true;
     int32_t prompt_len = 0;
     int32_t max_new = 0;
+    int32_t kept = 0;  ///< prompt tokens that stay
+    int32_t tail = 1;
     std::vector<int32_t> text;    ///< prompt and every token that should follow
     std::vector<uint64_t> state;  ///< digest up to each position of `text`
     int32_t known = 0;            ///< tokens reported to the scheduler, prompt included
     int32_t computed = 0;
     bool running = false;
-    int64_t order = 0;       ///< of admission
-    int32_t sample_due = 0;  ///< steps until the sampled token is reported; 0: none is out
-    std::set<int32_t> lost;  ///< positions whose pages a method gave back
+    int64_t order = 0;            ///< of admission
+    int32_t sample_due = 0;       ///< steps until the sampled token is reported; 0: none is out
+    std::vector<int32_t> chosen;  ///< positions that stayed; empty: all
+
+    /// Position p of those after the prompt lies in slot p - evicted().
+    int32_t evicted() const {
+      return chosen.empty() ? 0 : prompt_len - static_cast<int32_t>(chosen.size());
+    }
   };
 
   void submit();
@@ -72,14 +81,17 @@ class TraceSim {
   void check_progress(const StepPlan& plan) const;
   void execute(const StepPlan& plan);
   void execute_row(const SeqWork& work, Request& request, int32_t position);
-  void check_content(RequestId id, const Request& request, int32_t end) const;
-  void maybe_release(RequestId id, Request& request);
+  void check_content(RequestId id, const Request& request, int32_t end);
+  /// False when it failed half-way.
+  bool compact(RequestId id, Request& request);
   void report_tokens();
   void cancel(RequestId id);
   void finish(RequestId id);
   void check_end();
 
-  uint64_t slot(kv::PageId page, int32_t position) const;
+  int32_t pages_for(int32_t num_tokens) const;
+  bool never_fits(const Request& request) const;
+  uint64_t& slot(std::span<const kv::PageId> table, int32_t idx);
   bool chance(int32_t percent);
   int32_t draw(int32_t least, int32_t most);
   void need(bool good, const std::string& rule) const;
@@ -99,6 +111,7 @@ class TraceSim {
   int64_t num_preempted_ = 0;
   int64_t num_reused_tokens_ = 0;
   int64_t num_finished_ = 0;
+  int64_t num_compacted_ = 0;
 };
 
 }  // namespace foveal::scheduler

@@ -10,6 +10,7 @@ TEST(SchedulerTrace, RandomTracesBreakNoRule) {
   int64_t preempted = 0;
   int64_t reused = 0;
   int64_t finished = 0;
+  int64_t compacted = 0;
   const uint32_t base = std::random_device{}();
   for (uint32_t trace = 0; trace < kTraces; ++trace) {
     const uint32_t seed = base + trace;
@@ -23,11 +24,13 @@ TEST(SchedulerTrace, RandomTracesBreakNoRule) {
     preempted += sim.num_preempted();
     reused += sim.num_reused_tokens();
     finished += sim.num_finished();
+    compacted += sim.num_compacted();
   }
   // The traces must reach what they are for.
   EXPECT_GT(preempted, kTraces / 10);
   EXPECT_GT(reused, kTraces / 10);
   EXPECT_GT(finished, kTraces);
+  EXPECT_GT(compacted, kTraces / 10);
 }
 
 TEST(SchedulerTrace, SameSeedSameCourse) {

@@ -53,9 +53,11 @@ TEST_P(Invariance, ChunksChangeNothing) {
     World world(shape, seed);
     const auto set = make_set(GetParam().example, world);
     const Result whole = world.prefill(*set, {});
+    const Result after = world.decode(*set, {});
     for (const int32_t chunk : {1, 33, 128}) {
       SCOPED_TRACE("chunk " + std::to_string(chunk));
       expect_same(world.prefill(*set, {.chunk = chunk}), whole);
+      expect_same(world.decode(*set, {.chunk = chunk}), after);
     }
   }
 }

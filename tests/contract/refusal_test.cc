@@ -1,7 +1,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <set>
 
 #include "attention/capabilities.h"
 #include "foveal/error.h"
@@ -87,17 +86,19 @@ TEST_P(Refusal, EveryLayerIsExplained) {
   }
 }
 
-TEST_P(Refusal, PagesGivenBackAreTheSequencesOwn) {
+TEST_P(Refusal, WhatAPromptKeepsIsPartOfIt) {
   const auto set = make(Device{});
-  const std::vector<int32_t> pages{7, 3, 5};
-  const kernels::AttentionSeq seq{
-      .q_len = 40, .kv_len = 40, .threshold_len = 40, .pages = pages.data()};
-  const std::vector<int32_t> freed = set->method(Phase::kPrefill).after_prefill(seq);
-  const std::set<int32_t> distinct(freed.begin(), freed.end());
-  EXPECT_EQ(distinct.size(), freed.size());
-  for (const int32_t index : freed) {
-    EXPECT_GE(index, 0);
-    EXPECT_LT(index, 3);
+  for (const int32_t len : {1, 63, 64, 65, 1000, 1 << 24}) {
+    const int32_t kept = set->kept_tokens(len);
+    EXPECT_GE(kept, 1);
+    EXPECT_LE(kept, len);
+    EXPECT_GE(set->reached_tokens(len), 1);
+    EXPECT_LE(set->reached_tokens(len), kept);
+    EXPECT_GE(set->own_tokens(len), 1);
+    EXPECT_LE(set->own_tokens(len), len);
+    if (GetParam().example.equals_dense && len <= 1000) {
+      EXPECT_EQ(set->reached_tokens(len), len);
+    }
   }
 }
 

@@ -45,14 +45,12 @@ std::vector<Shape> shapes() {
           {.head_dim = 128, .page_size = 128, .exact = true, .lens = {129, 128, 512}}};
 }
 
-World::World(Shape shape, uint32_t seed) : shape_(std::move(shape)) {
+World::World(Shape shape, uint32_t seed) : shape_(std::move(shape)), seed_(seed) {
   for (const int32_t len : shape_.lens) {
     row_begin_.push_back(num_rows_);
     num_rows_ += len;
   }
   fill(seed);
-  assign_pages(seed);
-  store();
 }
 
 float World::softmax_scale() const { return 1.0F / std::sqrt(static_cast<float>(shape_.head_dim)); }
@@ -87,55 +85,51 @@ void World::fill(uint32_t seed) {
   }
 }
 
-void World::assign_pages(uint32_t seed) {
+World::Cache World::make_cache(const attention::AttentionSet& set) const {
+  // Twice what the sequences need: what a method keeps may lie elsewhere than what it was read to.
   int32_t num_pages = 0;
   for (const int32_t len : shape_.lens) {
-    num_pages += static_cast<int32_t>(ceil_div(len, shape_.page_size));
+    num_pages += static_cast<int32_t>(2 * ceil_div(len, shape_.page_size));
   }
-  std::vector<int32_t> ids(static_cast<size_t>(num_pages));
-  std::iota(ids.begin(), ids.end(), 0);
-  std::mt19937 rng(seed);
-  std::shuffle(ids.begin(), ids.end(), rng);
-  auto next = ids.begin();
-  for (const int32_t len : shape_.lens) {
-    const auto end = next + ceil_div(len, shape_.page_size);
-    pages_.emplace_back(next, end);
-    next = end;
-  }
-}
-
-void World::store() {
-  int32_t num_pages = 0;
-  for (const auto& pages : pages_) num_pages += static_cast<int32_t>(pages.size());
   const kv::KvGeometry geometry{.num_layers = 1,
                                 .num_kv_heads = shape_.num_kv_heads,
                                 .head_dim = shape_.head_dim,
                                 .dtype = shape_.dtype,
                                 .page_size = shape_.page_size};
-  storage_ = std::make_unique<kv::KvStorage>(Device{}, geometry, std::span<const kv::LaneSpec>{},
-                                             num_pages);
-  std::vector<kernels::AttentionSeq> seqs;
-  for (size_t seq = 0; seq < shape_.lens.size(); ++seq) {
-    seqs.push_back({.q_begin = row_begin_[seq],
-                    .q_len = shape_.lens[seq],
-                    .kv_len = shape_.lens[seq],
-                    .threshold_len = shape_.lens[seq],
-                    .pages = pages_[seq].data()});
+  Cache cache{.storage = kv::KvStorage(Device{}, geometry, set.lanes(geometry), num_pages),
+              .pages = {},
+              .states = {},
+              .evicted = std::vector<int32_t>(shape_.lens.size())};
+  std::vector<int32_t> ids(static_cast<size_t>(num_pages));
+  std::iota(ids.begin(), ids.end(), 0);
+  std::mt19937 rng(seed_);
+  std::shuffle(ids.begin(), ids.end(), rng);
+  auto next = ids.begin();
+  for (const int32_t len : shape_.lens) {
+    const auto end = next + 2 * ceil_div(len, shape_.page_size);
+    cache.pages.emplace_back(next, end);
+    cache.states.push_back(set.make_state());
+    next = end;
   }
-  ThreadPool pool(1);
-  Stream stream(Device{}, pool);
+  return cache;
+}
+
+void World::store(Cache& cache, const std::vector<kernels::AttentionSeq>& seqs,
+                  Stream& stream) const {
   const int64_t stride = int64_t{shape_.num_kv_heads} * shape_.head_dim;
   kernels::kv_store({.k = k_.data(),
                      .v = v_.data(),
                      .k_stride = stride,
                      .v_stride = stride,
-                     .kv = storage_->layer_view(kLayer),
+                     .kv = cache.storage.layer_view(kLayer),
                      .seqs = seqs},
                     stream);
 }
 
 void World::step(attention::AttentionStep& step, attention::Phase phase,
-                 const std::vector<kernels::AttentionSeq>& seqs, Stream& stream, Result& result) {
+                 const std::vector<size_t>& owners, const std::vector<kernels::AttentionSeq>& seqs,
+                 Cache& cache, Stream& stream, Result& result) {
+  store(cache, seqs, stream);
   const int64_t q_stride = int64_t{shape_.num_heads} * shape_.head_dim;
   const int64_t kv_stride = int64_t{shape_.num_kv_heads} * shape_.head_dim;
   attention::AttendArgs args{.q = q_.data(),
@@ -146,67 +140,103 @@ void World::step(attention::AttentionStep& step, attention::Phase phase,
                              .kv_stride = kv_stride,
                              .out_stride = q_stride,
                              .num_heads = shape_.num_heads,
-                             .kv = storage_->layer_view(kLayer),
+                             .kv = cache.storage.layer_view(kLayer),
                              .seqs = seqs,
                              .softmax_scale = softmax_scale(),
                              .window = shape_.window,
                              .exact = shape_.exact};
   const bool prefill = phase == attention::Phase::kPrefill;
+  std::vector<attention::SequenceState*> states;
+  for (const size_t seq : owners) states.push_back(cache.states[seq].get());
   using Seqs = std::span<const kernels::AttentionSeq>;
-  step.begin(prefill ? Seqs(seqs) : Seqs(), prefill ? Seqs() : Seqs(seqs));
+  step.begin(prefill ? Seqs(seqs) : Seqs(), prefill ? Seqs() : Seqs(seqs),
+             {.prefill = states, .decode = states});
   step.attend(kLayer, phase, args, stream);
+  const auto counters = step.counters(kLayer, phase);
+  for (size_t i = 0; i < owners.size(); ++i) result.counters[owners[i]].add(counters[i]);
 }
 
-Result World::prefill(const attention::AttentionSet& set, const Run& run) {
-  ThreadPool pool(run.threads);
-  Stream stream(Device{}, pool);
+void World::read_prompts(const attention::AttentionSet& set, const std::vector<int32_t>& ends,
+                         const Run& run, Cache& cache, Stream& stream, Result& result) {
   attention::AttentionStep attention_step(set, model_shape(), {.verify = true});
-  Result result{.out = std::vector<float>(q_.size(), kNotRun),
-                .counters = std::vector<kernels::AttentionCounters>(shape_.lens.size())};
   const auto chunk = static_cast<int32_t>(round_up(run.chunk, set.prefill_chunk_multiple()));
-  const int32_t longest = *std::max_element(shape_.lens.begin(), shape_.lens.end());
+  const int32_t longest = *std::max_element(ends.begin(), ends.end());
   for (int32_t begin = 0; begin < longest; begin += chunk) {
     std::vector<kernels::AttentionSeq> seqs;
     std::vector<size_t> owners;
-    for (size_t seq = 0; seq < shape_.lens.size(); ++seq) {
-      const int32_t end = std::min(begin + chunk, shape_.lens[seq]);
+    for (size_t seq = 0; seq < ends.size(); ++seq) {
+      const int32_t end = std::min(begin + chunk, ends[seq]);
       if (end <= begin) continue;
       owners.push_back(seq);
       seqs.push_back({.q_begin = row_begin_[seq] + begin,
                       .q_len = end - begin,
                       .kv_len = end,
-                      .threshold_len = shape_.lens[seq],
-                      .pages = pages_[seq].data()});
+                      .threshold_len = ends[seq],
+                      .pages = cache.pages[seq].data()});
     }
-    step(attention_step, attention::Phase::kPrefill, seqs, stream, result);
-    const auto counters = attention_step.counters(kLayer, attention::Phase::kPrefill);
-    for (size_t i = 0; i < owners.size(); ++i) result.counters[owners[i]].add(counters[i]);
+    step(attention_step, attention::Phase::kPrefill, owners, seqs, cache, stream, result);
   }
+}
+
+void World::end_prompts(const attention::AttentionSet& set, const std::vector<int32_t>& ends,
+                        Cache& cache, Stream& stream) const {
+  const std::vector<KvLayerView> views{cache.storage.layer_view(kLayer)};
+  for (size_t seq = 0; seq < ends.size(); ++seq) {
+    if (ends[seq] == 0) continue;
+    std::vector<int32_t>& pages = cache.pages[seq];
+    const int32_t kept = set.kept_tokens(ends[seq]);
+    std::vector<int32_t> fresh;
+    if (kept < ends[seq]) {
+      fresh.assign(pages.begin() + ceil_div(ends[seq], shape_.page_size), pages.end());
+    }
+    const kernels::AttentionSeq last{
+        .q_len = ends[seq], .kv_len = ends[seq], .threshold_len = ends[seq], .pages = pages.data()};
+    set.after_prefill({.seq = last, .state = cache.states[seq].get(), .kv = views, .fresh = fresh},
+                      stream);
+    if (fresh.empty()) continue;
+    cache.evicted[seq] = ends[seq] - kept;
+    pages = fresh;
+  }
+}
+
+Result World::prefill(const attention::AttentionSet& set, const Run& run) {
+  ThreadPool pool(run.threads);
+  Stream stream(Device{}, pool);
+  Cache cache = make_cache(set);
+  Result result{.out = std::vector<float>(q_.size(), kNotRun),
+                .counters = std::vector<kernels::AttentionCounters>(shape_.lens.size())};
+  read_prompts(set, shape_.lens, run, cache, stream, result);
   return result;
 }
 
 Result World::decode(const attention::AttentionSet& set, const Run& run) {
   ThreadPool pool(run.threads);
   Stream stream(Device{}, pool);
+  Cache cache = make_cache(set);
+  std::vector<int32_t> ends;
+  for (const int32_t len : shape_.lens) ends.push_back(std::max(0, len - kDecodeTokens));
+  Result prompts{.out = std::vector<float>(q_.size(), kNotRun),
+                 .counters = std::vector<kernels::AttentionCounters>(shape_.lens.size())};
+  Result result = prompts;
+  read_prompts(set, ends, run, cache, stream, prompts);
+  end_prompts(set, ends, cache, stream);
   attention::AttentionStep attention_step(set, model_shape(), {.verify = true});
-  Result result{.out = std::vector<float>(q_.size(), kNotRun),
-                .counters = std::vector<kernels::AttentionCounters>(shape_.lens.size())};
   for (int32_t token = 0; token < kDecodeTokens; ++token) {
     std::vector<kernels::AttentionSeq> seqs;
     std::vector<size_t> owners;
     for (size_t seq = 0; seq < shape_.lens.size(); ++seq) {
-      const int32_t kv_len = shape_.lens[seq] - token;
-      if (kv_len < 1) continue;
+      const int32_t position = ends[seq] + token;
+      if (position >= shape_.lens[seq]) continue;
+      const int32_t kv_len = position + 1 - cache.evicted[seq];
       owners.push_back(seq);
-      seqs.push_back({.q_begin = row_begin_[seq] + kv_len - 1,
+      seqs.push_back({.q_begin = row_begin_[seq] + position,
                       .q_len = 1,
                       .kv_len = kv_len,
+                      .evicted = cache.evicted[seq],
                       .threshold_len = kv_len,
-                      .pages = pages_[seq].data()});
+                      .pages = cache.pages[seq].data()});
     }
-    step(attention_step, attention::Phase::kDecode, seqs, stream, result);
-    const auto counters = attention_step.counters(kLayer, attention::Phase::kDecode);
-    for (size_t i = 0; i < owners.size(); ++i) result.counters[owners[i]].add(counters[i]);
+    step(attention_step, attention::Phase::kDecode, owners, seqs, cache, stream, result);
   }
   return result;
 }

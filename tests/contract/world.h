@@ -40,8 +40,8 @@ struct Result {
   std::vector<kernels::AttentionCounters> counters;  ///< [sequences]
 };
 
-/// Random sequences (the i-th depends on the seed and i only) whose K and V are in pages, in
-/// shuffled order. Keys at the beginning attract all queries, as attention sinks do, so that a
+/// Random sequences (the i-th depends on the seed and i only) whose K and V go to pages in shuffled
+/// order. Keys at the beginning attract all queries, as attention sinks do, so that a
 /// method that leaves out keys finds some to leave.
 class World {
  public:
@@ -58,25 +58,40 @@ class World {
   attention::ModelShape model_shape() const;
 
   /// Attention of every token: `kPrefill` runs the prompts chunk by chunk, `kDecode` token by token
-  /// over the last `kDecodeTokens` of each sequence; other rows of `out` are not numbers.
+  /// over the last `kDecodeTokens` of each sequence, after a prefill of those before, in pages that
+  /// the method moves what it keeps to; other rows of `out` are not numbers.
   Result prefill(const attention::AttentionSet& set, const Run& run);
   Result decode(const attention::AttentionSet& set, const Run& run);
 
   static constexpr int32_t kDecodeTokens = 3;
 
  private:
+  /// A run's cache, its sequences' page tables and what the method keeps of them.
+  struct Cache {
+    kv::KvStorage storage;
+    std::vector<std::vector<int32_t>> pages;
+    std::vector<std::unique_ptr<attention::SequenceState>> states;
+    std::vector<int32_t> evicted;
+  };
+
   void fill(uint32_t seed);
-  void assign_pages(uint32_t seed);
-  void store();
+  Cache make_cache(const attention::AttentionSet& set) const;
+  /// Keys and values of the sequences' new rows.
+  void store(Cache& cache, const std::vector<kernels::AttentionSeq>& seqs, Stream& stream) const;
+  /// Prefill of the first ends[i] tokens of each sequence.
+  void read_prompts(const attention::AttentionSet& set, const std::vector<int32_t>& ends,
+                    const Run& run, Cache& cache, Stream& stream, Result& result);
+  void end_prompts(const attention::AttentionSet& set, const std::vector<int32_t>& ends,
+                   Cache& cache, Stream& stream) const;
   void step(attention::AttentionStep& step, attention::Phase phase,
-            const std::vector<kernels::AttentionSeq>& seqs, Stream& stream, Result& result);
+            const std::vector<size_t>& owners, const std::vector<kernels::AttentionSeq>& seqs,
+            Cache& cache, Stream& stream, Result& result);
 
   Shape shape_;
   int32_t num_rows_ = 0;
   std::vector<int32_t> row_begin_;
   std::vector<float> q_, k_, v_;
-  std::vector<std::vector<int32_t>> pages_;
-  std::unique_ptr<kv::KvStorage> storage_;
+  uint32_t seed_;
 };
 
 /// An example of a method, made ready to run.

@@ -157,6 +157,29 @@ TEST(Batched, SkippingEqualsSingle) {
         skip(100, 30));
 }
 
+std::vector<SparseAttentionConfig> rocket(const std::string& mode, int64_t budget) {
+  RocketSparseAttentionConfig config{
+      .window_size = 8, .kernel_size = 7, .topk = 8, .prompt_budget = budget};
+  config.mode = mode;
+  return {config};
+}
+
+TEST(Batched, RocketEqualsSingle) {
+  const Mix mix{.model = families() + "llama3",
+                .count = 64,
+                .longest = 900,
+                .vocab = 250,
+                .tight = 1536,
+                .wide = 16384};
+  check(mix, rocket("evict", 64));
+  check(mix, rocket("multi_turn", 64));
+  std::vector<SparseAttentionConfig> both = rocket("evict", 64);
+  SkipSoftmaxAttentionConfig prefill;
+  prefill.threshold_scale_factor = PhaseValue{.prefill = 100.0};
+  both.push_back(prefill);
+  check(mix, both);
+}
+
 TEST(BatchedSlow, RealModelEqualsSingle) {
   const char* model = std::getenv("FOVEAL_TEST_MODEL");
   if (model == nullptr) GTEST_SKIP() << "FOVEAL_TEST_MODEL is not set";

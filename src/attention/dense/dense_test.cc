@@ -10,7 +10,7 @@ TEST(Dense, ChangesNothingAndSaysWhy) {
   const auto dense = make_dense(nullptr, {});
   EXPECT_EQ(dense->name(), "dense");
   EXPECT_TRUE(dense->prefix_key(100, {}).empty());
-  EXPECT_TRUE(dense->lanes().empty());
+  EXPECT_TRUE(dense->lanes({}).empty());
   EXPECT_EQ(dense->capabilities().prefill_chunk_multiple, 1);
   for (const Phase phase : kPhases) {
     EXPECT_FALSE(dense->active(phase));

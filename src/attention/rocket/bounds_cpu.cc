@@ -62,6 +62,24 @@ void reduce(const float* keys, int num_pages, int page_size, float* least, float
   }
 }
 
+/// The same with mean -+ standard deviation; the last page has fewer keys where `num_keys` ends.
+void spread(const float* keys, int num_keys, int num_pages, int page_size, float* least,
+            float* most) {
+  for (int page = 0; page < num_pages; ++page) {
+    const float* own = keys + page * page_size;
+    const int left = num_keys - page * page_size;
+    const int count = left < page_size ? left : page_size;
+    float sum = 0;
+    for (int idx = 0; idx < count; ++idx) sum += own[idx];
+    const float mean = sum / static_cast<float>(count);
+    float squares = 0;
+    for (int idx = 0; idx < count; ++idx) squares += (own[idx] - mean) * (own[idx] - mean);
+    const float deviation = __builtin_sqrtf(squares / static_cast<float>(count));
+    least[page] = mean - deviation;
+    most[page] = mean + deviation;
+  }
+}
+
 struct Bounds {
   const RocketBoundItem& item;
 
@@ -90,18 +108,16 @@ struct Bounds {
     float least[kMaxTokens];
     float most[kMaxTokens];
     const int count = item.page_end - item.page_begin;
-    switch (item.page_size) {
-      case 2:
-        reduce<2>(keys + first, count, 2, least, most);
-        break;
-      case 4:
-        reduce<4>(keys + first, count, 4, least, most);
-        break;
-      case 8:
-        reduce<8>(keys + first, count, 8, least, most);
-        break;
-      default:
-        reduce<0>(keys + first, count, item.page_size, least, most);
+    if (item.kind == BoundKind::kMeanStd) {
+      spread(keys + first, valid - first, count, item.page_size, least, most);
+    } else if (item.page_size == 2) {
+      reduce<2>(keys + first, count, 2, least, most);
+    } else if (item.page_size == 4) {
+      reduce<4>(keys + first, count, 4, least, most);
+    } else if (item.page_size == 8) {
+      reduce<8>(keys + first, count, 8, least, most);
+    } else {
+      reduce<0>(keys + first, count, item.page_size, least, most);
     }
     put(channel, least, 0);
     put(item.head_dim + channel, most, 1);
@@ -137,7 +153,7 @@ struct Bounds {
 }  // namespace
 
 // Computes:  bounds[0][d][P] <= min, bounds[1][d][P] >= max over page P's tokens t of k[t][d], as
-//            the storage type's value nearest to it
+//            the storage type's value nearest to it; or the same of mean - and + standard deviation
 // In/out:    K of one KV head in one cache page (base/kv_view.h); bounds [2, head_dim,
 //            cache_page_size / page_size] bf16 or e5m2
 // Units:     a page is page_size consecutive tokens of the sequence, counted within its cache page

@@ -53,12 +53,12 @@ void check_heads(const KvLayerView& kv, int32_t num_heads, std::string_view wher
                kv.num_kv_heads);
 }
 
-void check_page_size(const KvLayerView& kv, int32_t page_size, std::string_view where) {
+void check_page_size(int32_t cache_page_size, int32_t page_size, std::string_view where) {
   FOVEAL_CHECK(page_size >= 1 && std::has_single_bit(static_cast<uint32_t>(page_size)) &&
-                   kv.page_size % page_size == 0,
+                   cache_page_size % page_size == 0,
                ErrorKind::kInvalidArgument, where,
                "got page_size {}; need a power of two that divides the cache's {} tokens a page",
-               page_size, kv.page_size);
+               page_size, cache_page_size);
 }
 
 }  // namespace foveal::attention::rocket

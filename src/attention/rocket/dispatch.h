@@ -24,6 +24,6 @@ struct OwnedSelection {
 /// Refuses caches and page sizes that the kernels cannot read: kUnsupported or kInvalidArgument.
 void check_cache(const KvLayerView& kv, std::string_view where);
 void check_heads(const KvLayerView& kv, int32_t num_heads, std::string_view where);
-void check_page_size(const KvLayerView& kv, int32_t page_size, std::string_view where);
+void check_page_size(int32_t cache_page_size, int32_t page_size, std::string_view where);
 
 }  // namespace foveal::attention::rocket

@@ -211,7 +211,7 @@ void attend_pages(const PagedAttentionParams& params, const Selection& selection
     kernels::paged_decode(params, stream);
     return;
   }
-  check_page_size(params.kv, page_size, kWhere);
+  check_page_size(params.kv.page_size, page_size, kWhere);
   const auto rows = static_cast<int64_t>(params.seqs.size()) * params.kv.num_kv_heads;
   FOVEAL_CHECK(selection.kind == SelectionKind::kPages && selection.num_rows == rows,
                ErrorKind::kInvalidArgument, kWhere,

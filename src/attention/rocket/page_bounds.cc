@@ -19,13 +19,8 @@ struct Touched {
 
 }  // namespace
 
-int64_t bounds_bytes(const KvLayerView& kv, int32_t page_size, BoundFormat format) {
-  return int64_t{2} * kv.num_kv_heads * kv.head_dim * (kv.page_size / page_size) *
-         kernels::cpu::bound_bytes(format);
-}
-
 void check_bounds(const KvLayerView& kv, const PageBounds& bounds, std::string_view where) {
-  check_page_size(kv, bounds.page_size, where);
+  check_page_size(kv.page_size, bounds.page_size, where);
   const int64_t need = bounds_bytes(kv, bounds.page_size, bounds.format);
   FOVEAL_CHECK(bounds.data != nullptr && bounds.bytes_per_page == need, ErrorKind::kInvalidArgument,
                where, "got page bounds of {} bytes a cache page; need {}", bounds.bytes_per_page,
@@ -64,6 +59,7 @@ void update_bounds(const KvLayerView& kv, std::span<const kernels::AttentionSeq>
                             bounds.bytes_per_page / kv.num_kv_heads * head,
                   .format = kernels::kv_format(kv.dtype),
                   .bound_format = bounds.format,
+                  .kind = bounds.kind,
                   .cache_page_size = kv.page_size,
                   .page_size = bounds.page_size,
                   .head_dim = kv.head_dim,

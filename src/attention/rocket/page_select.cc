@@ -18,19 +18,29 @@ using kernels::AttentionSeq;
 /// Keys of a scoring task: about 0.1 ms of one KV head's bounds at most.
 constexpr int32_t kScoreTokens = 4096;
 
-/// Some cache pages of a sequence: with a KV head, a task.
-struct Split {
+/// A (sequence, KV head) with more candidates than it may select.
+struct Row {
   int32_t seq = 0;
-  int32_t first = 0;  ///< cache page
-  int32_t end = 0;
-  int32_t num_splits = 0;  ///< of the sequence
+  int32_t head = 0;
+  int32_t num_candidates = 0;
+  int32_t num_cache_pages = 0;  ///< that are scored
+  int64_t stride = 0;           ///< of a query head's scores: whole cache pages, a multiple of 16
+  int64_t begin = 0;            ///< of its scores, in floats
+  int64_t table = -1;           ///< of listed candidates: where their cache pages begin in tables_
+  int64_t list = 0;             ///< and they themselves, in listed_
 };
 
-/// Where a ranked sequence's numbers lie.
-struct Place {
-  int64_t stride = 0;  ///< of a head's scores: the pages of whole cache pages, a multiple of 16
-  int64_t begin = 0;   ///< of its first KV head's scores, in floats
-  int32_t num_pages = 0;
+/// Some cache pages of a row: a task.
+struct Split {
+  int32_t row = 0;
+  int32_t first = 0;  ///< cache page
+  int32_t end = 0;
+};
+
+/// A listed candidate.
+struct Listed {
+  int32_t page = 0;
+  int32_t place = 0;  ///< among the pages that are scored
 };
 
 /// What of the query a KV head's pages are scored with.
@@ -49,75 +59,97 @@ class SelectCall {
         heads_(params.kv.num_kv_heads),
         group_(params.num_heads / heads_),
         per_cache_page_(params.kv.page_size / params.bounds.page_size) {
-    int64_t floats = 0;
     out_.offsets.push_back(0);
-    for (size_t idx = 0; idx < p_.seqs.size(); ++idx) floats = add(idx, floats);
-    out_.indices.resize(out_.offsets.back());
-    query_bytes_ = round_up(int64_t{group_ + 1} * p_.num_channels * 4, 64);
-    const int64_t left = static_cast<int64_t>(p_.seqs.size()) * heads_ * 4;
-    std::byte* scratch = stream.scratch(
-        static_cast<size_t>(floats * 4 + query_bytes_ * stream.pool().num_threads() + left));
-    scores_ = reinterpret_cast<float*>(scratch);
-    queries_ = scratch + floats * 4;
-    left_ = reinterpret_cast<int32_t*>(queries_ + query_bytes_ * stream.pool().num_threads());
-    for (const Split& split : splits_) {
-      std::fill_n(left_ + int64_t{split.seq} * heads_, heads_, split.num_splits);
+    for (size_t seq = 0; seq < p_.seqs.size(); ++seq) {
+      for (int32_t head = 0; head < heads_; ++head) add(seq, head);
     }
+    query_bytes_ = round_up(int64_t{group_ + 1} * p_.num_channels * 4, 64);
+    const auto left_bytes = static_cast<int64_t>(rows_.size()) * 4;
+    std::byte* scratch = stream.scratch(static_cast<size_t>(
+        num_floats_ * 4 + query_bytes_ * stream.pool().num_threads() + left_bytes));
+    scores_ = reinterpret_cast<float*>(scratch);
+    queries_ = scratch + num_floats_ * 4;
+    left_ = reinterpret_cast<int32_t*>(queries_ + query_bytes_ * stream.pool().num_threads());
+    std::fill_n(left_, rows_.size(), 0);
+    for (const Split& split : splits_) left_[split.row] += 1;
   }
 
   void run(Stream& stream) {
-    fill_all();
-    stream.pool().run(static_cast<int64_t>(splits_.size()) * heads_,
-                      [&](int64_t task, int worker) { run_task(task, worker); });
+    stream.pool().run(static_cast<int64_t>(splits_.size()),
+                      [&](int64_t task, int worker) { run_task(splits_[task], worker); });
     if (p_.ranks != nullptr) copy_ranks();
   }
 
  private:
-  /// Sequence `idx`: all of its pages, or a place for their scores and tasks that fill it.
-  int64_t add(size_t idx, int64_t floats) {
+  /// Selects all candidates, or makes a row of them and tasks that score it.
+  void add(size_t idx, int32_t head) {
     const AttentionSeq& seq = p_.seqs[idx];
+    const PageCandidates candidates = p_.candidates.empty() ? PageCandidates{} : p_.candidates[idx];
     const auto num_pages = static_cast<int32_t>(ceil_div(seq.kv_len, p_.bounds.page_size));
-    const int32_t kept = std::min(p_.topk, num_pages);
-    for (int32_t head = 0; head < heads_; ++head) {
-      out_.offsets.push_back(out_.offsets.back() + kept);
+    std::span<const int32_t> listed;
+    int32_t first_new = 0;
+    if (candidates.prompt != nullptr) {
+      const std::vector<int32_t>& offsets = candidates.prompt->offsets;
+      listed = std::span(candidates.prompt->indices).subspan(offsets[head]);
+      listed = listed.first(offsets[head + 1] - offsets[head]);
+      first_new = candidates.first_new;
     }
-    const auto cache_pages = static_cast<int32_t>(ceil_div(seq.kv_len, p_.kv.page_size));
-    places_.push_back({.stride = round_up(int64_t{cache_pages} * per_cache_page_, 16),
-                       .begin = floats,
-                       .num_pages = num_pages});
-    if (kept == num_pages) {
-      all_.push_back(static_cast<int32_t>(idx));
-      return floats;
+    const auto count = static_cast<int32_t>(listed.size()) + num_pages - first_new;
+    out_.offsets.push_back(out_.offsets.back() + std::min(p_.topk, count));
+    out_.indices.resize(out_.offsets.back());
+    if (count <= p_.topk) {
+      const auto at = std::copy(listed.begin(), listed.end(), out_.indices.end() - count);
+      std::iota(at, out_.indices.end(), first_new);
+      return;
     }
+    Row row{.seq = static_cast<int32_t>(idx),
+            .head = head,
+            .num_candidates = count,
+            .num_cache_pages = static_cast<int32_t>(ceil_div(seq.kv_len, p_.kv.page_size)),
+            .begin = num_floats_};
+    if (candidates.prompt != nullptr) add_list(seq, listed, first_new, num_pages, row);
+    row.stride = round_up(int64_t{row.num_cache_pages} * per_cache_page_, 16);
+    num_floats_ += (group_ + 1) * row.stride;
     const int32_t step = std::max(1, kScoreTokens / p_.kv.page_size);
-    const auto count = static_cast<int32_t>(ceil_div(cache_pages, step));
-    for (int32_t first = 0; first < cache_pages; first += step) {
-      splits_.push_back({.seq = static_cast<int32_t>(idx),
+    for (int32_t first = 0; first < row.num_cache_pages; first += step) {
+      splits_.push_back({.row = static_cast<int32_t>(rows_.size()),
                          .first = first,
-                         .end = std::min(cache_pages, first + step),
-                         .num_splits = count});
+                         .end = std::min(row.num_cache_pages, first + step)});
     }
-    return floats + heads_ * (group_ + 1) * places_.back().stride;
+    rows_.push_back(row);
   }
 
-  float* scores(int32_t seq, int32_t head) const {
-    const Place& place = places_[seq];
-    return scores_ + place.begin + int64_t{head} * (group_ + 1) * place.stride;
-  }
-  float* ranks(int32_t seq, int32_t head) const {
-    return scores(seq, head) + group_ * places_[seq].stride;
+  /// Only cache pages with candidates are scored.
+  void add_list(const AttentionSeq& seq, std::span<const int32_t> listed, int32_t first_new,
+                int32_t num_pages, Row& row) {
+    row.table = static_cast<int64_t>(tables_.size());
+    row.list = static_cast<int64_t>(listed_.size());
+    int32_t last = -1;
+    const auto add_page = [&](int32_t page) {
+      const int32_t cache_page = page / per_cache_page_;
+      if (cache_page != last) tables_.push_back(seq.pages[cache_page]);
+      last = cache_page;
+      const auto scored = static_cast<int32_t>(static_cast<int64_t>(tables_.size()) - row.table);
+      listed_.push_back({page, (scored - 1) * per_cache_page_ + page % per_cache_page_});
+    };
+    for (const int32_t page : listed) add_page(page);
+    for (int32_t page = first_new; page < num_pages; ++page) add_page(page);
+    row.num_cache_pages = static_cast<int32_t>(static_cast<int64_t>(tables_.size()) - row.table);
   }
 
-  void run_task(int64_t task, int worker) {
-    const Split& split = splits_[task / heads_];
-    const auto head = static_cast<int32_t>(task % heads_);
-    const AttentionSeq& seq = p_.seqs[split.seq];
+  float* scores(const Row& row) const { return scores_ + row.begin; }
+  float* ranks(const Row& row) const { return scores(row) + group_ * row.stride; }
+
+  void run_task(const Split& split, int worker) {
+    const Row& row = rows_[split.row];
+    const AttentionSeq& seq = p_.seqs[row.seq];
     Query query{.coefs = reinterpret_cast<float*>(queries_ + worker * query_bytes_)};
     query.rows = reinterpret_cast<int32_t*>(query.coefs + int64_t{group_} * p_.num_channels);
-    open(seq, head, query);
-    isa_.scores({.bounds = p_.bounds.data + p_.bounds.bytes_per_page / heads_ * head,
+    open(seq, row.head, query);
+    const int32_t* table = row.table < 0 ? seq.pages : tables_.data() + row.table;
+    isa_.scores({.bounds = p_.bounds.data + p_.bounds.bytes_per_page / heads_ * row.head,
                  .bytes_per_page = p_.bounds.bytes_per_page,
-                 .cache_pages = seq.pages + split.first,
+                 .cache_pages = table + split.first,
                  .num_cache_pages = split.end - split.first,
                  .pages_per_cache_page = per_cache_page_,
                  .format = p_.bounds.format,
@@ -125,11 +157,11 @@ class SelectCall {
                  .coefs = query.coefs,
                  .num_rows = p_.num_channels,
                  .group = group_,
-                 .scores = scores(split.seq, head) + int64_t{split.first} * per_cache_page_,
-                 .score_stride = places_[split.seq].stride});
-    // Whoever finishes a sequence's last split ranks its pages.
-    const std::atomic_ref<int32_t> left(left_[int64_t{split.seq} * heads_ + head]);
-    if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) choose(split.seq, head);
+                 .scores = scores(row) + int64_t{split.first} * per_cache_page_,
+                 .score_stride = row.stride});
+    // Whoever finishes a row's last split ranks its pages.
+    const std::atomic_ref<int32_t> left(left_[split.row]);
+    if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) choose(row);
   }
 
   /// Channels by the group's |q|, the side of each by the sign of the group's sum, and coefficients
@@ -167,41 +199,34 @@ class SelectCall {
     }
   }
 
-  void choose(int32_t seq, int32_t head) {
-    const Place& place = places_[seq];
-    float* ranked = ranks(seq, head);
-    isa_.rank({.scores = scores(seq, head),
-               .ranks = ranked,
-               .score_stride = place.stride,
-               .num_pages = place.num_pages,
-               .group = group_});
-    const auto older = static_cast<size_t>(place.num_pages) - 1;
-    std::vector<int32_t> best = kernels::top_k({ranked, older}, p_.topk - 1);
-    std::sort(best.begin(), best.end());
-    best.push_back(place.num_pages - 1);
-    std::copy(best.begin(), best.end(),
-              out_.indices.begin() + out_.offsets[int64_t{seq} * heads_ + head]);
-  }
-
-  void fill_all() {
-    const auto begin = out_.indices.begin();
-    for (const int32_t seq : all_) {
-      for (int32_t head = 0; head < heads_; ++head) {
-        const int64_t row = int64_t{seq} * heads_ + head;
-        std::iota(begin + out_.offsets[row], begin + out_.offsets[row + 1], 0);
-      }
+  void choose(const Row& row) {
+    const Listed* listed = row.table < 0 ? nullptr : listed_.data() + row.list;
+    for (int32_t head = 0; listed != nullptr && head < group_; ++head) {
+      float* s = scores(row) + head * row.stride;
+      for (int32_t at = 0; at < row.num_candidates; ++at) s[at] = s[listed[at].place];
     }
+    float* ranked = ranks(row);
+    isa_.rank({.scores = scores(row),
+               .ranks = ranked,
+               .score_stride = row.stride,
+               .num_pages = row.num_candidates,
+               .group = group_,
+               .max_over_group = p_.max_over_group});
+    const int32_t newest = row.num_candidates - p_.recent;
+    const std::span<const float> free{ranked + p_.sink, static_cast<size_t>(newest - p_.sink)};
+    std::vector<int32_t> best = kernels::top_k(free, p_.topk - p_.sink - p_.recent);
+    std::sort(best.begin(), best.end());
+    int32_t* out = out_.indices.data() + out_.offsets[int64_t{row.seq} * heads_ + row.head];
+    const auto put = [&](int32_t at) { *out++ = listed == nullptr ? at : listed[at].page; };
+    for (int32_t at = 0; at < p_.sink; ++at) put(at);
+    for (const int32_t at : best) put(p_.sink + at);
+    for (int32_t at = newest; at < row.num_candidates; ++at) put(at);
   }
 
   void copy_ranks() const {
     p_.ranks->clear();
-    std::vector<bool> ranked(places_.size());
-    for (const Split& split : splits_) ranked[split.seq] = true;
-    for (size_t seq = 0; seq < places_.size(); ++seq) {
-      for (int32_t head = 0; head < heads_ && ranked[seq]; ++head) {
-        const float* from = ranks(static_cast<int32_t>(seq), head);
-        p_.ranks->insert(p_.ranks->end(), from, from + places_[seq].num_pages);
-      }
+    for (const Row& row : rows_) {
+      p_.ranks->insert(p_.ranks->end(), ranks(row), ranks(row) + row.num_candidates);
     }
   }
 
@@ -211,14 +236,40 @@ class SelectCall {
   int32_t heads_;
   int32_t group_;
   int32_t per_cache_page_;
+  int64_t num_floats_ = 0;
   int64_t query_bytes_ = 0;
-  std::vector<Place> places_;  ///< [seqs]
+  std::vector<Row> rows_;
   std::vector<Split> splits_;
-  std::vector<int32_t> all_;  ///< sequences that keep all pages
-  float* scores_ = nullptr;   ///< by place: [heads][group + 1][stride], ranks last
+  std::vector<int32_t> tables_;  ///< page ids of cache pages with listed candidates
+  std::vector<Listed> listed_;
+  float* scores_ = nullptr;  ///< by row: [group + 1][stride], ranks last
   std::byte* queries_ = nullptr;
-  int32_t* left_ = nullptr;  ///< [seqs][heads] splits still to be done
+  int32_t* left_ = nullptr;  ///< [rows] splits still to be done
 };
+
+void check_candidates(const PageSelectParams& params, size_t idx, std::string_view where) {
+  const PageCandidates& candidates = params.candidates[idx];
+  if (candidates.prompt == nullptr) return;
+  const auto rows = static_cast<size_t>(params.kv.num_kv_heads);
+  FOVEAL_CHECK(candidates.prompt->offsets.size() == rows + 1, ErrorKind::kInvalidArgument, where,
+               "got candidates of {} rows; need one for each of {} KV heads",
+               std::ssize(candidates.prompt->offsets) - 1, rows);
+  FOVEAL_CHECK(int64_t{candidates.first_new} * params.bounds.page_size < params.seqs[idx].kv_len,
+               ErrorKind::kInvalidArgument, where,
+               "got pages from {} on as new; need the newest key's among them",
+               candidates.first_new);
+  for (size_t row = 0; row < rows; ++row) {
+    int32_t last = -1;
+    for (int32_t at = candidates.prompt->offsets[row]; at < candidates.prompt->offsets[row + 1];
+         ++at) {
+      const int32_t page = candidates.prompt->indices[at];
+      FOVEAL_CHECK(page > last && page < candidates.first_new, ErrorKind::kInvalidArgument, where,
+                   "got candidate {} after {}; need ascending ones below {}", page, last,
+                   candidates.first_new);
+      last = page;
+    }
+  }
+}
 
 void check(const PageSelectParams& params) {
   constexpr std::string_view kWhere = "rocket.select_pages";
@@ -229,7 +280,12 @@ void check(const PageSelectParams& params) {
   const int64_t width = int64_t{params.num_heads} * params.kv.head_dim;
   FOVEAL_CHECK(params.seqs.empty() || (params.q != nullptr && params.q_stride >= width), kBad,
                kWhere, "got queries with row stride {}; need at least {}", params.q_stride, width);
-  FOVEAL_CHECK(params.topk >= 1, kBad, kWhere, "got topk {}; need at least 1", params.topk);
+  FOVEAL_CHECK(
+      params.sink >= 0 && params.recent >= 1 && int64_t{params.sink} + params.recent <= params.topk,
+      kBad, kWhere,
+      "got topk {} with {} first and {} newest pages; need the newest at least, and topk "
+      "for all of them",
+      params.topk, params.sink, params.recent);
   FOVEAL_CHECK(params.num_channels >= 1 && params.num_channels <= params.kv.head_dim, kBad, kWhere,
                "got {} channels; need 1 to {}", params.num_channels, params.kv.head_dim);
   FOVEAL_CHECK(std::isfinite(params.softmax_scale), kBad, kWhere,
@@ -238,6 +294,12 @@ void check(const PageSelectParams& params) {
     FOVEAL_CHECK(seq.q_begin >= 0 && seq.q_len == 1 && seq.kv_len >= 1 && seq.pages != nullptr,
                  kBad, kWhere, "got {} rows with {} keys; need 1 row, its key and a page table",
                  seq.q_len, seq.kv_len);
+  }
+  FOVEAL_CHECK(params.candidates.empty() || params.candidates.size() == params.seqs.size(), kBad,
+               kWhere, "got candidates of {} sequences; need those of all {}, or none",
+               params.candidates.size(), params.seqs.size());
+  for (size_t idx = 0; idx < params.candidates.size(); ++idx) {
+    check_candidates(params, idx, kWhere);
   }
 }
 
@@ -251,11 +313,14 @@ OwnedSelection select_pages(const PageSelectParams& params, Stream& stream) {
   return out;
 }
 
-int32_t num_channels(double topr, int32_t head_dim) {
-  FOVEAL_CHECK(topr > 0 && (topr <= 1 || topr >= 2), ErrorKind::kInvalidArgument, "rocket.topr",
-               "got {}; need a share up to 1 or a number of channels from 2 on", topr);
-  const double channels = topr <= 1 ? std::ceil(topr * head_dim) : std::floor(topr);
-  return static_cast<int32_t>(std::min<double>(channels, head_dim));
+int32_t num_channels(const std::variant<int64_t, double>& topr, int32_t head_dim) {
+  const double share = std::holds_alternative<double>(topr) ? std::get<double>(topr) : 1.0;
+  const int64_t count = std::holds_alternative<double>(topr) ? head_dim : std::get<int64_t>(topr);
+  FOVEAL_CHECK(share > 0 && share <= 1 && count >= 1, ErrorKind::kInvalidArgument, "rocket.topr",
+               "got {} channels and a share of {}; need at least one, and a share up to 1", count,
+               share);
+  if (count < head_dim) return static_cast<int32_t>(count);
+  return static_cast<int32_t>(std::ceil(share * head_dim));
 }
 
 }  // namespace foveal::attention::rocket

@@ -193,13 +193,15 @@ TEST_F(RocketSelect, ThreadsAndBatchChangeNothing) {
 }
 
 TEST_F(RocketSelect, ChannelsOfTopr) {
-  EXPECT_EQ(num_channels(128, 64), 64);
-  EXPECT_EQ(num_channels(48, 64), 48);
-  EXPECT_EQ(num_channels(1, 64), 64);
+  EXPECT_EQ(num_channels(int64_t{128}, 64), 64);
+  EXPECT_EQ(num_channels(int64_t{48}, 64), 48);
+  EXPECT_EQ(num_channels(int64_t{1}, 64), 1);
+  EXPECT_EQ(num_channels(1.0, 64), 64);
   EXPECT_EQ(num_channels(0.5, 64), 32);
   EXPECT_EQ(num_channels(0.51, 64), 33);
   EXPECT_EQ(num_channels(1e-9, 64), 1);
-  EXPECT_THROW(num_channels(0, 64), Error);
+  EXPECT_THROW(num_channels(int64_t{0}, 64), Error);
+  EXPECT_THROW(num_channels(0.0, 64), Error);
   EXPECT_THROW(num_channels(1.5, 64), Error);
   EXPECT_THROW(num_channels(std::nan(""), 64), Error);
 }

@@ -36,9 +36,9 @@ void check(const PromptSelectParams& params) {
   FOVEAL_CHECK(ring.begin_position() <= std::max(0, params.prompt_len - ring.window()), bad, kWhere,
                "got queries from position {}; need the last {} of {}", ring.begin_position(),
                ring.window(), params.prompt_len);
-  FOVEAL_CHECK(params.budget > ring.window(), bad, kWhere,
-               "got a budget of {} tokens; need more than the window's {}", params.budget,
-               ring.window());
+  FOVEAL_CHECK(params.sink >= 0 && params.budget - ring.window() > params.sink, bad, kWhere,
+               "got a budget of {} tokens; need more than the window's {} and the first {}",
+               params.budget, ring.window(), params.sink);
   FOVEAL_CHECK(params.kernel_size >= 1 && params.kernel_size % 2 == 1, bad, kWhere,
                "got kernel_size {}; need an odd number", params.kernel_size);
   FOVEAL_CHECK(std::isfinite(params.softmax_scale), bad, kWhere,
@@ -197,9 +197,13 @@ OwnedSelection select_prompt(const PromptSelectParams& params, Stream& stream) {
     std::vector<float> pooled(prefix);
     max_pool({scores.data() + head * prefix, static_cast<size_t>(prefix)}, params.kernel_size,
              pooled);
-    std::vector<int32_t> best = kernels::top_k(pooled, kept - window);
+    const int32_t sink = params.sink;
+    std::vector<int32_t> best =
+        kernels::top_k(std::span(pooled).subspan(sink), kept - window - sink);
     std::sort(best.begin(), best.end());
-    const auto at = std::copy(best.begin(), best.end(), out.indices.begin() + head * kept);
+    auto at = out.indices.begin() + head * kept;
+    for (int32_t token = 0; token < sink; ++token) *at++ = token;
+    for (const int32_t token : best) *at++ = sink + token;
     std::iota(at, at + window, prefix);
   });
   return out;

@@ -42,7 +42,8 @@ struct PromptSelectParams {
   const int32_t* pages = nullptr;  ///< cache page ids of the prompt
   int32_t num_heads = 0;
   int32_t prompt_len = 0;
-  int32_t budget = 0;       ///< tokens kept per KV head, more than the window
+  int32_t budget = 0;       ///< tokens kept per KV head, more than the window and the sink
+  int32_t sink = 0;         ///< first tokens, kept whatever their scores
   int32_t kernel_size = 0;  ///< of the max pool, odd
   float softmax_scale = 1;
   bool exact = false;  ///< queries are not rounded to bf16

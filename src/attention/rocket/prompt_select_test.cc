@@ -246,7 +246,8 @@ TEST_F(RocketPrompt, Refuses) {
   Prompt prompt({.head_dim = 16, .lens = {200}}, 4, seed, stream);
   prompt.push(64);
   EXPECT_EQ(error_of(prompt.params(4, 5), stream),
-            "[rocket.select_prompt] got a budget of 4 tokens; need more than the window's 4");
+            "[rocket.select_prompt] got a budget of 4 tokens; need more than the window's 4 and "
+            "the first 0");
   EXPECT_EQ(error_of(prompt.params(50, 4), stream),
             "[rocket.select_prompt] got kernel_size 4; need an odd number");
   PromptSelectParams params = prompt.params(50, 5);

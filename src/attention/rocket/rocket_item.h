@@ -10,6 +10,8 @@ namespace foveal::kernels::cpu {
 // What the host half of RocketKV hands to the code of one instruction-set level: plain data.
 
 enum class BoundFormat : uint8_t { kBf16, kE5m2 };
+/// What stands for a page's keys in a channel: the least and the largest, or mean -+ spread.
+enum class BoundKind : uint8_t { kMinMax, kMeanStd };
 constexpr int32_t bound_bytes(BoundFormat format) { return format == BoundFormat::kBf16 ? 2 : 1; }
 
 /// Stage one: some keys of one KV head. A "row" is one window query of one query head; row
@@ -39,6 +41,7 @@ struct RocketBoundItem {
   std::byte* bounds = nullptr;   ///< [2][head_dim][cache page_size / page_size]: minima, maxima
   KvFormat format = KvFormat::kBf16;
   BoundFormat bound_format = BoundFormat::kBf16;
+  BoundKind kind = BoundKind::kMinMax;
   int32_t cache_page_size = 0;
   int32_t page_size = 0;
   int32_t head_dim = 0;
@@ -70,6 +73,7 @@ struct RocketRankItem {
   int64_t score_stride = 0;  ///< a multiple of 16
   int32_t num_pages = 0;
   int32_t group = 0;
+  bool max_over_group = false;
 };
 
 inline constexpr int32_t kAttendChunk = 16;    ///< tokens that surely share a cache page

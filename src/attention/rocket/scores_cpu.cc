@@ -180,9 +180,10 @@ void rocket_scores(const RocketScoreItem& item) {
   }
 }
 
-// Computes:  ranks[P] = sum over heads h of 2^(s[h][P] - max s[h]) / sum over P of the same
+// Computes:  ranks[P] = sum (or maximum) over heads h of 2^(s[h][P] - max s[h]) / sum over P of the
+//            same
 // In/out:    scores [group, score_stride] float32 (overwritten), ranks [score_stride]
-// Units:     scores in the log2 domain; ranks are sums of probabilities
+// Units:     scores in the log2 domain; ranks are sums of probabilities, or the largest of them
 // Launch:    one call a (sequence, KV head)
 // Needs:     score_stride a multiple of 16, num_pages at least 1
 // Numerics:  float32; vectors of pages in ascending order. Scores are held within 1e30 and a NaN
@@ -210,7 +211,11 @@ void rocket_rank(const RocketRankItem& item) {
     }
     const F32 inverse = set1(1.0F / reduce_add(sum));
     for (int64_t at = 0; at < item.score_stride; at += kLanes) {
-      store(item.ranks + at, fma(load(s + at), inverse, load(item.ranks + at)));
+      const F32 rank = load(item.ranks + at);
+      const F32 weight = load(s + at);
+      const F32 joined =
+          item.max_over_group ? max(rank, weight * inverse) : fma(weight, inverse, rank);
+      store(item.ranks + at, joined);
     }
   }
 }

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "attention/method.h"
+#include "attention/rocket/page_bounds.h"
+#include "foveal/config.h"
+
+namespace foveal::attention::rocket {
+
+/// What a configuration comes to for one model.
+struct Settings {
+  int32_t window_size = 0;
+  int32_t kernel_size = 0;
+  int32_t num_channels = 0;  ///< of the query, that score pages
+  int32_t topk = 0;
+  int32_t prompt_budget = 0;
+  int32_t page_size = 0;
+  BoundFormat bound_format = BoundFormat::kE5m2;
+  BoundKind bound_kind = BoundKind::kMinMax;
+  bool evicts = true;  ///< else all K and V stay, and prompts choose candidates
+  bool max_over_group = false;
+  int32_t recent = 1;  ///< pages
+  int32_t sink = 0;
+  std::vector<bool> dense;  ///< [num_layers]: decode attends to everything there
+
+  /// Tokens of the sink, which stage one keeps whatever their scores.
+  int32_t sink_tokens() const { return sink * page_size; }
+};
+
+/// Throws kInvalidArgument or kUnsupported, naming the field, for what this model cannot have.
+Settings make_settings(const RocketSparseAttentionConfig& config, const ModelShape& shape);
+
+}  // namespace foveal::attention::rocket

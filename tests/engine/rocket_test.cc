@@ -1,0 +1,325 @@
+// RocketKV in the engine, on tiny golden models: what it must equal, what it keeps, what it costs.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <thread>
+
+#include "foveal/llm.h"
+
+namespace {
+
+/// Allocations of this size fail once the countdown reaches 0: a step that runs out of memory.
+std::atomic<size_t> g_failing_size{0};
+std::atomic<int> g_countdown{0};
+
+}  // namespace
+
+// Not inlined, for g++ takes `free` of their result for a mistake.
+[[gnu::noinline]] void* operator new(size_t size) {
+  if (size == g_failing_size.load() && size != 0 && g_countdown.fetch_sub(1) == 0) {
+    throw std::bad_alloc();
+  }
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t /*size*/) noexcept {
+  std::free(memory);
+}
+
+namespace foveal {
+namespace {
+
+constexpr int32_t kVocab = 384;
+
+LlmConfig config_of(const std::string& family) {
+  LlmConfig config;
+  config.model = FOVEAL_SOURCE_DIR "/tests/golden/" + family;
+  config.device = "cpu";
+  config.threads = 2;
+  config.kv_cache_config.max_tokens = 8192;
+  return config;
+}
+
+RocketSparseAttentionConfig small_budget(const std::string& mode = "evict") {
+  RocketSparseAttentionConfig rocket{
+      .window_size = 8, .kernel_size = 7, .topk = 8, .prompt_budget = 64};
+  rocket.mode = mode;
+  return rocket;
+}
+
+LlmConfig with(LlmConfig config, const RocketSparseAttentionConfig& rocket) {
+  config.sparse_attention_config = {rocket};
+  return config;
+}
+
+std::vector<int32_t> random_prompt(uint32_t seed, size_t len) {
+  std::vector<int32_t> out(len);
+  uint32_t state = seed * 2654435761U + 1;
+  for (int32_t& token : out) {
+    state = state * 1664525U + 1013904223U;
+    token = static_cast<int32_t>((state >> 8) % kVocab);
+  }
+  return out;
+}
+
+SamplingParams tokens(int64_t count) {
+  SamplingParams out;
+  out.max_tokens = count;
+  out.ignore_eos = true;
+  out.logprobs = 0;
+  return out;
+}
+
+/// Tokens and their log-probabilities: equal only where attention was, bit for bit.
+struct Answer {
+  std::vector<int32_t> ids;
+  std::vector<float> logprobs;
+  bool operator==(const Answer&) const = default;
+};
+Answer answer_of(const RequestOutput& output) {
+  Answer out{.ids = output.outputs[0].token_ids, .logprobs = {}};
+  for (const TokenLogprob& entry : output.outputs[0].logprobs) {
+    out.logprobs.push_back(entry.logprob);
+  }
+  return out;
+}
+
+TEST(Rocket, IsDenseWhereNothingIsLeftOut) {
+  constexpr int64_t kAll = 1 << 20;
+  for (const char* family : {"llama3", "gemma3", "qwen3_moe"}) {
+    LLM dense(config_of(family));
+    for (const char* mode : {"evict", "multi_turn"}) {
+      SCOPED_TRACE(std::string(family) + " " + mode);
+      RocketSparseAttentionConfig covering{.topk = kAll, .prompt_budget = 400};
+      covering.mode = mode;
+      LLM rocket(with(config_of(family), covering));
+      for (const size_t len : {1U, 33U, 400U}) {  // up to the budget
+        const Prompt prompt{.token_ids = random_prompt(5, len)};
+        const RequestOutput want = dense.generate(prompt, tokens(40));
+        const RequestOutput got = rocket.generate(prompt, tokens(40));
+        EXPECT_EQ(answer_of(got), answer_of(want)) << len;
+        EXPECT_EQ(got.sparsity.total().decode.pairs_used, want.sparsity.total().decode.pairs);
+        EXPECT_EQ(got.sparsity.prompt_tokens, len);
+        EXPECT_EQ(got.sparsity.kept_tokens, len);
+      }
+    }
+  }
+}
+
+// A layer with a window keeps what its rows will see: with all else covered, nothing is missing.
+TEST(Rocket, WindowsSeeWhatTheyWouldSee) {
+  RocketSparseAttentionConfig rocket{.topk = 1 << 20, .prompt_budget = 256};
+  rocket.mode = "evict";
+  LLM dense(config_of("gemma3"));
+  LLM evicts(with(config_of("gemma3"), rocket));
+  const Prompt prompt{.token_ids = random_prompt(6, 700)};
+  const RequestOutput want = dense.generate(prompt, tokens(30));
+  const RequestOutput got = evicts.generate(prompt, tokens(30));
+  int windows = 0;
+  for (size_t layer = 0; layer < got.sparsity.layers.size(); ++layer) {
+    const PhaseSparsity& decode = got.sparsity.layers[layer].decode;
+    EXPECT_EQ(decode.pairs, want.sparsity.layers[layer].decode.pairs) << layer;
+    if (decode.pairs == decode.pairs_used) ++windows;
+  }
+  EXPECT_GT(windows, 0);
+  EXPECT_LT(windows, static_cast<int>(got.sparsity.layers.size()));
+}
+
+TEST(Rocket, ChunksChangeNothing) {
+  for (const char* mode : {"evict", "multi_turn"}) {
+    std::optional<Answer> whole;
+    for (const int64_t chunk : {512, 64, 3, 499}) {  // the window in one chunk, or across two
+      LlmConfig config = with(config_of("llama3"), small_budget(mode));
+      config.prefill_chunk = chunk;
+      LLM llm(config);
+      const RequestOutput output = llm.generate({.token_ids = random_prompt(7, 500)}, tokens(40));
+      const Answer got = answer_of(output);
+      if (!whole) whole = got;
+      EXPECT_EQ(got, *whole) << mode << " chunk " << chunk;
+      EXPECT_GT(output.sparsity.total().decode.skipped(), 0.5);
+    }
+  }
+}
+
+TEST(Rocket, ReuseChangesNothing) {
+  for (const char* mode : {"evict", "multi_turn"}) {
+    LlmConfig config = with(config_of("llama3"), small_budget(mode));
+    LLM reuses(config);
+    config.kv_cache_config.enable_block_reuse = false;
+    LLM alone(config);
+    const std::vector<int32_t> document = random_prompt(8, 512);
+    for (uint32_t question = 0; question < 4; ++question) {
+      std::vector<int32_t> prompt = document;
+      const std::vector<int32_t> tail = random_prompt(20 + question, 5 + 9 * question);
+      prompt.insert(prompt.end(), tail.begin(), tail.end());
+      const RequestOutput got = reuses.generate({.token_ids = prompt}, tokens(30));
+      EXPECT_EQ(answer_of(got), answer_of(alone.generate({.token_ids = prompt}, tokens(30))))
+          << mode << " " << question;
+      // The window's queries are computed anew, and what lies before comes from the index, whole:
+      // nothing that was compacted is found there.
+      const auto most = static_cast<int64_t>((prompt.size() - 8) / 32 * 32);
+      EXPECT_EQ(got.cached_tokens, question == 0 ? 0 : std::min<int64_t>(512, most));
+    }
+    // A prompt within the budget finds the pages of a longer one, bounds included.
+    const std::vector<int32_t> start(document.begin(), document.begin() + 60);
+    const RequestOutput got = reuses.generate({.token_ids = start}, tokens(30));
+    EXPECT_EQ(got.cached_tokens, 32);
+    EXPECT_EQ(answer_of(got), answer_of(alone.generate({.token_ids = start}, tokens(30))));
+  }
+}
+
+TEST(Rocket, CombinesWithSkipSoftmaxByPhase) {
+  SkipSoftmaxAttentionConfig skip;
+  skip.threshold_scale_factor = PhaseValue{.prefill = 200.0};
+  LlmConfig config = config_of("llama3");
+  config.sparse_attention_config = {skip, small_budget()};
+  LLM llm(config);
+  EXPECT_EQ(llm.method(), "skip_softmax+rocket");
+  const RequestOutput output = llm.generate({.token_ids = random_prompt(9, 900)}, tokens(20));
+  EXPECT_GT(output.sparsity.total().prefill.skipped(), 0);
+  EXPECT_GT(output.sparsity.total().decode.skipped(), 0.9);
+  skip.threshold_scale_factor = PhaseValue{.prefill = 200.0, .decode = 1.0};
+  config.sparse_attention_config = {skip, small_budget()};
+  EXPECT_THROW(LLM{config}, Error) << "two methods for decode";
+}
+
+TEST(Rocket, HoldsWhatItKeepsAndReportsIt) {
+  LLM dense(config_of("llama3"));
+  LLM rocket(with(config_of("llama3"), small_budget()));
+  const Prompt prompt{.token_ids = random_prompt(10, 900)};
+  const RequestOutput want = dense.generate(prompt, tokens(30));
+  const RequestOutput got = rocket.generate(prompt, tokens(30));
+  // 900 tokens are 29 pages of 32; 64 kept are 2, with 29 more that get a slot 3. The lane of
+  // bounds (e5m2, pages of 4) is an eighth of a bf16 page.
+  const int64_t page = want.memory.kv_bytes / 30 * 9 / 8;  // 929 tokens
+  EXPECT_EQ(got.memory.kv_peak_bytes, (29 + 2) * page);
+  EXPECT_EQ(got.memory.kv_bytes, 3 * page);
+  EXPECT_EQ(got.sparsity.method, "rocket");
+  EXPECT_EQ(got.sparsity.prompt_tokens, 900U);
+  EXPECT_EQ(got.sparsity.kept_tokens, 64U);
+  const PhaseSparsity decode = got.sparsity.total().decode;
+  EXPECT_EQ(decode.pairs, want.sparsity.total().decode.pairs) << "of the whole text";
+  EXPECT_EQ(decode.blocks_used, 2U * 29 * 8) << "topk pages a layer, token and KV head";
+  EXPECT_GT(decode.blocks, 2U * 29 * 16);
+  EXPECT_EQ(rocket.stats().sparsity.kept_tokens, 64U);
+  // A single token comes from the prompt's last row: nothing is moved for it.
+  const RequestOutput one = rocket.generate(prompt, tokens(1));
+  EXPECT_EQ(one.memory.kv_bytes, 29 * page);
+  EXPECT_EQ(one.sparsity.kept_tokens, 900U);
+}
+
+TEST(Rocket, PreemptionChangesNothing) {
+  std::vector<Answer> calm;
+  {
+    LLM llm(with(config_of("llama3"), small_budget()));
+    for (uint32_t seed = 0; seed < 6; ++seed) {
+      calm.push_back(answer_of(llm.generate({.token_ids = random_prompt(seed, 150)}, tokens(150))));
+    }
+  }
+  LlmConfig config = with(config_of("llama3"), small_budget());
+  config.kv_cache_config.max_tokens = 512;  // six of 64 + 150 tokens cannot all stay
+  config.kv_cache_config.tokens_per_block = 16;
+  LLM llm(config);
+  std::vector<Generation> running;
+  for (uint32_t seed = 0; seed < 6; ++seed) {
+    running.push_back(llm.submit({.token_ids = random_prompt(seed, 150)}, tokens(150)));
+  }
+  for (size_t idx = 0; idx < running.size(); ++idx) {
+    const RequestOutput output = running[idx].result();
+    EXPECT_EQ(answer_of(output), calm[idx]) << idx;
+    EXPECT_EQ(output.sparsity.kept_tokens, 64U);
+  }
+  EXPECT_GT(llm.stats().preemptions, 0U);
+  EXPECT_EQ(llm.stats().kv_pages_used, 0);
+}
+
+/// Scores of stage one, [KV heads, prompt - window], of a prompt of a length no other test has.
+constexpr size_t kOddPrompt = 617;
+constexpr size_t kScoreBytes = (kOddPrompt - 8) * sizeof(float);
+
+TEST(Rocket, AFailureInTheMiddleOfCompactionLosesNoPage) {
+  LLM llm(with(config_of("llama3"), small_budget()));
+  const Prompt prompt{.token_ids = random_prompt(11, kOddPrompt)};
+  const Answer want = answer_of(llm.generate(prompt, tokens(20)));
+  Generation other = llm.submit({.token_ids = random_prompt(12, 40)}, tokens(400));
+  ASSERT_TRUE(other.next_delta());
+  g_countdown = 1;  // the first layer's K and V have moved already
+  g_failing_size = kScoreBytes;
+  Generation doomed = llm.submit({.token_ids = random_prompt(13, kOddPrompt)}, tokens(20));
+  EXPECT_THROW(doomed.result(), Error);
+  g_failing_size = 0;
+  EXPECT_LT(g_countdown.load(), 0) << "nothing failed";
+  // Rows of one step fail together; what comes later goes on.
+  EXPECT_THROW(other.result(), Error);
+  EXPECT_EQ(llm.stats().kv_pages_used, 0);
+  EXPECT_EQ(answer_of(llm.generate(prompt, tokens(20))), want);
+}
+
+TEST(Rocket, CancelledRequestsGiveTheirPagesBack) {
+  for (const char* mode : {"evict", "multi_turn"}) {
+    LLM llm(with(config_of("llama3"), small_budget(mode)));
+    std::vector<Generation> doomed;
+    for (uint32_t seed = 0; seed < 24; ++seed) {
+      doomed.push_back(llm.submit({.token_ids = random_prompt(seed, 300 + seed)}, tokens(300)));
+      std::this_thread::sleep_for(std::chrono::milliseconds(seed % 5));
+      if (seed >= 3) doomed[seed - 3].cancel();
+    }
+    for (Generation& generation : doomed) generation.cancel();
+    for (Generation& generation : doomed) generation.result();
+    EXPECT_EQ(llm.stats().kv_pages_used, 0) << mode;
+    EXPECT_EQ(llm.stats().running, 0);
+  }
+}
+
+TEST(Rocket, RefusesWhatMakesNoSense) {
+  const auto refused = [](const LlmConfig& config, std::string_view text) {
+    try {
+      LLM llm(config);
+      ADD_FAILURE() << "must throw: " << text;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string_view(error.what()).find(text), std::string_view::npos) << error.what();
+    }
+  };
+  const auto change = [](auto set) {
+    RocketSparseAttentionConfig rocket = small_budget("multi_turn");
+    set(rocket);
+    return with(config_of("llama3"), rocket);
+  };
+  refused(change([](auto& rocket) { rocket.dense_layers = {2}; }),
+          "[rocket.dense_layers] got layer 2; need 0 to 1");
+  refused(change([](auto& rocket) { rocket.dense_layers = {0, 1}; }), "got no layer");
+  refused(change([](auto& rocket) { rocket.page_size = 64; }),
+          "[rocket.page_size] got page_size 64; need a power of two that divides the cache's 32");
+  refused(change([](auto& rocket) { rocket.window_size = 64; }), "window_size");
+  refused(change([](auto& rocket) { rocket.topk = 0; }), "topk");
+  RocketSparseAttentionConfig narrow = small_budget();
+  narrow.prompt_budget = 16;
+  narrow.window_size = 4;
+  refused(with(config_of("mistral_sliding"), narrow), "rocket");
+  LlmConfig cuda = with(config_of("llama3"), small_budget());
+  cuda.device = "cuda";
+  refused(cuda, "cuda");
+  LLM llm(with(config_of("llama3"), small_budget()));
+  RequestOptions off;
+  off.sparse_attention = SparseOverride{.off = true};
+  EXPECT_THROW(llm.submit({.token_ids = random_prompt(1, 9)}, tokens(1), off), Error);
+}
+
+TEST(Rocket, TracesWhatItSelects) {
+  LLM llm(with(config_of("llama3"), small_budget()));
+  const RequestOutput out = llm.generate({.token_ids = random_prompt(14, 200)}, tokens(3),
+                                         {.trace_filter = "^rocket\\."});
+  ASSERT_EQ(out.trace.size(), 2U + 2 * 2);
+  EXPECT_EQ(out.trace[0].name, "rocket.prompt.0");
+  EXPECT_EQ(out.trace[0].cols, 64);
+  EXPECT_EQ(out.trace[0].data[63], 199);
+  EXPECT_EQ(out.trace[2].name, "rocket.decode.0.200");
+  EXPECT_EQ(out.trace[2].cols, 8);
+  EXPECT_EQ(out.trace[2].data[7], 16) << "the newest page: 64 tokens were kept";
+}
+
+}  // namespace
+}  // namespace foveal
