@@ -76,6 +76,19 @@ std::string layers_text(const engine::Inspection& info) {
   return out;
 }
 
+// Of prompts whose memory the method changes.
+std::string memory_text(const engine::Inspection& info) {
+  std::string out;
+  for (const engine::MemoryInspection& row : info.memory) {
+    if (row.reading_bytes == row.dense_bytes && row.kept_bytes == row.dense_bytes) continue;
+    out +=
+        fmt::format("  prompt {:6} dense {}; here {} while it is read, then {} for {} tokens\n",
+                    row.prompt_tokens, human_bytes(row.dense_bytes), human_bytes(row.reading_bytes),
+                    human_bytes(row.kept_bytes), row.kept_tokens);
+  }
+  return out.empty() ? out : "memory      of a request's K and V\n" + out;
+}
+
 std::string text_report(const engine::Inspection& info, bool tensors) {
   const model::ModelConfig& model = info.model;
   std::string out = fmt::format("model       {}{}{}, {}\n", printable(model.name),
@@ -102,6 +115,7 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
     out += fmt::format("workspace   {}\n", human_bytes(info.engine.workspace_bytes));
   }
   out += fmt::format("sparse      {}\n{}", info.attention, layers_text(info));
+  out += memory_text(info);
   for (const engine::TensorInspection& tensor : info.tensors) {
     if (!tensors) break;
     out += fmt::format("  {:5} {:16} {}\n", tensor.dtype, shape_text(tensor.shape),
@@ -124,6 +138,13 @@ void write_lists(JsonWriter& json, const engine::Inspection& info) {
     json.field("experts", layer.experts);
     write_resolution(json, "prefill", layer.prefill);
     write_resolution(json, "decode", layer.decode);
+    json.end_object();
+  }
+  json.end_array().key("request_memory").begin_array();
+  for (const engine::MemoryInspection& row : info.memory) {
+    json.begin_object().field("prompt_tokens", row.prompt_tokens);
+    json.field("kept_tokens", row.kept_tokens).field("dense_bytes", row.dense_bytes);
+    json.field("reading_bytes", row.reading_bytes).field("kept_bytes", row.kept_bytes);
     json.end_object();
   }
   json.end_array().key("tensors").begin_array();

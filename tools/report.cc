@@ -24,7 +24,13 @@ void write_phases(JsonWriter& json, const LayerSparsity& sparsity) {
 
 void write_sparsity(JsonWriter& json, const SparsityReport& sparsity) {
   json.key("sparsity").begin_object().field("method", std::string_view(sparsity.method));
-  write_phases(json, sparsity.total());
+  const LayerSparsity total = sparsity.total();
+  write_phases(json, total);
+  json.field("prompt_tokens", static_cast<int64_t>(sparsity.prompt_tokens));
+  json.field("kept_tokens", static_cast<int64_t>(sparsity.kept_tokens));
+  json.field("decode_blocks", static_cast<int64_t>(total.decode.blocks));
+  json.field("decode_blocks_read", static_cast<int64_t>(total.decode.blocks_used));
+  json.field("decode_share_read", total.decode.blocks_read());
   json.key("layers").begin_array();
   for (const LayerSparsity& layer : sparsity.layers) {
     json.begin_object();
@@ -105,13 +111,20 @@ std::string run_json(const LLM& llm, const RequestOutput& output) {
 
 std::string run_summary(const RequestOutput& output) {
   const Timings& timings = output.timings;
-  const LayerSparsity total = output.sparsity.total();
-  return fmt::format(
+  const SparsityReport& sparsity = output.sparsity;
+  const LayerSparsity total = sparsity.total();
+  std::string out = fmt::format(
       "{} prompt tokens ({:.0f}/s), {} new tokens ({:.1f}/s), first after {:.2f} s; {}: skipped "
       "{:.1f} % in prefill, {:.1f} % in decode",
       output.prompt_token_ids.size(), timings.prefill_tok_s(),
       output.outputs.at(0).token_ids.size(), timings.decode_tok_s(), timings.ttft_ms / 1000,
-      output.sparsity.method, 100 * total.prefill.skipped(), 100 * total.decode.skipped());
+      sparsity.method, 100 * total.prefill.skipped(), 100 * total.decode.skipped());
+  if (sparsity.kept_tokens < sparsity.prompt_tokens) {
+    out += fmt::format("; kept {} of {} prompt tokens, read {} of {} pages ({:.1f} %)",
+                       sparsity.kept_tokens, sparsity.prompt_tokens, total.decode.blocks_used,
+                       total.decode.blocks, 100 * total.decode.blocks_read());
+  }
+  return out;
 }
 
 }  // namespace foveal::tools

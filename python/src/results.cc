@@ -80,21 +80,29 @@ void bind_sparsity(nb::module_& module) {
   Record<PhaseSparsity>(module, "PhaseSparsity")
       .ro("pairs", &PhaseSparsity::pairs)
       .ro("pairs_used", &PhaseSparsity::pairs_used)
-      .get("skipped", &PhaseSparsity::skipped);
+      .ro("blocks", &PhaseSparsity::blocks)
+      .ro("blocks_used", &PhaseSparsity::blocks_used)
+      .get("skipped", &PhaseSparsity::skipped)
+      .get("blocks_read", &PhaseSparsity::blocks_read);
   Record<LayerSparsity>(module, "LayerSparsity")
       .ro("prefill", &LayerSparsity::prefill)
       .ro("decode", &LayerSparsity::decode);
   // Layers are many: the repr says what was skipped in all.
   const auto shares = [](const SparsityReport& report) {
     const LayerSparsity total = report.total();
-    return nb::str("Sparsity(method={!r}, prefill={:.4f} skipped, decode={:.4f} skipped)")
-        .format(report.method, total.prefill.skipped(), total.decode.skipped());
+    return nb::str(
+               "Sparsity(method={!r}, prefill={:.4f} skipped, decode={:.4f} skipped, kept {} of {} "
+               "prompt tokens)")
+        .format(report.method, total.prefill.skipped(), total.decode.skipped(), report.kept_tokens,
+                report.prompt_tokens);
   };
   Record<SparsityReport>(module, "Sparsity")
       .repr(shares)
       .ro("method", &SparsityReport::method)
       .get("prefill", [](const SparsityReport& report) { return report.total().prefill; })
       .get("decode", [](const SparsityReport& report) { return report.total().decode; })
+      .ro("prompt_tokens", &SparsityReport::prompt_tokens)
+      .ro("kept_tokens", &SparsityReport::kept_tokens)
       .ro("layers", &SparsityReport::layers);
 }
 

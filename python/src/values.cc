@@ -4,7 +4,6 @@
 #include <nanobind/stl/vector.h>
 
 #include <charconv>
-#include <cmath>
 
 #include "bind.h"
 
@@ -51,12 +50,12 @@ struct ToPython {
     const nb::object value = parsed(fixed.accepts);
     return PyFloat_Check(value.ptr()) ? nb::object(nb::int_(value)) : value;
   }
-  // Whole numbers from 2 on are counts, what is smaller a share: topr.
+  // A count is written without a point, a share with one: topr.
   nb::object operator()(const CustomOption& custom) const {
-    const nb::object value = parsed(custom.shown_value ? custom.shown_value() : std::string());
-    if (!PyFloat_Check(value.ptr())) return value;
-    const auto number = nb::cast<double>(value);
-    return number >= 2 && number == std::floor(number) ? nb::object(nb::int_(value)) : value;
+    const std::string text = custom.shown_value ? custom.shown_value() : std::string();
+    const nb::object value = parsed(text);
+    const bool count = text.find_first_not_of("0123456789") == std::string::npos;
+    return count && PyFloat_Check(value.ptr()) ? nb::object(nb::int_(value)) : value;
   }
 };
 

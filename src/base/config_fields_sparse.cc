@@ -82,7 +82,10 @@ OptionField topr_field(Topr& topr) {
                  path, "got {}; need {}", value, kToprNeed);
   };
   custom.placeholder = "X";
-  custom.shown_value = [&topr] { return fmt::format("{}", topr_number(topr)); };
+  custom.shown_value = [&topr] {
+    const double value = topr_number(topr);
+    return value == 1 && std::holds_alternative<double>(topr) ? "1.0" : fmt::format("{}", value);
+  };
   return {.name = "topr",
           .target = std::move(custom),
           .help = "query channels used to score pages in decode",

@@ -1,5 +1,8 @@
 #include "engine/inspect.h"
 
+#include <algorithm>
+
+#include "base/math.h"
 #include "engine/load.h"
 #include "engine/setup.h"
 #include "model/arch/registry.h"
@@ -16,6 +19,26 @@ std::vector<LayerInspection> inspect_layers(const model::ModelConfig& model, con
                    .experts = model.num_experts > 0 && model.moe_layers.at(at) != 0,
                    .prefill = setup.attention->resolve(layer, attention::Phase::kPrefill),
                    .decode = setup.attention->resolve(layer, attention::Phase::kDecode)});
+  }
+  return out;
+}
+
+// Powers of two from 1024 on, and the longest prompt.
+std::vector<MemoryInspection> inspect_memory(const Setup& setup) {
+  const kv::KvGeometry& cache = setup.geometry;
+  const int64_t dense_page = kv::bytes_per_page(cache, {});
+  const int64_t page = setup.capacity.bytes_per_page;
+  std::vector<MemoryInspection> out;
+  for (int64_t length = 1024; out.empty() || length < 2 * setup.max_seq_len; length *= 2) {
+    const int64_t tokens = std::min(length, setup.max_seq_len);
+    const int64_t kept = setup.attention->kept_tokens(static_cast<int32_t>(tokens));
+    const int64_t whole = ceil_div(tokens, cache.page_size);
+    const int64_t part = ceil_div(kept, cache.page_size);
+    out.push_back({.prompt_tokens = tokens,
+                   .kept_tokens = kept,
+                   .dense_bytes = whole * dense_page,
+                   .reading_bytes = (kept < tokens ? whole + part : whole) * page,
+                   .kept_bytes = part * page});
   }
   return out;
 }
@@ -43,6 +66,7 @@ Inspection inspect(const LlmConfig& config) {
   if (tokenizer) out.tokenizer = tokenizer->describe();
   out.engine = engine_info(setup, pool.num_threads());
   out.attention = setup.attention->describe(setup.shape.num_layers);
+  out.memory = inspect_memory(setup);
   out.layers = inspect_layers(out.model, setup);
   out.tensors = inspect_tensors(*checkpoint);
   return out;

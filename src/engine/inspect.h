@@ -25,13 +25,23 @@ struct TensorInspection {
   std::vector<int64_t> shape;
 };
 
+/// KV memory of a request, in whole pages; what it generates comes on top.
+struct MemoryInspection {
+  int64_t prompt_tokens = 0;
+  int64_t kept_tokens = 0;
+  int64_t dense_bytes = 0;    ///< without sparse attention
+  int64_t reading_bytes = 0;  ///< at most, while its prompt is read
+  int64_t kept_bytes = 0;     ///< afterwards
+};
+
 /// What `foveal inspect` prints: a model and a config as the engine resolves them, without running.
 struct Inspection {
   std::string format;
   model::ModelConfig model;
   std::string tokenizer;  ///< empty: none
   EngineInfo engine;
-  std::string attention;  ///< one line
+  std::string attention;                 ///< one line
+  std::vector<MemoryInspection> memory;  ///< of prompts of some lengths
   std::vector<LayerInspection> layers;
   std::vector<TensorInspection> tensors;
 };

@@ -82,13 +82,20 @@ std::string activity_line(const EngineStats& before, const EngineStats& after, d
     sum->add(report->total().decode);
   }
   const PhaseSparsity work{.pairs = now.pairs - then.pairs,
-                           .pairs_used = now.pairs_used - then.pairs_used};
+                           .pairs_used = now.pairs_used - then.pairs_used,
+                           .blocks = now.blocks - then.blocks,
+                           .blocks_used = now.blocks_used - then.blocks_used};
+  const auto read =
+      static_cast<double>(after.sparsity.prompt_tokens - before.sparsity.prompt_tokens);
+  const auto kept = static_cast<double>(after.sparsity.kept_tokens - before.sparsity.kept_tokens);
   return fmt::format(
       "running {}, waiting {}; prompt {:.1f} tok/s, generated {:.1f} tok/s; KV {:.1f} % used; "
-      "prefix hits {:.1f} %; skipped {:.1f} % of attention",
+      "prefix hits {:.1f} %; skipped {:.1f} % of attention, read {:.1f} % of blocks, kept {:.1f} % "
+      "of prompts",
       after.running, after.waiting, (prompt - cached) / seconds, generated / seconds,
       share(static_cast<double>(after.kv_pages_used), static_cast<double>(after.kv_pages_total)),
-      share(cached, prompt), 100 * work.skipped());
+      share(cached, prompt), 100 * work.skipped(), 100 * work.blocks_read(),
+      read > 0 ? share(kept, read) : 100.0);
 }
 
 bool run_server(HttpServer& http, Service& service, std::chrono::milliseconds shutdown_timeout) {

@@ -66,35 +66,51 @@ void write_engine(std::string& out, const EngineStats& stats) {
          "Tokens generated");
 }
 
-std::string pairs_line(std::string_view name, std::string_view phase, size_t first, size_t last,
-                       uint64_t value) {
+std::string counter_line(std::string_view name, std::string_view phase, size_t first, size_t last,
+                         uint64_t value) {
   return fmt::format("{}{{phase=\"{}\",layers=\"{}-{}\"}} {}\n", name, phase, first, last, value);
 }
 
+/// One counter of PhaseSparsity as a metric.
+struct Counter {
+  std::string_view name;
+  std::string_view help;
+  uint64_t PhaseSparsity::* value;
+};
+constexpr Counter kCounters[] = {
+    {"foveal_attention_pairs_total",
+     "Query-key pairs that dense attention would use, by phase and group of layers",
+     &PhaseSparsity::pairs},
+    {"foveal_attention_pairs_used_total", "Of these, pairs whose V was used",
+     &PhaseSparsity::pairs_used},
+    {"foveal_attention_blocks_total",
+     "Blocks that a method decided about: Skip Softmax's tiles, RocketKV's pages a KV head",
+     &PhaseSparsity::blocks},
+    {"foveal_attention_blocks_used_total", "Of these, blocks that were read",
+     &PhaseSparsity::blocks_used},
+};
+
 void write_sparsity(std::string& out, const SparsityReport& report) {
-  std::string total;
-  std::string used;
   const size_t count = report.layers.size();
   const size_t groups = std::min(kLayerGroups, count);
-  for (size_t group = 0; group < groups; ++group) {
-    const size_t first = group * count / groups;
-    const size_t end = (group + 1) * count / groups;
-    LayerSparsity sum;
-    for (size_t layer = first; layer < end; ++layer) {
-      sum.prefill.add(report.layers[layer].prefill);
-      sum.decode.add(report.layers[layer].decode);
-    }
-    for (const auto& [phase, part] : {std::pair{"prefill", sum.prefill}, {"decode", sum.decode}}) {
-      total += pairs_line("foveal_attention_pairs_total", phase, first, end - 1, part.pairs);
-      used +=
-          pairs_line("foveal_attention_pairs_used_total", phase, first, end - 1, part.pairs_used);
+  for (const Counter& counter : kCounters) {
+    header(out, counter.name, "counter", counter.help);
+    for (size_t group = 0; group < groups; ++group) {
+      const size_t first = group * count / groups;
+      const size_t end = (group + 1) * count / groups;
+      LayerSparsity sum;
+      for (size_t layer = first; layer < end; ++layer) {
+        sum.prefill.add(report.layers[layer].prefill);
+        sum.decode.add(report.layers[layer].decode);
+      }
+      out += counter_line(counter.name, "prefill", first, end - 1, sum.prefill.*counter.value);
+      out += counter_line(counter.name, "decode", first, end - 1, sum.decode.*counter.value);
     }
   }
-  header(out, "foveal_attention_pairs_total", "counter",
-         "Query-key pairs that dense attention would use, by phase and group of layers");
-  out += total;
-  header(out, "foveal_attention_pairs_used_total", "counter", "Of these, pairs whose V was used");
-  out += used;
+  number(out, "foveal_read_prompt_tokens_total", "counter", report.prompt_tokens,
+         "Prompt tokens of requests whose prompt was read");
+  number(out, "foveal_kept_prompt_tokens_total", "counter", report.kept_tokens,
+         "Of these, tokens that decode can reach");
 }
 
 }  // namespace

@@ -8,7 +8,12 @@ json::object sparsity_json(const SparsityReport& sparsity) {
   const LayerSparsity total = sparsity.total();
   return {{"method", sparsity.method},
           {"prefill", total.prefill.skipped()},
-          {"decode", total.decode.skipped()}};
+          {"decode", total.decode.skipped()},
+          {"prompt_tokens", sparsity.prompt_tokens},
+          {"kept_tokens", sparsity.kept_tokens},
+          {"decode_blocks", total.decode.blocks},
+          {"decode_blocks_read", total.decode.blocks_used},
+          {"decode_share_read", total.decode.blocks_read()}};
 }
 
 }  // namespace

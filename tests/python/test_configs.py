@@ -22,6 +22,7 @@ def test_defaults_are_tensorrt_llms():
     rocket = RocketSparseAttentionConfig()
     assert (rocket.window_size, rocket.kernel_size, rocket.topr, rocket.topk) == (32, 63, 128, 64)
     assert (rocket.prompt_budget, rocket.page_size) == (2048, 4)
+    assert (rocket.mode, rocket.force_recent, rocket.sink, rocket.dense_layers) == ("evict", 1, 0, [])
     assert rocket.kt_cache_dtype == "float8_e5m2" and rocket.algorithm == "rocket"
     dsa = DeepSeekSparseAttentionConfig()
     assert dsa.index_topk is None and dsa.q_split_threshold == 8192
@@ -38,7 +39,10 @@ def test_defaults_are_tensorrt_llms():
     (lambda: RocketSparseAttentionConfig(kernel_size=64), "got 64; need an odd integer"),
     (lambda: RocketSparseAttentionConfig(window_size=64, prompt_budget=64),
      "[RocketSparseAttentionConfig.window_size] got 64; need less than prompt_budget (64)"),
-    (lambda: RocketSparseAttentionConfig(topr=1), "topr] got 1; need"),
+    (lambda: RocketSparseAttentionConfig(topr=0), "topr] got 0; need"),
+    (lambda: RocketSparseAttentionConfig(topr=1.5), "topr] got 1.5; need"),
+    (lambda: RocketSparseAttentionConfig(mode="keep"), "mode] got 'keep'; need one of evict"),
+    (lambda: RocketSparseAttentionConfig(dense_layers=[0]), "dense_layers] got 1 layers with mode"),
     (lambda: RocketSparseAttentionConfig(topk="64"), "got the text '64'; need an integer"),
     (lambda: RocketSparseAttentionConfig(topk=True), "got true; need an integer"),
     (lambda: RocketSparseAttentionConfig(topk=10**400), "need an integer"),
@@ -78,6 +82,7 @@ def test_is_a_value():
     configs = [
         KvCacheConfig(max_tokens=4096, host_cache_size=0), SchedulerConfig(),
         RocketSparseAttentionConfig(topr=1.0, prompt_budget=512),
+        RocketSparseAttentionConfig(topr=1, mode="multi_turn", dense_layers=[0, 1], sink=2),
         SkipSoftmaxAttentionConfig(threshold_scale_factor={"prefill": 1000}),
         SkipSoftmaxAttentionConfig(threshold_scale_factor={"prefill": None}),
         DeepSeekSparseAttentionConfig(index_topk=64),
@@ -89,6 +94,7 @@ def test_is_a_value():
         assert pickle.loads(pickle.dumps(config)) == config
         assert config != object()
     rocket = configs[2]
+    assert isinstance(rocket.topr, float) and isinstance(configs[3].topr, int)
     assert BaseSparseAttentionConfig.from_dict(rocket.to_dict()) == rocket
     assert "prompt_budget: prompt tokens kept" in RocketSparseAttentionConfig.__doc__
 

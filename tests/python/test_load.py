@@ -28,8 +28,8 @@ from foveal.llmapi import (
     ({"max_num_tokens": 0}, foveal.InvalidArgumentError, "need an integer from 1"),
     ({"device": "cuda"}, foveal.UnsupportedError, "cuda"),
     ({"sparse_attention_config": []}, foveal.InvalidArgumentError, "empty list"),
-    ({"sparse_attention_config": RocketSparseAttentionConfig()}, foveal.UnsupportedError,
-     "rocket"),
+    ({"sparse_attention_config": RocketSparseAttentionConfig(page_size=64)},
+     foveal.InvalidArgumentError, "rocket.page_size"),
     ({"sparse_attention_config": DeepSeekSparseAttentionConfig(index_topk=64)},
      foveal.UnsupportedError, "dsa"),
     ({"sparse_attention_config": SkipSoftmaxAttentionConfig(target_sparsity=0.5)},
@@ -54,6 +54,9 @@ def test_files_that_are_not_there_or_broken(tmp_path):
 
 def test_accepts(tiny_path):
     for sparse in (None, SkipSoftmaxAttentionConfig(threshold_scale_factor=5.0),
+                   RocketSparseAttentionConfig(prompt_budget=64),
+                   [SkipSoftmaxAttentionConfig(threshold_scale_factor={"prefill": 5.0}),
+                    RocketSparseAttentionConfig(mode="multi_turn")],
                    [SkipSoftmaxAttentionConfig(threshold_scale_factor={"decode": 5.0})],
                    {"algorithm": "skip_softmax", "threshold_scale_factor": 5}):
         with LLM(pathlib.Path(tiny_path), dtype="auto", tensor_parallel_size=1, load_format="auto",

@@ -44,7 +44,9 @@ class Api(unittest.TestCase):
         self.assertEqual(usage["completion_tokens"], 6)
         self.assertEqual(usage["total_tokens"], usage["prompt_tokens"] + 6)
         self.assertIn("cached_tokens", usage["prompt_tokens_details"])
-        self.assertEqual(usage["sparsity"], {"method": "dense", "prefill": 0, "decode": 0})
+        sparsity = usage["sparsity"]
+        self.assertEqual((sparsity["method"], sparsity["prefill"], sparsity["decode"]), ("dense", 0, 0))
+        self.assertEqual(sparsity["kept_tokens"], sparsity["prompt_tokens"])
 
     def test_prompt_forms_agree(self):
         ids = self.server.post("/tokenize", {"prompt": PROMPT})[1]["tokens"]
