@@ -74,7 +74,10 @@ std::string describe_phase(const AttentionMethod& method, Phase phase, int32_t n
 AttentionSet::AttentionSet(Methods methods)
     : methods_(std::move(methods)),
       prefill_(serve(methods_, Phase::kPrefill)),
-      decode_(serve(methods_, Phase::kDecode)) {}
+      decode_(serve(methods_, Phase::kDecode)),
+      serving_{prefill_} {
+  if (decode_ != prefill_) serving_.push_back(decode_);
+}
 
 std::string AttentionSet::name() const {
   std::string name;
@@ -147,11 +150,11 @@ bool AttentionSet::shares_prefix_pages() const {
 
 std::vector<kv::LaneSpec> AttentionSet::lanes(const kv::KvGeometry& cache) const {
   std::vector<kv::LaneSpec> lanes;
-  for_each([&](const AttentionMethod& method) {
-    std::vector<kv::LaneSpec> own = method.lanes(cache);
+  for (const AttentionMethod* method : serving_) {
+    std::vector<kv::LaneSpec> own = method->lanes(cache);
     FOVEAL_INVARIANT(own.empty() || lanes.empty());  // KvLayerView::lanes are one method's
     if (!own.empty()) lanes = std::move(own);
-  });
+  }
   return lanes;
 }
 
@@ -169,21 +172,21 @@ int32_t AttentionSet::own_tokens(int32_t prompt_len) const {
 
 std::unique_ptr<SequenceState> AttentionSet::make_state() const {
   std::unique_ptr<SequenceState> state;
-  for_each([&](const AttentionMethod& method) {
-    std::unique_ptr<SequenceState> own = method.make_state();
+  for (const AttentionMethod* method : serving_) {
+    std::unique_ptr<SequenceState> own = method->make_state();
     FOVEAL_INVARIANT(own == nullptr || state == nullptr);  // AttendArgs::states are one method's
     if (own) state = std::move(own);
-  });
+  }
   return state;
 }
 
 void AttentionSet::append(int32_t layer, Phase phase, const AttendArgs& args,
                           Stream& stream) const {
-  for_each([&](AttentionMethod& method) { method.append(layer, phase, args, stream); });
+  for (AttentionMethod* method : serving_) method->append(layer, phase, args, stream);
 }
 
 void AttentionSet::after_prefill(const PromptEnd& end, Stream& stream) const {
-  for_each([&](AttentionMethod& method) { method.after_prefill(end, stream); });
+  for (AttentionMethod* method : serving_) method->after_prefill(end, stream);
 }
 
 std::unique_ptr<AttentionSet> make_attention(std::span<const SparseAttentionConfig> configs,

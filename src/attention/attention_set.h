@@ -57,16 +57,10 @@ class AttentionSet {
   void after_prefill(const PromptEnd& end, Stream& stream) const;
 
  private:
-  /// Calls `visit` with each serving method once.
-  template <class Visit>
-  void for_each(const Visit& visit) const {
-    visit(*prefill_);
-    if (decode_ != prefill_) visit(*decode_);
-  }
-
   Methods methods_;
   AttentionMethod* prefill_;
   AttentionMethod* decode_;
+  std::vector<AttentionMethod*> serving_;  ///< each of the two once
 };
 
 /// Settles which method serves which phase. `configs` as the user gave them: several combine by

@@ -164,6 +164,57 @@ TEST_F(RocketBounds, LevelsAgree) {
   }
 }
 
+// Mean -+ spread of the tokens there are, rounded outward: within a step of the exact values.
+TEST_F(RocketBounds, OfMeanAndSpread) {
+  for (const BoundFormat format : {BoundFormat::kBf16, BoundFormat::kE5m2}) {
+    const std::vector<double> values = values_of(format);
+    for (const kernels::cpu::Isa isa : testing::isa_levels()) {
+      kernels::cpu::set_active_isa(isa);
+      for (const int32_t page_size : {1, 4, 16}) {
+        SCOPED_TRACE(::testing::Message()
+                     << kernels::cpu::isa_name(isa) << " page " << page_size << " seed " << seed);
+        Case data({.head_dim = 6, .page_size = page_size, .format = format, .lens = {47}}, seed++,
+                  stream);
+        data.bounds.kind = BoundKind::kMeanStd;
+        kernels::AttentionSeq all = data.seqs[0];
+        all.q_len = all.kv_len;
+        update_bounds(data.kv, {&all, 1}, data.bounds, stream);
+        for (int32_t token = 0; token < 47; token += page_size) {
+          const int32_t end = std::min(47, token + page_size);
+          for (int32_t ch = 0; ch < 6; ++ch) {
+            double sum = 0;
+            double squares = 0;
+            double largest = 0;
+            for (int32_t at = token; at < end; ++at) {
+              const int32_t id = data.seqs[0].pages[at / 32];
+              const double key = kernels::reference::cache_value(data.kv, true, id, 1, at % 32, ch);
+              sum += key;
+              squares += key * key;
+              largest = std::max(largest, std::abs(key));
+            }
+            const double mean = sum / (end - token);
+            const double deviation =
+                std::sqrt(std::max(0.0, squares / (end - token) - mean * mean));
+            const double slack = 1e-5 * largest;
+            const auto above = [&](double x) {
+              return *std::lower_bound(values.begin(), values.end(), x);
+            };
+            const auto below = [&](double x) {
+              return *(std::upper_bound(values.begin(), values.end(), x) - 1);
+            };
+            const double low = reference::bound_at(data, 0, 1, 0, ch, token / page_size);
+            const double high = reference::bound_at(data, 0, 1, 1, ch, token / page_size);
+            ASSERT_GE(low, below(mean - deviation - slack));
+            ASSERT_LE(low, below(mean - deviation + slack));
+            ASSERT_GE(high, above(mean + deviation - slack));
+            ASSERT_LE(high, above(mean + deviation + slack));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_F(RocketBounds, TakeAnEighthOfTheCache) {
   const Case data({.head_dim = 64, .lens = {64}}, seed, stream);
   EXPECT_EQ(data.bounds.bytes_per_page * 8, 2 * data.kv.page_bytes);  // e5m2, pages of 4, bf16 KV

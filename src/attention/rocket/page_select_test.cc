@@ -8,6 +8,7 @@
 #include <numbers>
 #include <random>
 
+#include "attention/rocket/page_attend.h"
 #include "attention/rocket/rocket_testing.h"
 #include "base/math.h"
 #include "foveal/error.h"
@@ -122,6 +123,79 @@ TEST_F(RocketSelect, MatchesReferenceOverGroupsAndSplits) {
   }
 }
 
+/// Candidates: some pages of the first `first_new`, others for each KV head, and all from there on.
+OwnedSelection some_pages(int32_t num_kv_heads, int32_t first_new, std::mt19937_64& rng) {
+  OwnedSelection out{.kind = SelectionKind::kPages, .offsets = {0}, .indices = {}};
+  for (int32_t head = 0; head < num_kv_heads; ++head) {
+    for (int32_t page = 0; page < first_new; ++page) {
+      if (rng() % 3 == 0 || page < 2) out.indices.push_back(page);
+    }
+    out.offsets.push_back(static_cast<int32_t>(out.indices.size()));
+  }
+  return out;
+}
+
+// Candidates beside a sequence without any: ranked among themselves, and nothing else is selected.
+TEST_F(RocketSelect, CandidatesOnly) {
+  std::mt19937_64 rng(seed);
+  for (const kernels::cpu::Isa isa : testing::isa_levels()) {
+    kernels::cpu::set_active_isa(isa);
+    for (const bool max_over_group : {false, true}) {
+      for (const int32_t cache_page : {16, 32, 128}) {
+        SCOPED_TRACE(::testing::Message() << kernels::cpu::isa_name(isa) << " cache page "
+                                          << cache_page << " seed " << seed);
+        Case data({.cache_page = cache_page, .lens = {900, 401}}, seed, stream);
+        constexpr int32_t kFirstNew = 219;  // of 225 pages
+        const OwnedSelection listed = some_pages(2, kFirstNew, rng);
+        const PageCandidates candidates[] = {{.prompt = &listed, .first_new = kFirstNew}, {}};
+        std::vector<float> ranks;
+        PageSelectParams params = data.select(12, 20);
+        params.max_over_group = max_over_group;
+        params.candidates = candidates;
+        params.sink = 2;
+        params.recent = 3;
+        params.ranks = &ranks;
+        const OwnedSelection got = select_pages(params, stream);
+        params.candidates = {};
+        params.ranks = nullptr;
+        EXPECT_EQ(row_of(got, 2), row_of(select_pages(params, stream), 2)) << "the neighbour";
+        int64_t at = 0;
+        for (int32_t head = 0; head < 2; ++head) {
+          std::vector<int32_t> pages = row_of(listed, head);
+          for (int32_t page = kFirstNew; page < 225; ++page) pages.push_back(page);
+          const auto want = reference::page_ranks(data, 0, head, 20, pages, max_over_group);
+          const auto count = std::ssize(pages);
+          const std::vector<float> own(ranks.begin() + at, ranks.begin() + at + count);
+          at += count;
+          for (int64_t idx = 0; idx < count; ++idx) {
+            ASSERT_NEAR(own[idx], want.ranks[idx], 1e-3 * want.ranks[idx] + 1e-30) << idx;
+          }
+          const std::vector<float> free(own.begin() + 2, own.end() - 3);
+          std::vector<int32_t> exact{0, 1};
+          for (const int32_t idx : reference::top(free, 7)) exact.push_back(pages[idx + 2]);
+          for (const int32_t page : {222, 223, 224}) exact.push_back(page);
+          EXPECT_EQ(row_of(got, head), exact) << head;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(RocketSelect, FewCandidatesAreAllSelected) {
+  Case data({.lens = {900}}, seed, stream);
+  const OwnedSelection listed{
+      .kind = SelectionKind::kPages, .offsets = {0, 2, 5}, .indices = {3, 90, 0, 1, 219}};
+  const PageCandidates candidates[] = {{.prompt = &listed, .first_new = 223}};
+  PageSelectParams params = data.select(5);
+  params.candidates = candidates;
+  const OwnedSelection got = select_pages(params, stream);
+  EXPECT_EQ(row_of(got, 0), (std::vector<int32_t>{3, 90, 223, 224}));
+  EXPECT_EQ(row_of(got, 1), (std::vector<int32_t>{0, 1, 219, 223, 224}));
+  // Exact attention over rows of different lengths, of which none has all pages.
+  kernels::PagedAttentionParams attend = data.attend();
+  EXPECT_NO_THROW(attend_pages(attend, got.view(), 4, stream));
+}
+
 TEST_F(RocketSelect, EqualPagesKeepTheLowest) {
   Case data({.lens = {403}}, seed, stream);
   std::fill(data.q.begin(), data.q.end(), 0.0F);
@@ -219,6 +293,16 @@ TEST_F(RocketSelect, Refuses) {
   refused([](PageSelectParams& params) { params.q_stride = 1; });
   refused([](PageSelectParams& params) { params.bounds.page_size = 8; });
   refused([](PageSelectParams& params) { params.softmax_scale = NAN; });
+  refused([](PageSelectParams& params) { params.recent = 0; });
+  refused([](PageSelectParams& params) { params.sink = 4; });
+  const OwnedSelection rows{.kind = SelectionKind::kPages, .offsets = {0, 1, 2}, .indices = {1, 1}};
+  const auto refuses_candidates = [&](const PageCandidates& candidates) {
+    refused([&](PageSelectParams& params) { params.candidates = {&candidates, 1}; });
+  };
+  refuses_candidates({.prompt = &rows, .first_new = 1});
+  refuses_candidates({.prompt = &rows, .first_new = 16});
+  const OwnedSelection one{.kind = SelectionKind::kPages, .offsets = {0, 1}, .indices = {1}};
+  refuses_candidates({.prompt = &one, .first_new = 2});
   data.seqs[0].q_len = 2;
   refused([](PageSelectParams&) {});
 }

@@ -211,6 +211,27 @@ TEST_F(RocketPrompt, PromptsWithinTheBudgetKeepEverything) {
   }
 }
 
+TEST_F(RocketPrompt, TheSinkIsKeptWhateverItsScores) {
+  Prompt prompt({.head_dim = 16, .lens = {300}}, 32, seed, stream);
+  prompt.push(prompt.len);
+  PromptSelectParams params = prompt.params(100, 7);
+  params.sink = 20;
+  const OwnedSelection got = select_prompt(params, stream);
+  const std::vector<float> scores = window_scores(params, stream);
+  for (int32_t head = 0; head < 2; ++head) {
+    std::vector<float> pooled(268);
+    max_pool({scores.data() + head * 268, 268}, 7, pooled);
+    pooled.erase(pooled.begin(), pooled.begin() + 20);
+    std::vector<int32_t> want;
+    for (int32_t token = 0; token < 20; ++token) want.push_back(token);
+    for (const int32_t token : reference::top(pooled, 48)) want.push_back(20 + token);
+    for (int32_t token = 268; token < 300; ++token) want.push_back(token);
+    EXPECT_TRUE(std::equal(want.begin(), want.end(), got.indices.begin() + head * 100)) << head;
+  }
+  params.sink = 68;
+  EXPECT_THROW(select_prompt(params, stream), Error) << "the window has no place left";
+}
+
 TEST_F(RocketPrompt, EqualScoresKeepTheLowest) {
   Prompt prompt({.head_dim = 16, .lens = {200}}, 4, seed, stream);
   std::fill(prompt.queries.begin(), prompt.queries.end(), 0.0F);  // every key weighs the same,

@@ -263,7 +263,8 @@ double bound_at(const Case& data, int32_t seq, int32_t head, int32_t side, int32
   return bound_value(data.shape.format, base + at * kernels::cpu::bound_bytes(data.shape.format));
 }
 
-PageRanks page_ranks(const Case& data, int32_t seq, int32_t head, int32_t num_channels) {
+PageRanks page_ranks(const Case& data, int32_t seq, int32_t head, int32_t num_channels,
+                     std::vector<int32_t> pages, bool max_over_group) {
   const int32_t dim = data.shape.head_dim;
   const int32_t group = data.shape.group;
   const float* q = data.q.data() + seq * data.width() + int64_t{head} * group * dim;
@@ -276,10 +277,12 @@ PageRanks page_ranks(const Case& data, int32_t seq, int32_t head, int32_t num_ch
     }
   }
   const std::vector<int32_t> channels = top(importance, num_channels);
-  const auto num_pages =
-      static_cast<int32_t>(ceil_div(data.seqs[seq].kv_len, data.shape.page_size));
+  if (pages.empty()) {
+    pages.resize(ceil_div(data.seqs[seq].kv_len, data.shape.page_size));
+    std::iota(pages.begin(), pages.end(), 0);
+  }
   PageRanks out;
-  out.ranks.resize(num_pages);
+  out.ranks.resize(pages.size());
   for (int32_t row = 0; row < group; ++row) {
     double all = 0;
     double kept = 0;
@@ -287,7 +290,7 @@ PageRanks page_ranks(const Case& data, int32_t seq, int32_t head, int32_t num_ch
     for (const int32_t ch : channels) kept += std::abs(q[row * dim + ch]);
     const double temperature = std::sqrt(dim * (kept > 0 ? kept / all : 1));
     std::vector<double> s;
-    for (int32_t page = 0; page < num_pages; ++page) {
+    for (const int32_t page : pages) {
       double score = 0;
       double norm = 0;
       for (const int32_t ch : channels) {
@@ -300,7 +303,9 @@ PageRanks page_ranks(const Case& data, int32_t seq, int32_t head, int32_t num_ch
       out.norm = std::max(out.norm, norm / temperature * std::numbers::log2e);
     }
     const std::vector<double> p = softmax(s);
-    for (int32_t page = 0; page < num_pages; ++page) out.ranks[page] += p[page];
+    for (size_t at = 0; at < pages.size(); ++at) {
+      out.ranks[at] = max_over_group ? std::max(out.ranks[at], p[at]) : out.ranks[at] + p[at];
+    }
   }
   return out;
 }

@@ -81,12 +81,14 @@ double bound_value(BoundFormat format, const std::byte* p);
 /// The lane's value; side 0: minimum.
 double bound_at(const testing::Case& data, int32_t seq, int32_t head, int32_t side, int32_t channel,
                 int32_t page);
-/// Sum over the group of softmax over pages, from the bounds as stored.
+/// Sum (or the largest) over the group of softmax over pages (the listed ones, or all), from the
+/// bounds as stored.
 struct PageRanks {
   std::vector<double> ranks;
   double norm = 0;
 };
-PageRanks page_ranks(const testing::Case& data, int32_t seq, int32_t head, int32_t num_channels);
+PageRanks page_ranks(const testing::Case& data, int32_t seq, int32_t head, int32_t num_channels,
+                     std::vector<int32_t> pages = {}, bool max_over_group = false);
 
 /// Exact attention of one query head over tokens.
 struct Attention {
