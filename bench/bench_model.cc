@@ -58,8 +58,10 @@ class Session {
   }
 
   std::string decode(int64_t count) {
+    // What the prefix cache had of the prompt changes no decode step.
+    last_decode_ = prompt(depth_ + 1);
     const RequestOutput out =
-        run_cached(count + 1, [&] { return last_decode_ = prompt(depth_ + 1); });
+        llm_->generate(last_decode_, {.max_tokens = count + 1, .ignore_eos = true});
     decode_tokens_ = out.outputs.at(0).token_ids;
     return fmt::format("{{\"ms\": {:.4f}, \"rows\": {}, \"tokens\": {}, \"skipped\": {}}}",
                        out.timings.decode_ms, out.timings.decode_tokens, decode_tokens_,
