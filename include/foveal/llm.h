@@ -73,16 +73,21 @@ struct RequestOutput {
   std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;  ///< [prompt], first empty; likewise
   int64_t cached_tokens = 0;  ///< prompt tokens taken from the prefix cache
   Timings timings;
-  SparsityReport sparsity;             ///< of all completions together
-  RequestMemory memory;                ///< likewise
-  std::optional<TracedTensor> logits;  ///< RequestOptions::logits
-  std::vector<TracedTensor> trace;     ///< RequestOptions::trace_filter
+  SparsityReport sparsity;                        ///< of all completions together
+  RequestMemory memory;                           ///< likewise
+  std::optional<TracedTensor> logits;             ///< RequestOptions::logits
+  std::optional<TracedTensor> generation_logits;  ///< RequestOptions::generation_logits
+  std::vector<TracedTensor> trace;                ///< RequestOptions::trace_filter
 };
 
 /// What a request wants besides text.
 struct RequestOptions {
-  bool logits = false;                      ///< float32 logits of prompt positions
-  std::optional<int64_t> logits_last;       ///< only of the last so many
+  bool logits = false;                 ///< float32 logits of prompt positions
+  std::optional<int64_t> logits_last;  ///< only of the last so many
+  bool generation_logits = false;      ///< float32 logits that each new token came from
+  /// Teacher forcing: the completion is these ids, whatever the logits say, and ends with the last
+  /// of them. max_tokens and what ends a text otherwise are passed over.
+  std::vector<int32_t> forced_tokens;
   std::optional<std::string> trace_filter;  ///< regex of names of intermediate tensors to keep
   std::optional<SparseOverride> sparse_attention;
   /// Requests share cached prompt pages only with requests of the same salt.

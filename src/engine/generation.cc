@@ -105,6 +105,7 @@ RequestOutput GenerationState::result() {
   out.cached_tokens = first.cached_tokens;
   out.timings = first.timings;
   out.logits = std::move(first.logits);
+  out.generation_logits = std::move(first.generation_logits);
   out.trace = std::move(first.trace);
   return out;
 }

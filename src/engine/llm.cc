@@ -10,6 +10,21 @@
 #include "engine/load.h"
 
 namespace foveal {
+namespace {
+
+/// Of a completion that is given, only its own length ends it.
+SamplingParams for_forced(SamplingParams sampling, const RequestOptions& options) {
+  if (options.forced_tokens.empty()) return sampling;
+  FOVEAL_CHECK(!sampling.guided, ErrorKind::kInvalidArgument, "forced_tokens",
+               "got guided decoding as well; need one of them");
+  sampling.max_tokens = static_cast<int64_t>(options.forced_tokens.size());
+  sampling.ignore_eos = true;
+  sampling.stop.clear();
+  sampling.stop_token_ids.clear();
+  return sampling;
+}
+
+}  // namespace
 
 struct LLM::Impl {
   std::unique_ptr<model::Checkpoint> checkpoint;
@@ -51,9 +66,12 @@ LLM::LLM(const LlmConfig& config, const Progress& progress) : impl_(std::make_un
 LLM::~LLM() = default;
 LLM::LLM(LLM&&) noexcept = default;
 
-Generation LLM::submit(const Prompt& prompt, const SamplingParams& sampling,
+Generation LLM::submit(const Prompt& prompt, const SamplingParams& wanted,
                        const RequestOptions& options) {
+  const SamplingParams sampling = for_forced(wanted, options);
   engine::EngineRequest request{.sampling = sampling,
+                                .generation_logits = options.generation_logits,
+                                .forced_tokens = options.forced_tokens,
                                 .trace_filter = options.trace_filter,
                                 .sparse_attention = options.sparse_attention,
                                 .cache_salt = options.cache_salt};

@@ -12,8 +12,10 @@ namespace {
 
 // Said before the prompt is read rather than after, or by the system's killer.
 void check_kept_logits(const EngineRequest& request, int64_t vocab) {
-  if (!request.logits_from) return;
-  const int64_t rows = static_cast<int64_t>(request.prompt.size()) - *request.logits_from;
+  const auto prompt = static_cast<int64_t>(request.prompt.size());
+  int64_t rows = prompt - request.logits_from.value_or(prompt);
+  if (request.generation_logits) rows += request.sampling.max_tokens;
+  if (rows == 0) return;
   const int64_t bytes = rows * vocab * static_cast<int64_t>(sizeof(float));
   const int64_t free_bytes = available_memory(Device{});
   FOVEAL_CHECK(
@@ -22,6 +24,13 @@ void check_kept_logits(const EngineRequest& request, int64_t vocab) {
       "are free",
       rows, vocab * static_cast<int64_t>(sizeof(float)),
       free_bytes / (vocab * static_cast<int64_t>(sizeof(float))), free_bytes);
+}
+
+void check_ids(std::string_view where, std::span<const int32_t> ids, int32_t vocab) {
+  for (const int32_t token : ids) {
+    FOVEAL_CHECK(token >= 0 && token < vocab, ErrorKind::kInvalidArgument, where,
+                 "got token id {}; need 0 to {}", token, vocab - 1);
+  }
 }
 
 // Rows that only fill up a step on CUDA have a page of their own.
@@ -88,13 +97,17 @@ void Engine::Loop::check(const EngineRequest& request) const {
       "got {} tokens; need fewer than {} (the least of max_seq_len, the model's context of "
       "{} and the cache's {} tokens)",
       prompt, setup_.max_seq_len, model_->config().max_positions, setup_.capacity.num_tokens);
-  for (const int32_t token : request.prompt) {
-    FOVEAL_CHECK(token >= 0 && token < vocab, ErrorKind::kInvalidArgument, "prompt",
-                 "got token id {}; need 0 to {}", token, vocab - 1);
-  }
+  check_ids("prompt", request.prompt, vocab);
+  check_ids("forced_tokens", request.forced_tokens, vocab);
+  const auto forced = static_cast<int64_t>(request.forced_tokens.size());
+  FOVEAL_CHECK(forced <= setup_.max_seq_len - prompt, ErrorKind::kContextLength, "forced_tokens",
+               "got {} after a prompt of {}; need at most {}", forced, prompt,
+               setup_.max_seq_len - prompt);
   sampler::validate(request.sampling, vocab);
-  FOVEAL_CHECK(request.sampling.n == 1 || !request.trace_filter, ErrorKind::kInvalidArgument, "n",
-               "got {} with a trace; need 1", request.sampling.n);
+  const bool single = request.trace_filter || request.generation_logits || forced > 0;
+  FOVEAL_CHECK(request.sampling.n == 1 || !single, ErrorKind::kInvalidArgument, "n",
+               "got {} with a trace, generation_logits or forced_tokens; need 1",
+               request.sampling.n);
   FOVEAL_CHECK(!request.trace_filter || setup_.device.kind == DeviceKind::kCpu,
                ErrorKind::kUnsupported, "trace", "got a trace on {}; need device cpu",
                device_name(setup_.device));

@@ -18,6 +18,8 @@ struct EngineRequest {
   SamplingParams sampling;
   std::vector<int32_t> end_tokens;          ///< that end the text unless sampling.ignore_eos
   std::optional<int64_t> logits_from;       ///< first prompt position whose logits are kept
+  bool generation_logits = false;           ///< of every token of the completion
+  std::vector<int32_t> forced_tokens;       ///< the completion, if not empty
   std::optional<std::string> trace_filter;  ///< regex
   std::optional<SparseOverride> sparse_attention;
   std::string cache_salt;
@@ -41,6 +43,7 @@ struct RequestSummary {
   SparsityReport sparsity;
   RequestMemory memory;
   std::optional<TracedTensor> logits;
+  std::optional<TracedTensor> generation_logits;
   std::vector<std::optional<TokenLogprob>> prompt_logprobs;
   std::vector<std::vector<TokenLogprob>> prompt_top_logprobs;
   std::vector<TracedTensor> trace;

@@ -27,6 +27,9 @@ Running::Running(scheduler::RequestId id, EngineRequest request, int32_t vocab_s
     const int64_t rows = prompt_len() - *request_.logits_from;
     summary_.logits->data.reserve(static_cast<size_t>(rows * vocab_size));
   }
+  if (request_.generation_logits) {
+    summary_.generation_logits = TracedTensor{.name = "generation_logits", .cols = vocab_size};
+  }
   if (request_.sampling.prompt_logprobs) {
     summary_.prompt_logprobs.resize(request_.prompt.size());
     summary_.prompt_top_logprobs.resize(request_.prompt.size());
@@ -86,7 +89,30 @@ void Running::keep_logits(int64_t position, std::span<const float> logits) {
   }
 }
 
+TokenEvent Running::forced_event(std::span<const float> logits) {
+  sampler::check_logits(logits);
+  TokenEvent event{.token = request_.forced_tokens.at(static_cast<size_t>(generated_))};
+  if (const auto top = request_.sampling.logprobs) {
+    const TokenLogprob own = sampler::token_logprob(logits, event.token);
+    event.logprob = own.logprob;
+    event.rank = own.rank;
+    if (*top > 0) event.top = sampler::top_logprobs(logits, static_cast<int32_t>(*top));
+  }
+  sampler_.accept(event.token);
+  return event;
+}
+
 FinishReason Running::sample(std::span<float> logits, int32_t* token) {
+  if (summary_.generation_logits) {  // before the sampler edits them
+    std::vector<float>& kept = summary_.generation_logits->data;
+    kept.insert(kept.end(), logits.begin(), logits.end());
+    summary_.generation_logits->rows += 1;
+  }
+  if (!request_.forced_tokens.empty()) {
+    TokenEvent event = forced_event(logits);
+    *token = event.token;
+    return publish(std::move(event));
+  }
   tokenizer::Constraint* constraint = request_.constraint.get();
   sampler::SampleResult result =
       sampler_.sample(logits, constraint ? constraint->allowed() : std::span<const uint32_t>{});
@@ -100,7 +126,7 @@ FinishReason Running::sample(std::span<float> logits, int32_t* token) {
 
 bool Running::describe(kernels::cuda::SampleRow& row,
                        std::vector<kernels::cuda::LogitEdit>& edits) const {
-  return request_.constraint == nullptr && sampler_.describe(row, edits);
+  return request_.constraint == nullptr && !needs_logits() && sampler_.describe(row, edits);
 }
 
 FinishReason Running::take(int32_t token, uint32_t flags) {

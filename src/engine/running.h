@@ -70,6 +70,10 @@ class Running {
               const std::optional<Error>& error = std::nullopt);
 
  private:
+  bool needs_logits() const {
+    return request_.generation_logits || !request_.forced_tokens.empty();
+  }
+  TokenEvent forced_event(std::span<const float> logits);
   FinishReason publish(TokenEvent event);
   FinishReason ends_with(int32_t token) const;
 

@@ -99,6 +99,106 @@ TEST(Engine, PreemptionChangesNothing) {
   }
 }
 
+TEST(Engine, ForcedTokensGoThroughDecodeAsChosenOnesDo) {
+  LLM llm(small_config());
+  SamplingParams sampling = tokens(24);
+  sampling.logprobs = 3;
+  const std::vector<int32_t> prompt = random_prompt(7, 41);
+  const RequestOutput chosen =
+      llm.generate({.token_ids = prompt}, sampling, {.generation_logits = true});
+  const std::vector<int32_t>& ids = chosen.outputs[0].token_ids;
+  sampling.max_tokens = 1;  // what ends a text otherwise is passed over
+  sampling.ignore_eos = false;
+  sampling.stop_token_ids = {ids[3]};
+  const RequestOutput forced = llm.generate({.token_ids = prompt}, sampling,
+                                            {.generation_logits = true, .forced_tokens = ids});
+  EXPECT_EQ(forced.outputs[0].token_ids, ids);
+  EXPECT_EQ(forced.outputs[0].finish_reason, FinishReason::kLength);
+  ASSERT_TRUE(forced.generation_logits.has_value());
+  EXPECT_EQ(forced.generation_logits->rows, 24);
+  EXPECT_EQ(forced.generation_logits->data, chosen.generation_logits->data);
+  for (size_t at = 0; at < ids.size(); ++at) {
+    const TokenLogprob& got = forced.outputs[0].logprobs[at];
+    EXPECT_EQ(got.logprob, chosen.outputs[0].logprobs[at].logprob) << at;
+    EXPECT_EQ(got.rank, chosen.outputs[0].logprobs[at].rank) << at;
+    EXPECT_EQ(forced.outputs[0].top_logprobs[at].at(0).token, ids[at]) << at;
+    const float* row = forced.generation_logits->data.data() + at * kVocab;
+    double sum = 0;
+    for (int32_t token = 0; token < kVocab; ++token) sum += std::exp(double{row[token]});
+    EXPECT_NEAR(got.logprob, row[ids[at]] - std::log(sum), 1e-5) << at;
+  }
+}
+
+// What a prompt's rows say of its tokens, decode must say of the same tokens when they are forced:
+// within what bf16 keys and another order of summation change, 2^-8 of logits of about 4.
+TEST(Engine, ForcedTokensAgreeWithThePrompt) {
+  LLM llm(small_config());
+  const std::vector<int32_t> text = random_prompt(9, 120);
+  SamplingParams sampling = tokens(0);
+  sampling.prompt_logprobs = 0;
+  const RequestOutput whole = llm.generate({.token_ids = text}, sampling);
+  const std::vector<int32_t> head(text.begin(), text.begin() + 50);
+  SamplingParams decode = tokens(1);
+  decode.logprobs = 0;
+  const RequestOutput forced =
+      llm.generate({.token_ids = head}, decode, {.forced_tokens = {text.begin() + 50, text.end()}});
+  EXPECT_EQ(forced.sparsity.total().prefill.pairs > 0, true);
+  ASSERT_EQ(forced.outputs[0].logprobs.size(), 70U);
+  for (size_t at = 0; at < 70; ++at) {
+    EXPECT_NEAR(forced.outputs[0].logprobs[at].logprob, whole.prompt_logprobs[50 + at]->logprob,
+                0.05)
+        << at;
+  }
+}
+
+TEST(Engine, ForcedTokensSurvivePreemption) {
+  LlmConfig config = small_config();
+  const auto forced = [](uint32_t seed) { return random_prompt(seed + 100, 90); };
+  SamplingParams sampling = tokens(1);
+  sampling.logprobs = 0;
+  std::vector<RequestOutput> calm;
+  {
+    LLM llm(config);
+    for (uint32_t seed = 0; seed < 6; ++seed) {
+      calm.push_back(llm.generate({.token_ids = random_prompt(seed, 60)}, sampling,
+                                  {.generation_logits = true, .forced_tokens = forced(seed)}));
+    }
+  }
+  config.kv_cache_config.max_tokens = 256;
+  config.kv_cache_config.tokens_per_block = 16;
+  LLM llm(config);
+  std::vector<Generation> running;
+  for (uint32_t seed = 0; seed < 6; ++seed) {
+    running.push_back(llm.submit({.token_ids = random_prompt(seed, 60)}, sampling,
+                                 {.generation_logits = true, .forced_tokens = forced(seed)}));
+  }
+  for (size_t idx = 0; idx < running.size(); ++idx) {
+    const RequestOutput out = running[idx].result();
+    EXPECT_EQ(out.outputs[0].token_ids, forced(static_cast<uint32_t>(idx)));
+    EXPECT_EQ(out.generation_logits->data, calm[idx].generation_logits->data) << idx;
+  }
+  EXPECT_GT(llm.stats().preemptions, 0U);
+}
+
+TEST(Engine, ForcedTokensAreRefusedWhereTheyCannotBe) {
+  LLM llm(small_config());
+  const Prompt prompt{.token_ids = random_prompt(1, 10)};
+  const auto kind = [&](SamplingParams sampling, const RequestOptions& options) {
+    return kind_of([&] { llm.generate(prompt, sampling, options); });
+  };
+  EXPECT_EQ(kind(tokens(1), {.forced_tokens = {kVocab}}), ErrorKind::kInvalidArgument);
+  EXPECT_EQ(kind(tokens(1), {.forced_tokens = {-1}}), ErrorKind::kInvalidArgument);
+  const std::vector<int32_t> too_many(static_cast<size_t>(llm.max_seq_len() - 9), 5);
+  EXPECT_EQ(kind(tokens(1), {.forced_tokens = too_many}), ErrorKind::kContextLength);
+  SamplingParams two = tokens(1);
+  two.n = 2;
+  EXPECT_EQ(kind(two, {.forced_tokens = {1}}), ErrorKind::kInvalidArgument);
+  EXPECT_EQ(kind(two, {.generation_logits = true}), ErrorKind::kInvalidArgument);
+  SamplingParams guided = tokens(1);
+  guided.guided = GuidedDecoding{.kind = GuidedDecoding::Kind::kRegex, .text = "a"};
+  EXPECT_EQ(kind(guided, {.forced_tokens = {1}}), ErrorKind::kInvalidArgument);
+}
+
 TEST(Engine, EqualPrefixesShareTheirPages) {
   LLM llm(small_config());
   const std::vector<int32_t> prompt = random_prompt(3, 300);
