@@ -309,10 +309,7 @@ void Command::llm_config(LlmConfig& config) {
 }
 
 bool Command::parse(std::span<const std::string> args) {
-  if (!impl_->tokenize(args)) {
-    write_out(help());
-    return false;
-  }
+  if (parse_help(args)) return false;
   for (const SectionKind kind : {SectionKind::kCommon, SectionKind::kEngine, SectionKind::kOwn}) {
     for (Section& section : impl_->sections) {
       if (section.kind == kind) impl_->bind(section);
@@ -321,6 +318,34 @@ bool Command::parse(std::span<const std::string> args) {
   impl_->check_required();
   set_log_level(parse_log_level(impl_->common.log_level));
   return true;
+}
+
+bool Command::parse_help(std::span<const std::string> args) {
+  if (impl_->tokenize(args)) return false;
+  write_out(help());
+  return true;
+}
+
+size_t Command::find_word(std::span<const std::string> args) const {
+  size_t at = 0;
+  while (at < args.size() && args[at].starts_with('-')) {
+    const std::string word = args[at].substr(0, args[at].find('='));
+    const auto found =
+        std::find_if(impl_->flags.begin(), impl_->flags.end(),
+                     [&](const Impl::Flag& flag) { return flag.option->check_name(word); });
+    if (found == impl_->flags.end()) impl_->refuse_extra(args[at]);
+    const bool alone = is_switch(*found->row->field) || word.size() < args[at].size();
+    at += alone ? 1 : 2;
+  }
+  return std::min(at, args.size());
+}
+
+std::vector<std::pair<std::string, std::vector<std::string>>> Command::given() const {
+  std::vector<std::pair<std::string, std::vector<std::string>>> out;
+  for (const Impl::Flag& flag : impl_->flags) {
+    if (!flag.option->empty()) out.emplace_back(flag.row->flag, flag.option->results());
+  }
+  return out;
 }
 
 std::string Command::help() const {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/options.h"
@@ -59,6 +60,18 @@ class Command {
   bool parse(std::span<const std::string> args);
 
   std::string help() const;
+
+  /// True when help is asked for; it was printed then. For arguments that `parse` would refuse.
+  bool parse_help(std::span<const std::string> args);
+
+  /// Index of the first argument that is neither a flag nor a flag's value, by the flags known so
+  /// far; args.size() when there is none. For commands of several words (`eval niah`): the word is
+  /// found, the flags that belong to it are added, and the other arguments are parsed. Throws
+  /// kInvalidArgument for an unknown flag before it.
+  size_t find_word(std::span<const std::string> args) const;
+
+  /// After `parse`: each flag that was given, as `--name`, with its values.
+  std::vector<std::pair<std::string, std::vector<std::string>>> given() const;
 
  private:
   struct Impl;

@@ -343,5 +343,38 @@ TEST(Program, StatusAndOneLine) {
   EXPECT_NE(out.find("misbehave"), std::string::npos);
 }
 
+TEST(Command, FindsTheWordAmongFlags) {
+  Own own;
+  LlmConfig config;
+  Command command("eval", "Measure.");
+  command.options("Own", describe_own(own));
+  command.llm_config(config);
+  const auto at = [&](const Args& args) { return command.find_word(args); };
+  EXPECT_EQ(at({"niah"}), 0U);
+  EXPECT_EQ(at({"--model", "niah", "kl"}), 2U);
+  EXPECT_EQ(at({"--model=niah", "--json", "kl", "--last", "3"}), 2U);
+  EXPECT_EQ(at({"-m", "x", "--no-stream", "kl"}), 3U);
+  EXPECT_EQ(at({"--extra_llm_api_options", "c.yaml", "kl"}), 2U);
+  EXPECT_EQ(at({}), 0U);
+  EXPECT_EQ(at({"--json"}), 1U);
+  EXPECT_EQ(at({"--model"}), 1U);  // no value: parsing will say so
+  EXPECT_NE(error_of([&] { at({"--depths", "3", "kl"}); }).find("'--depths'"), std::string::npos);
+}
+
+TEST(Command, ListsWhatWasGiven) {
+  Own own;
+  LlmConfig config;
+  Command command("run", "Generate.");
+  command.options("Own", describe_own(own));
+  command.llm_config(config);
+  ASSERT_TRUE(
+      command.parse(Args{"-m", "m", "--prompt", "a b", "--json", "--set", "max_seq_len=9"}));
+  using Given = std::vector<std::pair<std::string, std::vector<std::string>>>;
+  EXPECT_EQ(command.given(), (Given{{"--prompt", {"a b"}},
+                                    {"--json", {"true"}},
+                                    {"--set", {"max_seq_len=9"}},
+                                    {"--model", {"m"}}}));
+}
+
 }  // namespace
 }  // namespace foveal::tools

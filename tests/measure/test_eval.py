@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""foveal eval end to end. Without FOVEAL_TEST_MODEL a tiny random model without a tokenizer reads token
+ids; with it, the real one's scores are checked."""
+
+import json
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+FOVEAL = os.environ.get("FOVEAL_BINARY", str(ROOT / "build/release/bin/foveal"))
+MODEL = os.environ.get("FOVEAL_TEST_MODEL", "")
+GOLDEN = ROOT / "tests/golden/llama3"
+VOCAB = 384
+SPARSE = "{algorithm: skip_softmax, threshold_scale_factor: {prefill: 30.0, decode: 30.0}}"
+# Attention of random weights is nearly even: only a threshold close to 1 leaves anything out.
+STRONG = "{algorithm: skip_softmax, threshold_scale_factor: {prefill: 330.0, decode: 330.0}}"
+
+
+def foveal(*words, status=0):
+    done = subprocess.run([FOVEAL, *map(str, words)], capture_output=True, text=True, timeout=300)
+    if done.returncode != status:
+        raise AssertionError(f"status {done.returncode}: {done.stderr}")
+    return done
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = pathlib.Path(self.folder.name)
+        self.addCleanup(self.folder.cleanup)
+
+    def write(self, name, text):
+        (self.path / name).write_text(text)
+        return self.path / name
+
+    def ids(self, *lengths, name="ids.jsonl"):
+        seed = random.randrange(1 << 32)
+        print("seed", seed, file=sys.stderr)
+        draw = random.Random(seed)
+        lines = [json.dumps({"input_ids": [draw.randrange(VOCAB) for _ in range(count)]}) for count in lengths]
+        return self.write(name, "\n".join(lines) + "\n")
+
+    def eval(self, task, *words, model=GOLDEN, out="out", status=0):
+        done = foveal("eval", "--model", model, "--device", "cpu", "--threads", 2, task, *words,
+                      "--output-dir", self.path / out, status=status)
+        if status not in (0, 1):
+            return done.stderr
+        return json.loads((self.path / out / "summary.json").read_text())
+
+
+class Tiny(Case):
+    def test_perplexity_of_one_arm_and_of_two(self):
+        file = self.ids(400, 41)
+        alone = self.eval("perplexity", "--file", file)
+        self.assertEqual(alone["samples"], 2)
+        self.assertGreater(alone["score"], 1)
+        self.assertNotIn("sparse", alone)
+        both = self.eval("perplexity", "--file", file, "--sparse-attention-config", STRONG, out="both")
+        # Decode computes what prefill does, in bf16 with other sums.
+        self.assertAlmostEqual(both["dense"]["nll"], alone["dense"]["nll"], delta=0.01)
+        self.assertGreater(both["sparse"]["sparsity"]["prefill"], 0)
+        change = both["difference"]["perplexity"]
+        self.assertAlmostEqual(change["value"], both["sparse"]["perplexity"] - both["dense"]["perplexity"], 9)
+        self.assertLessEqual(change["interval"][0], change["value"])
+        self.assertGreaterEqual(change["interval"][1], change["value"])
+
+    def test_windows_see_each_token_once(self):
+        summary = self.eval("perplexity", "--file", self.ids(300), "--length", 64)
+        self.assertEqual(summary["samples"], 5)
+        lines = (self.path / "out/samples.jsonl").read_text().splitlines()
+        counts = [sum(unit[1] for unit in json.loads(line)["arms"]["dense"]["values"]["nll"]) for line in lines]
+        self.assertEqual(sum(counts), 300 - 5)
+
+    def test_kl_of_dense_to_itself_is_nothing(self):
+        summary = self.eval("kl", "--file", self.ids(200, 90))
+        self.assertEqual(summary["score"], 0)
+        self.assertEqual(summary["again"]["top1_agreement"], 1)
+
+    def test_kl_of_sparse_is_something(self):
+        summary = self.eval("kl", "--file", self.ids(400), "--sparse-attention-config", STRONG)
+        self.assertGreater(summary["sparse"]["kl_prefill"], 0)
+        self.assertGreater(summary["sparse"]["kl_decode"], 0)
+        self.assertGreater(summary["sparse"]["sparsity"]["decode"], 0)
+
+    def test_bad_samples_are_listed_and_the_others_done(self):
+        file = self.ids(50)
+        with file.open("a") as lines:
+            lines.write('{"input_ids": [1]}\n{}\nno json\n{"input_ids": [1, 99999]}\n{"text": "a"}\n')
+        summary = self.eval("perplexity", "--file", file)
+        self.assertEqual((summary["samples"], summary["failed"]), (6, 5))
+        for failure in summary["failures"]:
+            self.assertRegex(failure["error"], r"^\[.*\] got .*; need ")
+        self.eval("perplexity", "--file", self.write("bad.jsonl", "{}\n"), out="bad", status=1)
+
+    def test_a_cut_run_goes_on(self):
+        file = self.ids(*[60] * 6)
+        words = ("perplexity", "--file", file, "--concurrency", 1)
+        whole = self.eval(*words, out="whole")
+        self.eval(*words, "--num-samples", 4)
+        samples = self.path / "out/samples.jsonl"
+        lines = samples.read_text().splitlines(keepends=True)
+        samples.write_text("".join(lines[:2]) + lines[2][:50])
+        resumed = self.eval(*words)
+        self.assertEqual(len(samples.read_text().splitlines()), 6)
+        self.assertEqual(samples.read_text().splitlines(keepends=True)[:2], lines[:2])
+        for summary in (whole, resumed):
+            del summary["about"]
+        self.assertEqual(whole, resumed)
+
+    def test_other_settings_need_another_folder(self):
+        file = self.ids(60)
+        self.eval("perplexity", "--file", file)
+        error = self.eval("perplexity", "--file", file, "--length", 32, status=2)
+        self.assertIn("--overwrite", error)
+        self.ids(60)  # the same name, other contents
+        self.eval("perplexity", "--file", file, status=2)
+        self.eval("perplexity", "--file", file, "--overwrite")
+
+    def test_odd_requests_are_refused(self):
+        for words in (["eval"], ["eval", "nothing"], ["eval", "--model", GOLDEN, "niah"],
+                      ["eval", "--model", GOLDEN, "kl", "--output-dir", self.path / "x"],
+                      ["eval", "niah", "--lengths", "none", "--model", GOLDEN, "--output-dir", self.path / "x"],
+                      ["eval", "--model", GOLDEN, "perplexity", "--file", LICENSE, "--length", "1",
+                       "--output-dir", self.path / "x"],
+                      ["eval", "--model", GOLDEN, "perplexity", "--file", LICENSE, "--skip-first", "2047",
+                       "--output-dir", self.path / "x"]):
+            error = foveal(*words, status=2).stderr
+            self.assertRegex(error, r"^\[.*\] got .*; need ")
+        self.assertIn("niah", foveal("eval", "--help").stdout)
+        self.assertIn("--depths", foveal("eval", "niah", "--help").stdout)
+
+
+LICENSE = pathlib.Path("/usr/share/common-licenses/GPL-3")
+
+
+@unittest.skipUnless(MODEL and LICENSE.exists(), "needs FOVEAL_TEST_MODEL and the GPL's text")
+class Real(Case):
+    def test_perplexity_is_that_of_other_engines(self):
+        summary = self.eval("perplexity", "--file", LICENSE, "--num-samples", 1, model=MODEL)
+        # Hugging Face transformers, float32, the same weights and the same 2,048 tokens: 19.7155.
+        self.assertAlmostEqual(summary["score"] / 19.7155, 1, delta=0.005)
+
+    def test_needles_are_found_and_sparse_is_compared(self):
+        summary = self.eval("niah", "--lengths", "512,1024", "--depths", 3, "--sparse-attention-config", SPARSE,
+                            model=MODEL)
+        self.assertEqual(summary["samples"], 6)
+        self.assertGreaterEqual(summary["dense"]["score"], 80)
+        self.assertGreater(summary["sparse"]["sparsity"]["prefill"], 0.1)
+        self.assertIn({"length": "512", "depth": "0.500"}, [group["tags"] for group in summary["groups"]])
+
+    def test_turns_have_scores_of_their_own(self):
+        summary = self.eval("multi_turn", "--lengths", 1024, "--num-samples", 2, "--turns", 3, model=MODEL)
+        turns = [summary["dense"][f"turn_{idx}"] for idx in (1, 2, 3)]
+        self.assertAlmostEqual(summary["score"], sum(turns) / 3)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,228 @@
+#include "foveal/version.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <set>
+
+#include "base/check.h"
+#include "base/config_fields.h"
+#include "base/log.h"
+#include "base/yaml_options.h"
+#include "cli_options.h"
+#include "commands.h"
+#include "eval/runner.h"
+#include "eval/summary.h"
+#include "measure/documents.h"
+#include "output.h"
+#include "progress_bars.h"
+
+namespace foveal::tools {
+namespace {
+
+using eval::Arm;
+using eval::Common;
+using eval::Task;
+using eval::TaskEntry;
+
+struct EvalOptions {
+  std::string output_dir, baseline;
+  int64_t num_samples = 0;
+  int64_t seed = 42;
+  int64_t concurrency = 4;
+  bool chat_template = true;
+  bool overwrite = false;
+};
+
+OptionGroup describe(EvalOptions& options) {
+  return {
+      .fields = {
+          {.name = "output_dir",
+           .target = &options.output_dir,
+           .help = "folder for summary.json and samples.jsonl; an interrupted run goes on in it",
+           .required = true},
+          {.name = "baseline",
+           .target = &options.baseline,
+           .help = "what a configuration is compared with on the same samples: dense, or another "
+                   "YAML file. Given without a configuration, the model as it comes is compared"},
+          {.name = "num_samples",
+           .target = &options.num_samples,
+           .help = "samples (niah: for each length and depth; multi_turn and ruler: for each "
+                   "length); 0: the task's own default, of texts all",
+           .range = {.min = 0}},
+          {.name = "seed",
+           .target = &options.seed,
+           .help = "of generated samples and of intervals",
+           .range = {.min = 0},
+           .also = {"random_seed"}},
+          {.name = "concurrency",
+           .target = &options.concurrency,
+           .help = "samples at a time",
+           .range = {.min = 1, .max = 1024}},
+          {.name = "chat_template",
+           .target = &options.chat_template,
+           .help = "ask through the model's chat template, where it has one",
+           .also = {"apply_chat_template"}},
+          {.name = "overwrite",
+           .target = &options.overwrite,
+           .help = "drop results that are in the folder"}}};
+}
+
+const TaskEntry& find_task(std::string_view name) {
+  std::string names;
+  for (const TaskEntry& entry : eval::tasks()) {
+    if (entry.name == name) return entry;
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", entry.name);
+  }
+  fail(ErrorKind::kInvalidArgument, "eval", "got {}; need one of {}",
+       name.empty() ? "no task" : fmt::format("task '{}'", name), names);
+}
+
+/// What the arms are started with. Equal configurations share one model.
+struct Plan {
+  LlmConfig baseline;
+  LlmConfig tested;
+  bool paired = false;
+  bool same = false;
+  std::string baseline_name = "dense";
+};
+
+// No method at all, also where the checkpoint asks for one.
+void make_dense(LlmConfig& config) {
+  SkipSoftmaxAttentionConfig off;
+  off.threshold_scale_factor = PhaseValue{.prefill = 0, .decode = 0};
+  config.sparse_attention_config = {off};
+}
+
+Plan make_plan(const EvalOptions& options, const LlmConfig& config, const Task& task) {
+  Plan plan{.baseline = config, .tested = config};
+  const bool compared = !config.sparse_attention_config.empty() || !options.baseline.empty();
+  plan.paired = compared || task.needs_pair();
+  if (options.baseline.empty() || options.baseline == "dense") {
+    make_dense(plan.baseline);
+  } else {
+    plan.baseline.sparse_attention_config.clear();
+    bind_options(describe(plan.baseline), load_yaml(options.baseline));
+    plan.baseline_name = "baseline";
+  }
+  if (!compared) {
+    plan.tested = plan.baseline;
+    plan.same = true;
+  }
+  return plan;
+}
+
+// Enough for what runs at once, twice where a method copies what it keeps; the rest of the memory
+// is for the other arm and for logits.
+void size_cache(LlmConfig& config, const Task& task, int64_t concurrency) {
+  if (config.kv_cache_config.max_tokens || config.kv_cache_config.free_memory_fraction) return;
+  constexpr int64_t kMost = int64_t{1} << 40;
+  const int64_t pages = config.kv_cache_config.tokens_per_block;
+  const int64_t request = std::min(task.longest(), kMost / concurrency) + 2 * pages;
+  config.kv_cache_config.max_tokens = 2 * concurrency * request;
+}
+
+measure::Settings settings_of(const TaskEntry& entry, const Task& task, const Command& command,
+                              const LlmConfig& config, const EvalOptions& options) {
+  // Of no account to a result, or named below by what is in the file.
+  static const std::set<std::string> kPassed{"--output-dir",  "--overwrite",     "--threads",
+                                             "--concurrency", "--log-level",     "--num-samples",
+                                             "--config",      "--kv-max-tokens", "--model",
+                                             "--baseline",    "--file",          "--haystack"};
+  measure::Settings out{
+      {"task", std::string(entry.name)}, {"model", config.model}, {"version", kVersion}};
+  if (!options.baseline.empty()) {
+    const bool file = options.baseline != "dense";
+    out.emplace_back("baseline", file ? measure::content_hash(options.baseline) : "dense");
+  }
+  for (const auto& [flag, values] : command.given()) {
+    if (flag == "--config") out.emplace_back("config", measure::content_hash(values.front()));
+    if (kPassed.contains(flag)) continue;
+    out.emplace_back(flag.substr(2), fmt::format("{}", fmt::join(values, " ")));
+  }
+  for (auto& [name, hash] : task.contents()) out.emplace_back(name, hash);
+  return out;
+}
+
+int run_eval(const TaskEntry& entry, Task& task, const Plan& plan, const EvalOptions& options,
+             measure::ResultFolder& folder, measure::Settings about) {
+  const auto start = std::chrono::steady_clock::now();
+  LLM baseline(plan.baseline, loading_bar());
+  std::optional<LLM> other;
+  if (plan.paired && !plan.same) other.emplace(plan.tested, loading_bar());
+  LLM& tested = other ? *other : baseline;
+  std::vector<Arm> arms{{plan.baseline_name, baseline}};
+  if (plan.paired) arms.push_back({plan.same ? "again" : "sparse", tested});
+  for (const Arm& arm : arms) log_info("{}: {}", arm.name, arm.llm.info().attention);
+
+  const bool chat = options.chat_template && !baseline.chat_template().empty();
+  task.prepare(baseline, {.seed = static_cast<uint64_t>(options.seed),
+                          .num_samples = options.num_samples,
+                          .chat_template = chat,
+                          .paired = plan.paired});
+  eval::run_samples(task, arms, options.concurrency, folder);
+
+  eval::Results results{.task = std::string(entry.name),
+                        .metrics = task.metrics(),
+                        .records = eval::collect(task, folder),
+                        .seed = static_cast<uint64_t>(options.seed)};
+  for (const Arm& arm : arms) {
+    results.arms.push_back(arm.name);
+    about.emplace_back(arm.name + "_attention", arm.llm.info().attention);
+  }
+  const ModelInfo info = baseline.info();
+  about.emplace_back("device", fmt::format("{} {}", info.device, info.isa));
+  about.emplace_back("chat_template", chat ? "on" : "off");
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  about.emplace_back("seconds", fmt::format("{:.1f}", took.count()));
+  folder.write("summary.json", eval::summary_json(results, about));
+  write_out(eval::summary_text(results));
+  for (const measure::Record& record : results.records) {
+    if (record.error) log_warn("{}: {}", record.id, *record.error);
+  }
+  const bool all_failed = std::all_of(results.records.begin(), results.records.end(),
+                                      [](const auto& record) { return record.error.has_value(); });
+  return all_failed ? 1 : 0;
+}
+
+std::string task_help() {
+  std::string out = "Measure what a model's answers are worth. Tasks:";
+  for (const TaskEntry& entry : eval::tasks()) {
+    out += fmt::format("\n  {:<12} {}", entry.name, entry.summary);
+  }
+  return out + "\nfoveal eval TASK --help lists a task's flags.";
+}
+
+}  // namespace
+
+int eval_main(std::span<const std::string> args) {
+  EvalOptions own;
+  LlmConfig config;
+  Command group("eval", task_help());
+  group.options("Eval", describe(own));
+  group.llm_config(config);
+  const size_t at = group.find_word(args);
+  if (at == args.size()) {  // --help, or the error that names the tasks
+    if (group.parse_help(args)) return 0;
+    find_task("");
+  }
+  const TaskEntry& entry = find_task(args[at]);
+  const std::unique_ptr<Task> task = entry.make();
+  Command command(fmt::format("eval {}", entry.name), std::string(entry.summary));
+  command.options("Task", task->options());
+  command.options("Eval", describe(own));
+  command.llm_config(config);
+  std::vector<std::string> rest(args.begin(), args.end());
+  rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(at));
+  if (!command.parse(rest)) return 0;
+
+  Plan plan = make_plan(own, config, *task);
+  size_cache(plan.baseline, *task, own.concurrency);
+  size_cache(plan.tested, *task, own.concurrency);
+  const measure::Settings settings = settings_of(entry, *task, command, config, own);
+  measure::ResultFolder folder(own.output_dir, settings, own.overwrite);
+  return run_eval(entry, *task, plan, own, folder, settings);
+}
+
+}  // namespace foveal::tools

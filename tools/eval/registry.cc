@@ -1,0 +1,20 @@
+#include <array>
+
+#include "eval/task.h"
+
+namespace foveal::eval {
+
+std::span<const TaskEntry> tasks() {
+  static constexpr std::array<TaskEntry, 4> kTasks{{
+      {"perplexity", "of a text's tokens, each given those before it", make_perplexity},
+      {"kl",
+       "of every token's distribution to the baseline's, and how often the best token is the "
+       "same",
+       make_kl},
+      {"niah", "a number hidden in a long text, over lengths and depths", make_niah},
+      {"multi_turn", "questions one after the other over one long text", make_multi_turn},
+  }};
+  return kTasks;
+}
+
+}  // namespace foveal::eval

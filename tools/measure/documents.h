@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace foveal::measure {
+
+/// A text, or token ids, or why a line of a data set is neither.
+struct Document {
+  std::string id;  ///< the file's name, and the line's number in a .jsonl file
+  std::string text;
+  std::optional<std::vector<int32_t>> ids;
+  std::optional<std::string> error;
+};
+
+/// A text file is one document. In a file named .jsonl each line is one: an object with `text` (or
+/// `prompt`), or `input_ids`, which wins; blank lines are passed over. A line that is neither
+/// becomes a document with an error. Throws what read_input does, and kInvalidArgument for a file
+/// without any document.
+std::vector<Document> read_documents(const std::string& path);
+
+/// Of a file's bytes: 16 hexadecimal digits. Not against forgery; it tells files apart.
+std::string content_hash(const std::string& path);
+
+}  // namespace foveal::measure
