@@ -9,11 +9,11 @@
 #include "base/check.h"
 #include "base/config_fields.h"
 #include "base/log.h"
-#include "base/yaml_options.h"
 #include "cli_options.h"
 #include "commands.h"
 #include "eval/runner.h"
 #include "eval/summary.h"
+#include "measure/configs.h"
 #include "measure/documents.h"
 #include "output.h"
 #include "progress_bars.h"
@@ -88,24 +88,11 @@ struct Plan {
   std::string baseline_name = "dense";
 };
 
-// No method at all, also where the checkpoint asks for one.
-void make_dense(LlmConfig& config) {
-  SkipSoftmaxAttentionConfig off;
-  off.threshold_scale_factor = PhaseValue{.prefill = 0, .decode = 0};
-  config.sparse_attention_config = {off};
-}
-
 Plan make_plan(const EvalOptions& options, const LlmConfig& config, const Task& task) {
-  Plan plan{.baseline = config, .tested = config};
+  Plan plan{.baseline = measure::baseline_config(config, options.baseline), .tested = config};
   const bool compared = !config.sparse_attention_config.empty() || !options.baseline.empty();
   plan.paired = compared || task.needs_pair();
-  if (options.baseline.empty() || options.baseline == "dense") {
-    make_dense(plan.baseline);
-  } else {
-    plan.baseline.sparse_attention_config.clear();
-    bind_options(describe(plan.baseline), load_yaml(options.baseline));
-    plan.baseline_name = "baseline";
-  }
+  if (!options.baseline.empty() && options.baseline != "dense") plan.baseline_name = "baseline";
   if (!compared) {
     plan.tested = plan.baseline;
     plan.same = true;

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 
 #include "base/check.h"
@@ -33,6 +34,15 @@ void write_out(std::string_view text) {
       std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   FOVEAL_CHECK(good, ErrorKind::kIo, "stdout", "got '{}'; need an output that takes {} bytes",
                system_text(errno), text.size());
+}
+
+void write_file(std::string_view flag, const std::string& path, const std::string& text) {
+  if (path.empty()) return;
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  FOVEAL_CHECK(!file.fail(), ErrorKind::kIo, flag,
+               "got no write to '{}' ({}); need a writable path", path, system_text(errno));
 }
 
 void check_writable(std::string_view flag, const std::string& path) {

@@ -8,6 +8,9 @@ namespace foveal::tools {
 /// Writes to standard output at once. Throws kIo when that takes no more (full, closed, no reader).
 void write_out(std::string_view text);
 
+/// Writes a whole file. An empty path is fine: nothing is written. Throws kIo, naming `flag`.
+void write_file(std::string_view flag, const std::string& path, const std::string& text);
+
 /// Refuses a path that could not be written later, before hours of work are spent. `flag` names it
 /// in the error. Nothing is created. An empty path is fine: nothing will be written.
 void check_writable(std::string_view flag, const std::string& path);

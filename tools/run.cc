@@ -1,6 +1,3 @@
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <memory>
 #include <optional>
 
@@ -122,14 +119,6 @@ void write_tensors(const std::string& path, std::span<const TracedTensor> tensor
   model::write_safetensors(path, named);
 }
 
-void write_text(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  FOVEAL_CHECK(!file.fail(), ErrorKind::kIo, "stats",
-               "got no write to '{}' ({}); need a writable path", path, std::strerror(errno));
-}
-
 // Streams to standard output unless the result is printed as JSON at the end.
 RequestOutput generate(LLM& llm, const Prompt& prompt, const SamplingParams& sampling,
                        const RequestOptions& request, bool stream) {
@@ -184,7 +173,7 @@ int run_main(std::span<const std::string> args) {
     write_tensors(own.trace, output.trace);
   }
   const std::string report = run_json(llm, output) + "\n";
-  if (!own.stats.empty()) write_text(own.stats, report);
+  write_file("stats", own.stats, report);
   if (own.json) write_out(report);
   log_info("{}", run_summary(output));
   return 0;

@@ -20,10 +20,14 @@ std::vector<OptionField> describe(TokenizerSource& source) {
            .help = "auto or cpu; text is handled on the CPU either way"}};
 }
 
-std::unique_ptr<tokenizer::Tokenizer> load(const TokenizerSource& source) {
+std::unique_ptr<tokenizer::Tokenizer> load_if_any(const TokenizerSource& source) {
   if (source.device != "auto") engine::check_device(source.device);
   const auto checkpoint = model::Checkpoint::open(source.model);
-  auto tokenizer = engine::load_tokenizer(source.tokenizer, *checkpoint);
+  return engine::load_tokenizer(source.tokenizer, *checkpoint);
+}
+
+std::unique_ptr<tokenizer::Tokenizer> load(const TokenizerSource& source) {
+  auto tokenizer = load_if_any(source);
   FOVEAL_CHECK(tokenizer != nullptr, ErrorKind::kUnsupported, "tokenizer",
                "got a model without one; need --tokenizer");
   return tokenizer;

@@ -18,6 +18,8 @@ struct TokenizerSource {
 
 std::vector<OptionField> describe(TokenizerSource& source);
 
+/// Null when the model has none.
+std::unique_ptr<tokenizer::Tokenizer> load_if_any(const TokenizerSource& source);
 /// Throws kUnsupported when the model has none.
 std::unique_ptr<tokenizer::Tokenizer> load(const TokenizerSource& source);
 

@@ -160,6 +160,10 @@ struct ModelInfo {
   std::string attention;  ///< one line: which method serves which phase
   std::string kv_dtype;
   int64_t threads = 0;
+  int64_t num_layers = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
   int64_t vocab_size = 0;
   int64_t max_seq_len = 0;  ///< longest request, prompt and output together
   int64_t kv_tokens = 0;    ///< capacity

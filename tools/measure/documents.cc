@@ -27,8 +27,8 @@ std::vector<int32_t> read_ids(const json::value& value, const std::string& where
 }
 
 Document read_line(std::string_view line, const std::string& where) {
-  Document out{.id = where};
-  const json::object object = parse_object(line, where);
+  Document out{.id = where, .object = parse_object(line, where)};
+  const json::object& object = out.object;
   if (const json::value* ids = object.if_contains("input_ids")) {
     out.ids = read_ids(*ids, where);
     return out;
@@ -46,16 +46,20 @@ Document read_line(std::string_view line, const std::string& where) {
 }  // namespace
 
 std::vector<Document> read_documents(const std::string& path) {
-  const std::string content = tools::read_input(path);
   const std::filesystem::path file(path);
-  const std::string name = file.filename().string();
+  if (file.extension() == ".jsonl") return read_lines(path);
+  std::string content = tools::read_input(path);
+  FOVEAL_CHECK(!content.empty(), ErrorKind::kInvalidArgument, "file",
+               "got '{}' with nothing in it; need a text", path);
   std::vector<Document> out;
-  if (file.extension() != ".jsonl") {
-    FOVEAL_CHECK(!content.empty(), ErrorKind::kInvalidArgument, "file",
-                 "got '{}' with nothing in it; need a text", path);
-    out.push_back({.id = name, .text = content});
-    return out;
-  }
+  out.push_back({.id = file.filename().string(), .text = std::move(content)});
+  return out;
+}
+
+std::vector<Document> read_lines(const std::string& path) {
+  const std::string content = tools::read_input(path);
+  const std::string name = std::filesystem::path(path).filename().string();
+  std::vector<Document> out;
   size_t begin = 0;
   for (size_t line = 1; begin < content.size(); ++line) {
     const size_t end = std::min(content.find('\n', begin), content.size());

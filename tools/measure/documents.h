@@ -1,5 +1,6 @@
 #pragma once
 
+#include <boost/json/object.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -13,6 +14,7 @@ struct Document {
   std::string text;
   std::optional<std::vector<int32_t>> ids;
   std::optional<std::string> error;
+  boost::json::object object;  ///< the whole line of a .jsonl file
 };
 
 /// A text file is one document. In a file named .jsonl each line is one: an object with `text` (or
@@ -20,6 +22,9 @@ struct Document {
 /// becomes a document with an error. Throws what read_input does, and kInvalidArgument for a file
 /// without any document.
 std::vector<Document> read_documents(const std::string& path);
+
+/// The lines of such a file whatever its name.
+std::vector<Document> read_lines(const std::string& path);
 
 /// Of a file's bytes: 16 hexadecimal digits. Not against forgery; it tells files apart.
 std::string content_hash(const std::string& path);

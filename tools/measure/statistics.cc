@@ -1,6 +1,7 @@
 #include "measure/statistics.h"
 
 #include <algorithm>
+#include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -63,6 +64,18 @@ Interval interval(std::span<const Unit> units, Transform transform, uint64_t see
   return bootstrap(units.size(), seed, [&](const std::vector<size_t>& indices) {
     return transform(mean_of(units, indices));
   });
+}
+
+Interval student_interval(std::span<const double> values, double confidence) {
+  if (values.size() < 2) return {kNan, kNan};
+  const double center = average(values);
+  double squares = 0;
+  for (const double value : values) squares += (value - center) * (value - center);
+  const auto count = static_cast<double>(values.size());
+  const boost::math::students_t distribution(count - 1);
+  const double reach = boost::math::quantile(distribution, (1 + confidence) / 2) *
+                       std::sqrt(squares / (count - 1) / count);
+  return {center - reach, center + reach};
 }
 
 double percentile(std::span<const double> values, double share) {

@@ -36,6 +36,9 @@ Interval paired_interval(std::span<const Unit> baseline, std::span<const Unit> t
 /// 95 % interval of transform(mean(units)), likewise.
 Interval interval(std::span<const Unit> units, Transform transform, uint64_t seed);
 
+/// Student's interval of the mean of values, which should be about normal. NaN for fewer than two.
+Interval student_interval(std::span<const double> values, double confidence);
+
 /// Of values in any order, linear between neighbours as numpy's default. `share` in [0, 1]. NaN for
 /// nothing.
 double percentile(std::span<const double> values, double share);

@@ -1,0 +1,14 @@
+#pragma once
+
+#include <span>
+#include <string>
+
+namespace foveal::bench {
+
+// Subcommands of `foveal bench`. `args` without the subcommand's own name. Exit status.
+int throughput_main(std::span<const std::string> args);
+int latency_main(std::span<const std::string> args);
+int prepare_main(std::span<const std::string> args);
+int compare_main(std::span<const std::string> args);
+
+}  // namespace foveal::bench
