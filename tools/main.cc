@@ -6,11 +6,13 @@
 
 int main(int argc, char** argv) {
   using foveal::tools::CommandEntry;
-  constexpr std::array<CommandEntry, 8> kCommands{{
+  constexpr std::array<CommandEntry, 9> kCommands{{
       {"run", "complete a prompt, or answer it with --chat", foveal::tools::run_main},
       {"chat", "talk to a model", foveal::tools::chat_main},
       {"serve", "answer HTTP requests with OpenAI's API", foveal::tools::serve_main},
       {"bench", "measure speed", foveal::tools::bench_main},
+      {"calibrate", "find the factors that leave out a wanted share",
+       foveal::tools::calibrate_main},
       {"eval", "measure answers, dense and sparse on the same samples", foveal::tools::eval_main},
       {"inspect", "show a model and a configuration as they would run",
        foveal::tools::inspect_main},

@@ -159,6 +159,8 @@ struct ModelInfo {
   std::string method;     ///< dense, skip_softmax, ...
   std::string attention;  ///< one line: which method serves which phase
   std::string kv_dtype;
+  std::string
+      tiles;  ///< query rows that vote together x keys, which skip_softmax factors belong to
   int64_t threads = 0;
   int64_t num_layers = 0;
   int64_t num_heads = 0;

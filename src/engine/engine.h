@@ -20,6 +20,7 @@ struct EngineInfo {
   std::string method;     ///< "dense", "skip_softmax", ...
   std::string attention;  ///< one line: which method serves which phase
   std::string kv_dtype;
+  std::string tiles;        ///< of prefill's kernels: query rows x keys
   int64_t max_seq_len = 0;  ///< longest request, prompt and output together
   int64_t kv_tokens = 0;    ///< capacity of the cache
   int64_t kv_bytes_per_token = 0;

@@ -144,6 +144,7 @@ ModelInfo LLM::info() const {
           .method = engine.method,
           .attention = engine.attention,
           .kv_dtype = engine.kv_dtype,
+          .tiles = engine.tiles,
           .threads = engine.threads,
           .num_layers = model.num_layers,
           .num_heads = model.num_heads,

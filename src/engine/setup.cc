@@ -10,6 +10,7 @@
 #include "base/math.h"
 #include "engine/graph_sizes.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/paged_attention.h"
 #include "model/cuda/memory_plan.h"
 
 namespace foveal::engine {
@@ -182,12 +183,15 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
 }
 
 EngineInfo engine_info(const Setup& setup, int num_threads) {
+  const bool cpu = setup.device.kind == DeviceKind::kCpu;
   return {.device = device_name(setup.device),
           .isa = std::string(kernels::cpu::isa_name(kernels::cpu::active_isa())),
           .threads = num_threads,
           .method = setup.attention->name(),
           .attention = setup.attention->describe(setup.shape.num_layers),
           .kv_dtype = std::string(dtype_name(setup.geometry.dtype)),
+          .tiles = fmt::format("{}x{}", cpu ? kernels::kQueryTile : kernels::kCudaQueryTile,
+                               cpu ? kernels::kKeyTile : kernels::kCudaKeyTile),
           .max_seq_len = setup.max_seq_len,
           .kv_tokens = setup.capacity.num_tokens,
           .kv_bytes_per_token = setup.capacity.bytes_per_page / setup.geometry.page_size,

@@ -1,0 +1,259 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "base/check.h"
+#include "base/config_fields.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "calibrate/law.h"
+#include "calibrate/output.h"
+#include "calibrate/probe.h"
+#include "cli_options.h"
+#include "commands.h"
+#include "eval/haystack.h"
+#include "output.h"
+#include "progress_bars.h"
+
+namespace foveal::tools {
+namespace {
+
+using calibrate::Law;
+using calibrate::PhaseResult;
+using calibrate::Point;
+using calibrate::Probe;
+using calibrate::Texts;
+using Clock = std::chrono::steady_clock;
+
+struct CalibrateOptions {
+  std::string method, output, file, report_json;
+  std::string lengths = "1024,2048,4096";
+  std::string law = "auto";
+  std::optional<PhaseValue> target_sparsity = PhaseValue{.prefill = 0.5, .decode = 0.5};
+  int64_t num_samples = 2;
+  int64_t decode_tokens = 32;
+  int64_t seed = 42;
+  double time_limit = 3600;
+};
+
+OptionGroup describe(CalibrateOptions& options) {
+  return {
+      .fields = {
+          {.name = "method",
+           .target = &options.method,
+           .help = "what to calibrate: skip_softmax",
+           .choices = {"skip_softmax"},
+           .required = true},
+          {.name = "output",
+           .target = &options.output,
+           .help = "file to write: a .json is the model's config.json with the formula in it; "
+                   "anything else YAML with the target's factors, for --config",
+           .required = true},
+          {.name = "report_json",
+           .target = &options.report_json,
+           .help = "file for every point that was measured, and the checks"},
+          {.name = "file",
+           .target = &options.file,
+           .help = "a text like those the model will read, or .jsonl; absent: generated sentences"},
+          {.name = "lengths",
+           .target = &options.lengths,
+           .help = "tokens of texts: 1024,2048,4096; those beyond the context are left out if not "
+                   "asked for"},
+          {.name = "target_sparsity",
+           .target = &options.target_sparsity,
+           .help = "share of query-key pairs to leave out, for both phases or one for each",
+           .range = {.min = 0.01, .max = 0.99}},
+          {.name = "law",
+           .target = &options.law,
+           .help = "formula: the published a * exp(b * s), three coefficients, or the one with the "
+                   "smaller error",
+           .choices = {"auto", "exponential", "three"}},
+          {.name = "num_samples",
+           .target = &options.num_samples,
+           .help = "texts of each length to fit, and as many to check on",
+           .range = {.min = 1, .max = 1000}},
+          {.name = "decode_tokens",
+           .target = &options.decode_tokens,
+           .help = "of each text that decode is measured on",
+           .range = {.min = 1}},
+          {.name = "seed",
+           .target = &options.seed,
+           .help = "of generated sentences",
+           .range = {.min = 0},
+           .also = {"random_seed"}},
+          {.name = "time_limit",
+           .target = &options.time_limit,
+           .help = "seconds; what was measured by then is fitted",
+           .range = {.min = 1}}}};
+}
+
+// From where hardly anything is left out to the guard, which leaves out nothing from a threshold of
+// 1 on.
+std::vector<double> factors_for(int64_t length) {
+  std::vector<double> out;
+  for (double factor = 0.3; factor < 0.98 * static_cast<double>(length); factor *= 2.5) {
+    out.push_back(factor);
+  }
+  out.push_back(0.98 * static_cast<double>(length));
+  return out;
+}
+
+/// Measures, with a bar and a time limit.
+class Measuring {
+ public:
+  Measuring(LLM& llm, const CalibrateOptions& options, int64_t steps)
+      : llm_(llm), options_(options), bar_("calibrating", steps) {}
+
+  bool in_time() const {
+    return std::chrono::duration<double>(Clock::now() - start_).count() < options_.time_limit;
+  }
+  Probe probe(const std::vector<std::vector<int32_t>>& texts, calibrate::Phase phase,
+              double factor) {
+    bar_.update(++done_);
+    return calibrate::probe(llm_, texts, phase, factor, options_.decode_tokens);
+  }
+
+ private:
+  LLM& llm_;
+  const CalibrateOptions& options_;
+  Progress bar_;
+  int64_t done_ = 0;
+  Clock::time_point start_ = Clock::now();
+};
+
+std::vector<Point> points_of(Measuring& measuring, const std::vector<Texts>& all,
+                             calibrate::Phase phase) {
+  std::vector<Point> out;
+  for (const Texts& texts : all) {
+    for (const double factor : factors_for(texts.length)) {
+      if (!measuring.in_time()) {
+        log_warn("[calibrate] got no more time; need a larger --time-limit for all points");
+        return out;
+      }
+      const Probe got = measuring.probe(texts.fitted, phase, factor);
+      out.push_back({.factor = factor, .sparsity = got.sparsity.skipped(), .length = texts.length});
+      if (got.sparsity.skipped() > 0.97) break;  // larger ones say no more
+    }
+  }
+  return out;
+}
+
+Law choose(const std::vector<Point>& points, const std::string& wanted, std::string_view phase) {
+  const std::optional<Law> two = calibrate::fit_exponential(points);
+  const std::optional<Law> three = calibrate::fit_three(points);
+  for (const auto& [name, law] : {std::pair("exponential", two), std::pair("three", three)}) {
+    if (law) log_info("{}: {} is off by {:.1f} points", phase, law->formula, 100 * law->error);
+  }
+  if (const auto error = calibrate::error_with_length(points)) {
+    log_info("{}: a law that knows the length would be off by {:.1f} points", phase, 100 * *error);
+  }
+  const bool take_three =
+      three && wanted != "exponential" && (wanted == "three" || !two || three->error < two->error);
+  const std::optional<Law>& law = take_three ? three : two;
+  FOVEAL_CHECK(law.has_value(), ErrorKind::kInvalidArgument, "calibrate",
+               "got {} points in {} from which no rising law follows; need longer texts, or more",
+               points.size(), phase);
+  return *law;
+}
+
+// On texts that the law has not seen: what the targets lead to.
+std::vector<calibrate::Check> checks_of(Measuring& measuring, const std::vector<Texts>& all,
+                                        calibrate::Phase phase, const Law& law, double target) {
+  std::vector<double> targets{0.3, 0.5, 0.7};
+  if (std::find(targets.begin(), targets.end(), target) == targets.end()) targets.push_back(target);
+  std::vector<calibrate::Check> out;
+  for (const Texts& texts : all) {
+    if (texts.held_out.empty()) continue;
+    const Probe dense = measuring.probe(texts.held_out, phase, 0);
+    for (const double wanted : targets) {
+      const double factor = law.factor(wanted);
+      const Probe got = measuring.probe(texts.held_out, phase, factor);
+      out.push_back({.length = texts.length,
+                     .target = wanted,
+                     .factor = factor,
+                     .achieved = got.sparsity.skipped(),
+                     .perplexity_ratio = std::exp(got.loss - dense.loss)});
+    }
+  }
+  return out;
+}
+
+PhaseResult calibrated(Measuring& measuring, const std::vector<Texts>& texts,
+                       calibrate::Phase phase, double target, const CalibrateOptions& options) {
+  PhaseResult out{.name = phase == calibrate::Phase::kPrefill ? "prefill" : "decode",
+                  .target = target};
+  out.points = points_of(measuring, texts, phase);
+  out.law = choose(out.points, options.law, out.name);
+  if (target < out.law.least || target > out.law.most) {
+    log_warn(
+        "[calibrate] got a target of {} in {}, where {:.3f} to {:.3f} was seen; need texts that "
+        "reach it",
+        target, out.name, out.law.least, out.law.most);
+  }
+  out.checks = checks_of(measuring, texts, phase, out.law, target);
+  return out;
+}
+
+std::vector<int64_t> lengths_of(const CalibrateOptions& options, const Command& command,
+                                int64_t context) {
+  std::vector<int64_t> out = eval::parse_lengths(options.lengths);
+  const auto given = command.given();
+  const bool asked = std::any_of(given.begin(), given.end(),
+                                 [](const auto& flag) { return flag.first == "--lengths"; });
+  if (!asked) std::erase_if(out, [&](int64_t length) { return length > context; });
+  if (out.empty()) out.push_back(context);
+  return out;
+}
+
+// Both phases must run the method for requests to bring factors of their own.
+LlmConfig measuring_config(LlmConfig config) {
+  SkipSoftmaxAttentionConfig skip;
+  skip.threshold_scale_factor = PhaseValue{.prefill = 1, .decode = 1};
+  config.sparse_attention_config = {skip};
+  return config;
+}
+
+}  // namespace
+
+int calibrate_main(std::span<const std::string> args) {
+  CalibrateOptions own;
+  LlmConfig config;
+  Command command("calibrate",
+                  "Find the threshold scale factors that leave out a wanted share of attention.");
+  command.options("Calibrate", describe(own));
+  command.llm_config(config);
+  if (!command.parse(args)) return 0;
+  FOVEAL_CHECK(config.sparse_attention_config.empty(), ErrorKind::kInvalidArgument, "calibrate",
+               "got a sparse_attention_config; need none, for it is what is sought");
+  check_writable("output", own.output);
+  check_writable("report-json", own.report_json);
+  check_not_input("output", own.output, config.model);
+  calibrate::check_target(own.output, config.model);
+  LLM llm(measuring_config(config), loading_bar());
+  const std::vector<Texts> texts =
+      calibrate::make_texts(llm, own.file, lengths_of(own, command, llm.max_seq_len()),
+                            own.num_samples, static_cast<uint64_t>(own.seed));
+  int64_t steps = 0;
+  for (const Texts& one : texts) steps += 2 * (std::ssize(factors_for(one.length)) + 5);
+  Measuring measuring(llm, own, steps);
+  std::vector<PhaseResult> results;
+  const PhaseValue target = own.target_sparsity.value_or(PhaseValue{});
+  if (target.prefill) {
+    results.push_back(
+        calibrated(measuring, texts, calibrate::Phase::kPrefill, *target.prefill, own));
+  }
+  if (target.decode) {
+    results.push_back(calibrated(measuring, texts, calibrate::Phase::kDecode, *target.decode, own));
+  }
+  FOVEAL_CHECK(!results.empty(), ErrorKind::kInvalidArgument, "target_sparsity",
+               "got no phase; need prefill, decode or both");
+  write_file("output", own.output, calibrate::output_text(own.output, config, llm, results));
+  write_file("report-json", own.report_json, calibrate::report_json(llm, results));
+  write_out(calibrate::summary_text(results));
+  return 0;
+}
+
+}  // namespace foveal::tools

@@ -1,0 +1,165 @@
+#include "calibrate/output.h"
+
+#include <fmt/format.h>
+
+#include <boost/json/serialize.hpp>
+#include <boost/json/value.hpp>
+#include <cmath>
+#include <filesystem>
+
+#include "base/check.h"
+#include "foveal/version.h"
+#include "input.h"
+#include "json_writer.h"
+#include "measure/json.h"
+
+namespace foveal::calibrate {
+namespace json = boost::json;
+namespace {
+
+bool is_json(const std::string& path) { return path.ends_with(".json"); }
+
+std::string config_path(const std::string& model) {
+  return (std::filesystem::path(model) / "config.json").string();
+}
+
+// Four digits say all that a calibration knows, and are what people copy.
+double rounded(double value) {
+  const double scale = std::pow(10.0, 4 - std::ceil(std::log10(std::abs(value))));
+  return value == 0 ? 0 : std::round(value * scale) / scale;
+}
+
+json::object coefficients(const Law& law) {
+  json::object out;
+  for (const auto& [name, value] : law.coefficients) out[name] = rounded(value);
+  return out;
+}
+
+std::string seen_lengths(const PhaseResult& phase) {
+  std::string out;
+  int64_t last = 0;
+  for (const Point& point : phase.points) {
+    if (point.length != last) out += fmt::format("{}{}", out.empty() ? "" : ", ", point.length);
+    last = point.length;
+  }
+  return out;
+}
+
+// Both phases share a formula where they can; else each has its own.
+json::object section(const LLM& llm, const std::vector<PhaseResult>& results) {
+  json::object factor;
+  json::object target;
+  json::object observed;
+  const bool shared = results.front().law.formula == results.back().law.formula;
+  if (shared) factor["formula"] = results.front().law.formula;
+  for (const PhaseResult& phase : results) {
+    json::object own = coefficients(phase.law);
+    if (!shared) own["formula"] = phase.law.formula;
+    factor[phase.name] = std::move(own);
+    target[phase.name] = phase.target;
+    observed[phase.name] = {{"lengths", seen_lengths(phase)},
+                            {"least_sparsity", rounded(phase.law.least)},
+                            {"most_sparsity", rounded(phase.law.most)},
+                            {"error", rounded(phase.law.error)}};
+  }
+  const ModelInfo info = llm.info();
+  json::object group{{"algorithm", "skip_softmax"},
+                     {"threshold_scale_factor", std::move(factor)},
+                     {"target_sparsity", std::move(target)},
+                     {"calibration",
+                      {{"tiles", info.tiles},
+                       {"device", info.device},
+                       {"kv_dtype", info.kv_dtype},
+                       {"observed", std::move(observed)}}}};
+  return {{"config_groups", {{"group_0", std::move(group)}}},
+          {"producer", {{"name", "foveal"}, {"version", std::string(kVersion)}}}};
+}
+
+std::string yaml_text(const LLM& llm, const std::vector<PhaseResult>& results) {
+  const ModelInfo info = llm.info();
+  std::string out = fmt::format(
+      "# foveal calibrate {}: {}, cache {}, tiles {}. Factors belong to these tiles and to a type "
+      "of\n"
+      "# text; `left out` was measured on texts that they were not fitted to.\n",
+      kVersion, info.name, info.kv_dtype, info.tiles);
+  for (const PhaseResult& phase : results) {
+    out += fmt::format("# {}: {}", phase.name, phase.law.formula);
+    for (const auto& [name, value] : phase.law.coefficients) {
+      out += fmt::format(", {} = {:.6g}", name, rounded(value));
+    }
+    out += fmt::format("; off by {:.1f} points\n", 100 * phase.law.error);
+    for (const Check& check : phase.checks) {
+      if (check.target != phase.target) continue;
+      out += fmt::format("#   {} tokens: left out {:.1f} %, perplexity {:+.2f} %\n", check.length,
+                         100 * check.achieved, 100 * (check.perplexity_ratio - 1));
+    }
+  }
+  out += "sparse_attention_config:\n  algorithm: skip_softmax\n  threshold_scale_factor:\n";
+  for (const PhaseResult& phase : results) {
+    out += fmt::format("    {}: {}  # target {:g}\n", phase.name,
+                       rounded(phase.law.factor(phase.target)), phase.target);
+  }
+  return out;
+}
+
+}  // namespace
+
+void check_target(const std::string& path, const std::string& model) {
+  std::error_code code;
+  FOVEAL_CHECK(!is_json(path) || std::filesystem::is_regular_file(config_path(model), code),
+               ErrorKind::kInvalidArgument, "output",
+               "got '{}' for a model without config.json; need a .yaml, for --config", path);
+}
+
+std::string output_text(const std::string& path, const LlmConfig& config, const LLM& llm,
+                        const std::vector<PhaseResult>& results) {
+  if (!is_json(path)) return yaml_text(llm, results);
+  const std::string file = config_path(config.model);
+  json::object whole = measure::parse_object(tools::read_input(file), file);
+  whole["sparse_attention_config"] = section(llm, results);
+  return json::serialize(whole) + "\n";
+}
+
+std::string report_json(const LLM& llm, const std::vector<PhaseResult>& results) {
+  tools::JsonWriter out;
+  out.begin_object().field("model", std::string_view(llm.info().name));
+  out.field("tiles", std::string_view(llm.info().tiles));
+  for (const PhaseResult& phase : results) {
+    out.key(phase.name).begin_object().field("formula", std::string_view(phase.law.formula));
+    for (const auto& [name, value] : phase.law.coefficients) out.field(name, value);
+    out.field("error", phase.law.error).field("target", phase.target);
+    out.field("factor", phase.law.factor(phase.target));
+    out.key("points").begin_array();
+    for (const Point& point : phase.points) {
+      out.begin_object().field("length", point.length).field("factor", point.factor);
+      out.field("sparsity", point.sparsity).end_object();
+    }
+    out.end_array().key("checks").begin_array();
+    for (const Check& check : phase.checks) {
+      out.begin_object().field("length", check.length).field("target", check.target);
+      out.field("factor", check.factor).field("achieved", check.achieved);
+      out.field("perplexity_ratio", check.perplexity_ratio).end_object();
+    }
+    out.end_array().end_object();
+  }
+  out.end_object();
+  return out.text() + "\n";
+}
+
+std::string summary_text(const std::vector<PhaseResult>& results) {
+  std::string out;
+  for (const PhaseResult& phase : results) {
+    out += fmt::format("{}: factor {:.6g} for a target of {:g}; {}\n", phase.name,
+                       phase.law.factor(phase.target), phase.target, phase.law.formula);
+    for (const Check& check : phase.checks) {
+      out += fmt::format(
+          "  {:>6} tokens, target {:.2f}: factor {:>9.4g}, left out {:.3f}, "
+          "perplexity {:+.2f} %\n",
+          check.length, check.target, check.factor, check.achieved,
+          100 * (check.perplexity_ratio - 1));
+    }
+  }
+  return out;
+}
+
+}  // namespace foveal::calibrate

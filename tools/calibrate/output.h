@@ -1,0 +1,39 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "calibrate/law.h"
+#include "foveal/llm.h"
+
+namespace foveal::calibrate {
+
+/// What a target led to on texts that the law was not fitted to.
+struct Check {
+  int64_t length = 0;
+  double target = 0;
+  double factor = 0;
+  double achieved = 0;
+  double perplexity_ratio = 1;  ///< to dense
+};
+
+struct PhaseResult {
+  std::string name;  ///< prefill or decode
+  double target = 0;
+  std::vector<Point> points;
+  Law law;
+  std::vector<Check> checks;
+};
+
+/// Refuses a .json for a model that has no config.json.
+void check_target(const std::string& path, const std::string& model);
+
+/// A .json: the model's config.json with a `sparse_attention_config` as ModelOpt writes it, and
+/// under `calibration` what it belongs to. Else YAML with the factors of the targets.
+std::string output_text(const std::string& path, const LlmConfig& config, const LLM& llm,
+                        const std::vector<PhaseResult>& results);
+
+std::string report_json(const LLM& llm, const std::vector<PhaseResult>& results);
+std::string summary_text(const std::vector<PhaseResult>& results);
+
+}  // namespace foveal::calibrate
