@@ -90,16 +90,8 @@ OptionGroup describe(CalibrateOptions& options) {
            .range = {.min = 1}}}};
 }
 
-// From where hardly anything is left out to the guard, which leaves out nothing from a threshold of
-// 1 on.
-std::vector<double> factors_for(int64_t length) {
-  std::vector<double> out;
-  for (double factor = 0.3; factor < 0.98 * static_cast<double>(length); factor *= 2.5) {
-    out.push_back(factor);
-  }
-  out.push_back(0.98 * static_cast<double>(length));
-  return out;
-}
+/// Points that a length is measured at.
+constexpr int64_t kPoints = 10;
 
 /// Measures, with a bar and a time limit.
 class Measuring {
@@ -124,19 +116,35 @@ class Measuring {
   Clock::time_point start_ = Clock::now();
 };
 
+// Where two neighbours are furthest apart in what they leave out, the factor between them.
+std::pair<size_t, double> widest_gap(const std::vector<Point>& sorted) {
+  size_t at = 1;
+  for (size_t idx = 1; idx < sorted.size(); ++idx) {
+    const double gap = sorted[idx].sparsity - sorted[idx - 1].sparsity;
+    if (gap > sorted[at].sparsity - sorted[at - 1].sparsity) at = idx;
+  }
+  return {at, std::sqrt(sorted[at - 1].factor * sorted[at].factor)};
+}
+
+// From where hardly anything is left out to the guard (nothing is left out at a threshold of 1),
+// with points where the share changes most.
 std::vector<Point> points_of(Measuring& measuring, const std::vector<Texts>& all,
                              calibrate::Phase phase) {
   std::vector<Point> out;
   for (const Texts& texts : all) {
-    for (const double factor : factors_for(texts.length)) {
-      if (!measuring.in_time()) {
-        log_warn("[calibrate] got no more time; need a larger --time-limit for all points");
-        return out;
-      }
+    const auto measure = [&](double factor) -> Point {
       const Probe got = measuring.probe(texts.fitted, phase, factor);
-      out.push_back({.factor = factor, .sparsity = got.sparsity.skipped(), .length = texts.length});
-      if (got.sparsity.skipped() > 0.97) break;  // larger ones say no more
+      return {.factor = factor, .sparsity = got.sparsity.skipped(), .length = texts.length};
+    };
+    std::vector<Point> own{measure(0.3), measure(0.98 * static_cast<double>(texts.length))};
+    while (std::ssize(own) < kPoints && measuring.in_time()) {
+      const auto [at, factor] = widest_gap(own);
+      own.insert(own.begin() + static_cast<std::ptrdiff_t>(at), measure(factor));
     }
+    out.insert(out.end(), own.begin(), own.end());
+    if (measuring.in_time()) continue;
+    log_warn("[calibrate] got no more time; need a larger --time-limit for all points");
+    break;
   }
   return out;
 }
@@ -194,6 +202,14 @@ PhaseResult calibrated(Measuring& measuring, const std::vector<Texts>& texts,
         target, out.name, out.law.least, out.law.most);
   }
   out.checks = checks_of(measuring, texts, phase, out.law, target);
+  const double factor = out.law.factor(target);
+  for (const Texts& one : texts) {
+    if (factor < static_cast<double>(one.length)) continue;
+    log_warn(
+        "[calibrate] got a factor of {:.0f} for {} of {} tokens, where nothing is left out; need "
+        "longer texts than the factor",
+        factor, out.name, one.length);
+  }
   return out;
 }
 
@@ -236,9 +252,8 @@ int calibrate_main(std::span<const std::string> args) {
   const std::vector<Texts> texts =
       calibrate::make_texts(llm, own.file, lengths_of(own, command, llm.max_seq_len()),
                             own.num_samples, static_cast<uint64_t>(own.seed));
-  int64_t steps = 0;
-  for (const Texts& one : texts) steps += 2 * (std::ssize(factors_for(one.length)) + 5);
-  Measuring measuring(llm, own, steps);
+  // Both phases, each with a dense run and four targets to check.
+  Measuring measuring(llm, own, 2 * std::ssize(texts) * (kPoints + 5));
   std::vector<PhaseResult> results;
   const PhaseValue target = own.target_sparsity.value_or(PhaseValue{});
   if (target.prefill) {

@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""foveal calibrate end to end, with a tiny random model or the real one that FOVEAL_TEST_MODEL names."""
+
+import json
+import shutil
+import unittest
+
+from harness import GOLDEN, LICENSE, MODEL, Case, foveal
+
+COMMON = ("--method", "skip_softmax", "--device", "cpu", "--threads", 2)
+
+
+class Calibrate(Case):
+    def calibrate(self, output, *words, model=GOLDEN):
+        foveal("calibrate", "--model", model, *COMMON, "--output", self.path / output, "--report-json",
+               self.path / "report.json", *words)
+        return self.read("report.json")
+
+
+class Tiny(Calibrate):
+    def test_a_checkpoint_with_the_formula_runs_at_the_target(self):
+        file = self.ids(2000)
+        report = self.calibrate("config.json", "--file", file, "--lengths", "400", "--target-sparsity",
+                                "{prefill: 0.04}", "--num-samples", 2)
+        section = self.read("config.json")["sparse_attention_config"]
+        group = section["config_groups"]["group_0"]
+        self.assertEqual(group["calibration"]["tiles"], "16x32")
+        self.assertEqual(set(group["target_sparsity"]), {"prefill"})
+        # In the checkpoint's folder, the formula gives the factor that the report names.
+        folder = self.path / "model"
+        shutil.copytree(GOLDEN, folder)
+        shutil.copy(self.path / "config.json", folder / "config.json")
+        shown = foveal("inspect", "--model", folder, "--device", "cpu").stdout
+        self.assertIn("skip_softmax", shown)
+        foveal("eval", "--model", folder, "--device", "cpu", "--baseline", "dense", "perplexity", "--file", file,
+               "--length", 400, "--decode-tokens", 0, "--output-dir", self.path / "out")
+        got = self.read("out/summary.json")["sparse"]["sparsity"]["prefill"]
+        want = [check["achieved"] for check in report["prefill"]["checks"] if check["target"] == 0.04]
+        # Attention of random weights is nearly even: about 6 % is all there is to leave out.
+        self.assertAlmostEqual(want[0], 0.04, delta=0.02)
+        self.assertAlmostEqual(got, want[0], delta=0.02)  # other texts of the same kind
+
+    def test_yaml_is_a_configuration(self):
+        file = self.ids(1000)
+        self.calibrate("c.yaml", "--file", file, "--lengths", "400", "--num-samples", 1,
+                       "--target-sparsity", "{prefill: 0.03}")
+        summary = foveal("eval", "--model", GOLDEN, "--device", "cpu", "--config", self.path / "c.yaml", "perplexity",
+                         "--file", file, "--output-dir", self.path / "out").stdout
+        self.assertIn("sparse", summary)
+
+    def test_odd_requests_are_refused(self):
+        file = self.ids(100)
+        output = ("--output", self.path / "c.yaml")
+        for words in (["--method", "rocket", *output], ["--method", "skip_softmax"],
+                      [*COMMON, *output, "--file", file, "--lengths", "400"],
+                      [*COMMON, *output, "--file", file, "--lengths", "40", "--target-sparsity", "1.5"],
+                      [*COMMON, *output, "--file", file, "--target-sparsity", "{}"],
+                      [*COMMON, *output, "--file", file, "--sparse-attention-config",
+                       "{algorithm: skip_softmax, threshold_scale_factor: 3}"],
+                      [*COMMON, "--output", self.path, "--file", file]):
+            self.refused("calibrate", "--model", GOLDEN, *words)
+        if MODEL:
+            self.refused("calibrate", "--model", MODEL, *COMMON, "--output", self.path / "config.json")
+
+
+@unittest.skipUnless(MODEL and LICENSE.exists(), "needs FOVEAL_TEST_MODEL and the GPL's text")
+class Real(Calibrate):
+    def test_half_of_prefill_is_left_out_of_texts_not_seen(self):
+        report = self.calibrate("c.yaml", "--file", LICENSE, "--lengths", "1024", "--num-samples", 1,
+                                "--target-sparsity", "{prefill: 0.5}", model=MODEL)
+        for check in report["prefill"]["checks"]:
+            self.assertAlmostEqual(check["achieved"], check["target"], delta=0.05)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
