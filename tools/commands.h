@@ -5,8 +5,8 @@
 
 namespace foveal::tools {
 
-// One a file: run.cc, chat.cc, serve.cc, bench.cc, calibrate.cc, eval.cc, inspect.cc, tokenize.cc, render.cc.
-// Exit status; errors are thrown.
+// One a file: run.cc, chat.cc, serve.cc, bench.cc, calibrate.cc, eval.cc, inspect.cc, tokenize.cc,
+// render.cc. Exit status; errors are thrown.
 int run_main(std::span<const std::string> args);
 int chat_main(std::span<const std::string> args);
 int serve_main(std::span<const std::string> args);
