@@ -90,6 +90,8 @@ struct LlmConfig {
   std::optional<int64_t> max_seq_len;  ///< absent: the model's context
   bool batch_invariant = false;        ///< CUDA: results do not depend on what shares a step
   bool sparsity_counters = true;       ///< count what attention leaves out
+  /// CUDA: launch a step only when the tokens of the one before are known to the host.
+  bool disable_overlap_scheduler = false;
   CudaGraphConfig cuda_graph_config;
   std::vector<SparseAttentionConfig> sparse_attention_config;
   KvCacheConfig kv_cache_config;

@@ -123,7 +123,8 @@ void AttentionStep::collect(std::span<const kernels::AttentionSeq> prefill,
   for (const Phase phase : kPhases) {
     const auto seqs = phase == Phase::kPrefill ? prefill : decode;
     PhaseState& current = state(phase);
-    FOVEAL_INVARIANT(seqs.size() == current.num_seqs);
+    current.num_seqs = seqs.size();
+    current.counters.assign(num_layers_ * seqs.size(), {});
     FOVEAL_INVARIANT(device == nullptr || seqs.size() <= max_seqs_);
     for (size_t layer = 0; layer < num_layers_; ++layer) {
       kernels::AttentionCounters* into = current.counters.data() + layer * seqs.size();

@@ -64,15 +64,16 @@ class AttentionStep {
   void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream);
 
   /// After a step on a device that runs behind the host: fills the counters from `device`, a copy
-  /// of Options::device_counters, and counts what dense layers did. The sequences are those of
-  /// `begin`; `device` may be null where `counts_on_device` says no for both phases.
+  /// of Options::device_counters, and counts what dense layers did. The sequences are those of that
+  /// step's `begin`, after which another may have begun; `device` may be null where
+  /// `counts_on_device` says no for both phases.
   void collect(std::span<const kernels::AttentionSeq> prefill,
                std::span<const kernels::AttentionSeq> decode,
                const kernels::AttentionCounters* device);
   /// Whether some layer of the phase counts on the device.
   bool counts_on_device(Phase phase) const;
 
-  /// Of the step so far, in the order of `begin`. Empty when not counted.
+  /// Of the step so far, or the one collected, in the order of `begin`. Empty when not counted.
   std::span<const kernels::AttentionCounters> counters(int32_t layer, Phase phase) const;
   /// Adds this step's work of one sequence to its request's report, whose layers it resizes.
   void add_to(SparsityReport& report, Phase phase, size_t seq) const;

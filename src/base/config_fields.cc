@@ -65,6 +65,9 @@ std::vector<OptionField> engine_fields(LlmConfig& config) {
       {.name = "sparsity_counters",
        .target = &config.sparsity_counters,
        .help = "count what attention leaves out, for every request"},
+      {.name = "disable_overlap_scheduler",
+       .target = &config.disable_overlap_scheduler,
+       .help = "on CUDA, launch a step only when the host has the tokens of the one before"},
   };
 }
 

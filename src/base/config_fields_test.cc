@@ -178,7 +178,8 @@ struct Bad {
 constexpr std::string_view kTop =
     "model, tokenizer, device, compute_dtype, load_format, num_layers, threads, prefill_chunk, "
     "max_num_tokens, max_batch_size, max_seq_len, batch_invariant, sparsity_counters, "
-    "kv_cache_config, cuda_graph_config, sparse_attention_config, enable_chunked_prefill, "
+    "disable_overlap_scheduler, kv_cache_config, cuda_graph_config, sparse_attention_config, "
+    "enable_chunked_prefill, "
     "scheduler_config";
 
 TEST(ConfigFields, RefusesAtTheTop) {

@@ -47,7 +47,8 @@ void Batch::add(const scheduler::SeqWork& work, const scheduler::Scheduler& sche
   if (prefill) prefill_rows_ += work.count;
   for (int32_t idx = 0; idx < work.count; ++idx) {
     const int32_t position = work.start + idx;
-    tokens_.push_back(scheduler.token(work.id, position));
+    const int32_t token = scheduler.token(work.id, position);
+    tokens_.push_back(token == scheduler::kPendingToken ? -1 - wishes.pending_row : token);
     positions_.push_back(position);
     const bool sample = work.sample && idx + 1 == work.count;
     const bool kept = prefill && position >= wishes.logits_from;

@@ -25,6 +25,7 @@ class Batch {
                               ///< only where a token is sampled
     PhaseValue factors;       ///< its own; see AttentionSeq::own_skip_factor
     attention::SequenceState* state = nullptr;
+    int32_t pending_row = -1;  ///< among the choices on the device: of a token not known yet
   };
   /// `wishes(id)`: a request's Wishes.
   template <class WishesOf>
@@ -38,6 +39,7 @@ class Batch {
   model::ForwardInput input(std::span<const KvLayerView> kv, bool exact) const;
   std::span<const LogitRow> logit_rows() const { return logit_info_; }
   std::span<const int32_t> rows_with_logits() const { return logit_rows_; }  ///< the same, as rows
+  /// One that is not known yet is -1 - the row of the choices on the device that has it.
   std::span<const int32_t> tokens() const { return tokens_; }
   int64_t prefill_rows() const { return prefill_rows_; }
   std::span<const kernels::AttentionSeq> prefill() const { return prefill_; }

@@ -29,10 +29,12 @@ class CudaStep final : public DeviceStep {
   CudaStep(const Setup& setup, model::Model& model, attention::AttentionStep& attention,
            const kv::KvStorage& storage, std::span<const KvLayerView> views, Stream& stream);
 
-  void launch(const Batch& batch, std::span<const kv::PageId> stale,
-              const DescribeRow& describe) override;
-  std::span<const RowResult> wait() override;
-  void collect() override;
+  Ticket launch(const Batch& batch, std::span<const kv::PageId> stale,
+                const DescribeRow& describe) override;
+  int32_t choice_row(Ticket step, size_t idx) const override;
+  bool is_done(Ticket step) const override { return flights_[step].done.is_done(); }
+  std::span<const RowResult> wait(Ticket step) override;
+  void collect(Ticket step) override;
   bool counts_on_device() const override {
     return attention_.counts_on_device(Phase::kPrefill) ||
            attention_.counts_on_device(Phase::kDecode);
@@ -46,14 +48,34 @@ class CudaStep final : public DeviceStep {
     Graph graph;
   };
 
-  void plan_sampling(const DescribeRow& describe);
-  int64_t logits_row(size_t idx) const;
+  /// A step that was launched, and what comes back from it.
+  struct Flight {
+    PinnedBuffer choices;   ///< [2, num_choices]: tokens, flags
+    PinnedBuffer counters;  ///< as on the device
+    Event done;
+    const Batch* batch = nullptr;
+    StepShape shape = {};
+    size_t num_choices = 0;
+    std::vector<bool> chosen = {};  ///< by Batch::logit_rows: the device samples it
+    std::vector<RowResult> results = {};
+
+    // Which row of logits answers which request: in a padded step every row has logits.
+    int64_t logits_row(size_t idx) const {
+      return shape.padded ? batch->rows_with_logits()[idx] : static_cast<int64_t>(idx);
+    }
+    bool any_chosen() const {
+      return std::find(chosen.begin(), chosen.end(), true) != chosen.end();
+    }
+  };
+
+  void plan_sampling(Flight& flight, const DescribeRow& describe);
   void zero(std::span<const kv::PageId> stale);
-  void run_model();
-  void run(const model::ForwardInput& input);
-  void run_in_blocks(const model::ForwardInput& input);
-  void sample(float* logits);
-  void fetch_logits(const float* logits);
+  void run_model(Flight& flight);
+  void run(Flight& flight, const model::ForwardInput& input);
+  void run_in_blocks(Flight& flight, const model::ForwardInput& input);
+  void sample(Flight& flight, float* logits);
+  void fetch_logits(Flight& flight, const float* logits);
+  int32_t* choices() { return reinterpret_cast<int32_t*>(choices_.data()); }
   float* host_row(size_t row) {
     return reinterpret_cast<float*>(host_logits_.data()) +
            static_cast<int64_t>(row) * model_.logits_stride();
@@ -69,19 +91,14 @@ class CudaStep final : public DeviceStep {
   StepLimits limits_;
   StepArrays arrays_;
   std::map<std::pair<int32_t, int32_t>, Recording> recordings_;  ///< by rows and table stride
-  Buffer counters_;  ///< [2, num_layers, max_seqs] AttentionCounters
-  PinnedBuffer host_counters_;
-  Buffer choices_;  ///< [2, max_rows]: tokens, flags
-  PinnedBuffer host_choices_;
+  Buffer counters_;           ///< [2, num_layers, max_seqs] AttentionCounters
+  Buffer choices_;            ///< [2, max_seqs]: tokens, flags; of the step launched last
   PinnedBuffer host_logits_;  ///< [max_seqs, logits_stride], made when first needed
   std::vector<float> kept_;   ///< logits of a step with more rows than the model holds at once
-  const Batch* batch_ = nullptr;
-  StepShape shape_;
   SamplePlan sampling_;
-  std::vector<bool> chosen_;  ///< by Batch::logit_rows: the device samples it
-  std::vector<RowResult> results_;
   std::vector<int32_t> places_;
-  bool any_chosen_ = false;
+  std::vector<Flight> flights_;  ///< two, in turn
+  Ticket last_ = 0;
 };
 
 CudaStep::CudaStep(const Setup& setup, model::Model& model, attention::AttentionStep& attention,
@@ -97,45 +114,53 @@ CudaStep::CudaStep(const Setup& setup, model::Model& model, attention::Attention
   const auto seqs = static_cast<size_t>(limits_.max_seqs);
   const size_t count = 2 * static_cast<size_t>(limits_.num_layers) * seqs;
   counters_ = Buffer(stream.device(), count * sizeof(AttentionCounters), "counters");
-  host_counters_ = PinnedBuffer(stream.device(), count * sizeof(AttentionCounters), "counters");
   attention_.count_on_device(reinterpret_cast<AttentionCounters*>(counters_.data()), seqs);
   choices_ = Buffer(stream.device(), 2 * seqs * sizeof(int32_t), "chosen tokens");
-  host_choices_ = PinnedBuffer(stream.device(), 2 * seqs * sizeof(int32_t), "chosen tokens");
-}
-
-void CudaStep::launch(const Batch& batch, std::span<const kv::PageId> stale,
-                      const DescribeRow& describe) {
-  batch_ = &batch;
-  shape_ = choose_shape(batch, setup_.graph_sizes, setup_.graph_padding, limits_);
-  plan_sampling(describe);
-  places_.clear();
-  for (const kv::PageId page : stale) storage_.append_pool_pages(page, places_);
-  arrays_.send(batch, shape_, places_, sampling_, stream_);
-  zero(stale);
-  if (counts_on_device()) stream_.fill(counters_.data(), 0, counters_.size());
-  run_model();
-  if (counts_on_device()) {
-    stream_.copy(host_counters_.data(), counters_.data(), counters_.size());
+  for (int idx = 0; idx < 2; ++idx) {
+    flights_.push_back({.choices = PinnedBuffer(stream.device(), choices_.size(), "chosen tokens"),
+                        .counters = PinnedBuffer(stream.device(), counters_.size(), "counters"),
+                        .done = Event(stream.device())});
   }
 }
 
-// Which rows of logits answer which request: in a padded step every row has logits.
-int64_t CudaStep::logits_row(size_t idx) const {
-  return shape_.padded ? batch_->rows_with_logits()[idx] : static_cast<int64_t>(idx);
+DeviceStep::Ticket CudaStep::launch(const Batch& batch, std::span<const kv::PageId> stale,
+                                    const DescribeRow& describe) {
+  last_ = 1 - last_;
+  Flight& flight = flights_[last_];
+  flight.batch = &batch;
+  flight.shape = choose_shape(batch, setup_.graph_sizes, setup_.graph_padding, limits_);
+  plan_sampling(flight, describe);
+  places_.clear();
+  for (const kv::PageId page : stale) storage_.append_pool_pages(page, places_);
+  arrays_.send(batch, flight.shape, places_, sampling_, stream_);
+  zero(stale);
+  if (counts_on_device()) stream_.fill(counters_.data(), 0, counters_.size());
+  run_model(flight);
+  if (counts_on_device()) {
+    stream_.copy(flight.counters.data(), counters_.data(), counters_.size());
+  }
+  flight.done.record(stream_);
+  return last_;
 }
 
-void CudaStep::plan_sampling(const DescribeRow& describe) {
-  const std::span<const LogitRow> rows = batch_->logit_rows();
+int32_t CudaStep::choice_row(Ticket step, size_t idx) const {
+  const Flight& flight = flights_[step];
+  return flight.chosen[idx] ? static_cast<int32_t>(flight.logits_row(idx)) : -1;
+}
+
+void CudaStep::plan_sampling(Flight& flight, const DescribeRow& describe) {
+  const std::span<const LogitRow> rows = flight.batch->logit_rows();
   sampling_.clear();
-  chosen_.assign(rows.size(), false);
-  results_.assign(rows.size(), {});
-  any_chosen_ = false;
-  const size_t num_rows = shape_.padded ? static_cast<size_t>(shape_.decode_rows) : rows.size();
+  flight.chosen.assign(rows.size(), false);
+  flight.results.assign(rows.size(), {});
+  const StepShape& shape = flight.shape;
+  const size_t num_rows = shape.padded ? static_cast<size_t>(shape.decode_rows) : rows.size();
+  flight.num_choices = num_rows;
   if (num_rows > static_cast<size_t>(limits_.max_seqs)) return;  // see run_in_blocks
   sampling_.rows.resize(num_rows);
   size_t next = 0;
   for (size_t row = 0; row < num_rows; ++row) {
-    if (next < rows.size() && static_cast<size_t>(logits_row(next)) == row) {
+    if (next < rows.size() && static_cast<size_t>(flight.logits_row(next)) == row) {
       const size_t before = sampling_.edits.size();
       const bool good = describe(rows[next], sampling_.rows[row], sampling_.edits) &&
                         sampling_.edits.size() <= StepArrays::kMaxEdits;
@@ -143,8 +168,7 @@ void CudaStep::plan_sampling(const DescribeRow& describe) {
         sampling_.edits.resize(before);
         sampling_.rows[row] = {};
       }
-      chosen_[next++] = good;
-      any_chosen_ = any_chosen_ || good;
+      flight.chosen[next++] = good;
     }
     sampling_.edit_begin.push_back(static_cast<int32_t>(sampling_.edits.size()));
   }
@@ -156,21 +180,26 @@ void CudaStep::zero(std::span<const kv::PageId> stale) {
                             static_cast<int64_t>(places_.size()), stream_);
 }
 
-void CudaStep::run_model() {
-  model::ForwardInput input = batch_->input(views_, /*exact=*/false);
-  input.rows.total = input.rows.prefill + shape_.decode_rows;
+void CudaStep::run_model(Flight& flight) {
+  model::ForwardInput input = flight.batch->input(views_, /*exact=*/false);
+  input.rows.total = input.rows.prefill + flight.shape.decode_rows;
   input.logit_rows = arrays_.logit_rows();
-  input.device = &arrays_.input();
-  if (input.logit_rows.size() > static_cast<size_t>(limits_.max_seqs)) return run_in_blocks(input);
-  run(input);
+  model::DeviceInput device = arrays_.input();
+  device.chosen = choices();
+  input.device = &device;
+  if (input.logit_rows.size() > static_cast<size_t>(limits_.max_seqs)) {
+    return run_in_blocks(flight, input);
+  }
+  run(flight, input);
 }
 
-void CudaStep::run(const model::ForwardInput& input) {
+void CudaStep::run(Flight& flight, const model::ForwardInput& input) {
   float* logits = nullptr;
-  if (!shape_.padded || !setup_.record_graphs) {
+  const StepShape& shape = flight.shape;
+  if (!shape.padded || !setup_.record_graphs) {
     logits = model_.forward(input, attention_, stream_);
   } else {
-    Recording& recording = recordings_[{shape_.decode_rows, shape_.decode_stride}];
+    Recording& recording = recordings_[{shape.decode_rows, shape.decode_stride}];
     if (!recording.seen) {
       recording.seen = true;
       logits = model_.forward(input, attention_, stream_);
@@ -178,20 +207,20 @@ void CudaStep::run(const model::ForwardInput& input) {
       if (recording.graph.empty()) {
         recording.graph =
             Graph::capture(stream_, [&] { model_.forward(input, attention_, stream_); });
-        log_debug("recorded a step of {} rows, {} pages each", shape_.decode_rows,
-                  shape_.decode_stride);
+        log_debug("recorded a step of {} rows, {} pages each", shape.decode_rows,
+                  shape.decode_stride);
       }
       recording.graph.launch(stream_);
       logits = model_.logits();
     }
   }
-  if (logits == nullptr || results_.empty()) return;
-  fetch_logits(logits);
-  if (any_chosen_) sample(logits);
+  if (logits == nullptr || flight.results.empty()) return;
+  fetch_logits(flight, logits);
+  if (flight.any_chosen()) sample(flight, logits);
 }
 
 // A prompt whose logits are wanted has more rows than the model makes logits of at once.
-void CudaStep::run_in_blocks(const model::ForwardInput& input) {
+void CudaStep::run_in_blocks(Flight& flight, const model::ForwardInput& input) {
   const auto total = static_cast<int64_t>(input.logit_rows.size());
   const auto width = static_cast<int64_t>(vocab());
   kept_.resize(static_cast<size_t>(total * width));
@@ -202,28 +231,28 @@ void CudaStep::run_in_blocks(const model::ForwardInput& input) {
     for (int64_t row = 0; row < count; ++row) {
       float* to = kept_.data() + (first + row) * width;
       stream_.copy(to, logits + row * model_.logits_stride(), vocab() * sizeof(float));
-      results_[static_cast<size_t>(first + row)].logits = {to, vocab()};
+      flight.results[static_cast<size_t>(first + row)].logits = {to, vocab()};
     }
   }
 }
 
-void CudaStep::fetch_logits(const float* logits) {
+void CudaStep::fetch_logits(Flight& flight, const float* logits) {
   size_t held = 0;
-  for (size_t idx = 0; idx < results_.size(); ++idx) {
-    if (chosen_[idx]) continue;
+  for (size_t idx = 0; idx < flight.results.size(); ++idx) {
+    if (flight.chosen[idx]) continue;
     if (host_logits_.size() == 0) {
       const auto bytes = static_cast<size_t>(limits_.max_seqs * model_.logits_stride()) * 4;
       host_logits_ = PinnedBuffer(stream_.device(), bytes, "logits");
     }
     float* to = host_row(held++);
-    stream_.copy(to, logits + logits_row(idx) * model_.logits_stride(), vocab() * sizeof(float));
-    results_[idx].logits = {to, vocab()};
+    stream_.copy(to, logits + flight.logits_row(idx) * model_.logits_stride(),
+                 vocab() * sizeof(float));
+    flight.results[idx].logits = {to, vocab()};
   }
 }
 
-void CudaStep::sample(float* logits) {
+void CudaStep::sample(Flight& flight, float* logits) {
   const auto rows = static_cast<int64_t>(sampling_.rows.size());
-  auto* tokens = reinterpret_cast<int32_t*>(choices_.data());
   kernels::cuda::sample({.logits = logits,
                          .m = rows,
                          .vocab = model_.config().vocab_size,
@@ -231,30 +260,31 @@ void CudaStep::sample(float* logits) {
                          .rows = arrays_.sample_rows(),
                          .edits = arrays_.edits(),
                          .edit_begin = arrays_.edit_begin(),
-                         .tokens = tokens,
-                         .flags = reinterpret_cast<uint32_t*>(tokens + rows)},
+                         .tokens = choices(),
+                         .flags = reinterpret_cast<uint32_t*>(choices() + rows)},
                         stream_);
-  stream_.copy(host_choices_.data(), choices_.data(),
+  stream_.copy(flight.choices.data(), choices_.data(),
                2 * static_cast<size_t>(rows) * sizeof(int32_t));
 }
 
-std::span<const RowResult> CudaStep::wait() {
-  stream_.synchronize();
-  const auto* tokens = reinterpret_cast<const int32_t*>(host_choices_.data());
-  const auto* flags = reinterpret_cast<const uint32_t*>(tokens + sampling_.rows.size());
-  for (size_t idx = 0; idx < results_.size(); ++idx) {
-    if (!chosen_[idx]) continue;
-    results_[idx].token = tokens[logits_row(idx)];
-    results_[idx].flags = flags[logits_row(idx)];
+std::span<const RowResult> CudaStep::wait(Ticket step) {
+  Flight& flight = flights_[step];
+  flight.done.synchronize();
+  const auto* tokens = reinterpret_cast<const int32_t*>(flight.choices.data());
+  const auto* flags = reinterpret_cast<const uint32_t*>(tokens + flight.num_choices);
+  for (size_t idx = 0; idx < flight.results.size(); ++idx) {
+    if (!flight.chosen[idx]) continue;
+    flight.results[idx].token = tokens[flight.logits_row(idx)];
+    flight.results[idx].flags = flags[flight.logits_row(idx)];
   }
-  return results_;
+  return flight.results;
 }
 
-void CudaStep::collect() {
-  const bool counted = counts_on_device();
-  attention_.collect(
-      batch_->prefill(), batch_->decode(),
-      counted ? reinterpret_cast<const AttentionCounters*>(host_counters_.data()) : nullptr);
+void CudaStep::collect(Ticket step) {
+  const Flight& flight = flights_[step];
+  const auto* counters = reinterpret_cast<const AttentionCounters*>(flight.counters.data());
+  attention_.collect(flight.batch->prefill(), flight.batch->decode(),
+                     counts_on_device() ? counters : nullptr);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/log.h"
 
 namespace foveal::engine {
 namespace {
@@ -156,7 +157,8 @@ std::vector<std::shared_ptr<TokenStream>> Engine::Loop::submit(EngineRequest req
 bool Engine::Loop::wait_for_work() {
   std::unique_lock lock(mutex_);
   wake_.wait(lock, [this] {
-    return stopping_ || !inbox_.empty() || !running_.empty() || !followers_.empty();
+    return stopping_ || !inbox_.empty() || !running_.empty() || !followers_.empty() ||
+           flying_ != nullptr;
   });
   return !stopping_;
 }
@@ -253,7 +255,7 @@ void Engine::Loop::run() {
       take_followers();
       drop_cancelled();
       if (running_.empty()) step_ended_.reset();
-      if (!running_.empty()) step();
+      if (!running_.empty() || flying_ != nullptr) step();
       // Beside a device that works this is done while it works.
       if (!device_step_ || running_.empty()) note_stats();
     }
@@ -262,6 +264,7 @@ void Engine::Loop::run() {
     broken = Error(ErrorKind::kInternal, std::string("[engine] got a failed step (") +
                                              error.what() + "); need a restart");
   }
+  wait_for_device();
   const FinishReason reason = broken ? FinishReason::kError : FinishReason::kCancelled;
   const std::string method = setup_.attention->name();
   for (auto& [id, running] : running_) running->finish(reason, 0, method, broken);
@@ -275,6 +278,15 @@ void Engine::Loop::run() {
   stopping_ = true;
   for (auto& waiting : inbox_) waiting->finish(reason, 0, method, broken);
   inbox_.clear();
+}
+
+// What a step under way writes is freed after this.
+void Engine::Loop::wait_for_device() {
+  try {
+    stream_.synchronize();
+  } catch (const Error& error) {
+    log_error("{}", error.what());
+  }
 }
 
 void Engine::Loop::end(RequestId id, FinishReason reason, const std::optional<Error>& error) {

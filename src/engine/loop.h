@@ -38,20 +38,35 @@ class Engine::Loop {
   void take_followers();
   void admit(std::unique_ptr<Running> running);
   void drop_cancelled();
+  void wait_for_device();
+
+  /// A step that was planned: on a CPU one, on a device that runs behind the host up to two.
+  struct Flight {
+    scheduler::StepPlan plan;
+    Batch batch;
+    DeviceStep::Ticket ticket = 0;
+    bool counted = false;
+  };
 
   void step();
-  void prepare(const scheduler::StepPlan& plan);
-  void compute(const scheduler::StepPlan& plan);
+  void step_on_device();
+  bool plan_next(Flight& flight);
+  void prepare(Flight& flight);
+  void compute(Flight& flight);
+  Flight* issue(Flight* before);
+  bool may_run_ahead(const Flight& flight) const;
+  void mark_pending(const Flight& flight);
+  void note_gap(const Flight* before, Clock::time_point began);
+  void count(Flight& flight);
+  void count_work(const Batch& batch);
   void account(const scheduler::StepPlan& plan);
-  void compute_on_device(const scheduler::StepPlan& plan);
-  void count_work();
-  void publish(const scheduler::StepPlan& plan, std::span<const RowResult> rows);
+  void publish(Flight& flight, std::span<const RowResult> rows);
   void publish_row(const LogitRow& row, const RowResult& result);
   void flush_events();
   void end(RequestId id, FinishReason reason, const std::optional<Error>& error = std::nullopt);
   void end_if_only_prompt(RequestId id);
-  void end_prompts(const scheduler::StepPlan& plan);
-  void fail_all(const scheduler::StepPlan& plan, const Error& error);
+  void end_prompts(const Flight& flight);
+  void fail_all(const Error& error);
   void note_stats();
 
   LlmConfig config_;
@@ -68,7 +83,8 @@ class Engine::Loop {
   std::unique_ptr<DeviceStep> device_step_;  ///< where the device runs behind the host
   std::vector<bool> page_used_;              ///< a page's first use needs no zeroing
   std::vector<kv::PageId> stale_;            ///< of this step: pages that need it
-  Batch batch_;
+  Flight flights_[2];                        ///< on a device taken in turn
+  Flight* flying_ = nullptr;                 ///< the step that the device works on
   std::map<RequestId, std::unique_ptr<Running>> running_;
   /// By their leader: completions of one prompt that wait until it has been read once.
   std::map<RequestId, std::vector<std::unique_ptr<Running>>> followers_;

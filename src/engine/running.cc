@@ -126,7 +126,13 @@ FinishReason Running::sample(std::span<float> logits, int32_t* token) {
 
 bool Running::describe(kernels::cuda::SampleRow& row,
                        std::vector<kernels::cuda::LogitEdit>& edits) const {
-  return request_.constraint == nullptr && !needs_logits() && sampler_.describe(row, edits);
+  return request_.constraint == nullptr && !needs_logits() &&
+         sampler_.describe(row, edits, pending_row_ >= 0 ? 1 : 0);
+}
+
+bool Running::may_run_ahead() const {
+  return request_.constraint == nullptr && sampler_.memoryless() &&
+         generated_ + 1 < request_.sampling.max_tokens;
 }
 
 FinishReason Running::take(int32_t token, uint32_t flags) {
@@ -136,6 +142,7 @@ FinishReason Running::take(int32_t token, uint32_t flags) {
 }
 
 FinishReason Running::publish(TokenEvent event) {
+  pending_row_ = -1;
   generated_ += 1;
   last_token_ = Clock::now();
   if (!first_token_) first_token_ = last_token_;

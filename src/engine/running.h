@@ -59,6 +59,12 @@ class Running {
   FinishReason sample(std::span<float> logits, int32_t* token);
   /// How a device would choose it; false where it cannot.
   bool describe(kernels::cuda::SampleRow& row, std::vector<kernels::cuda::LogitEdit>& edits) const;
+  /// Whether the token after the next can be asked for before the next one is known: the request
+  /// does not end for its length, and the choice depends on the number of tokens alone.
+  bool may_run_ahead() const;
+  /// The device has chosen the next token, in its choice `row`; until `take` or `sample` has it.
+  void set_pending(int32_t row) { pending_row_ = row; }
+  int32_t pending_row() const { return pending_row_; }  ///< -1: nothing is pending
   /// Takes a token that the device chose, or throws what it says of having none.
   FinishReason take(int32_t token, uint32_t flags);
   /// Keeps published tokens back until `flush`, so that callers wake while the device works.
@@ -92,6 +98,7 @@ class Running {
   bool replaying_ = false;  ///< it was preempted after its prompt: what was kept is kept
   int64_t counted_ = 0;     ///< positions whose decode was counted
   int64_t generated_ = 0;
+  int32_t pending_row_ = -1;
   int64_t held_pages_ = 0;
   int64_t peak_pages_ = 0;
   Clock::time_point submitted_ = Clock::now();

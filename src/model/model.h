@@ -17,7 +17,8 @@ namespace foveal::model {
 /// The arrays of a step where the device runs behind the host. Positions, and where K and V go,
 /// follow from lengths and page tables there.
 struct DeviceInput {
-  const int32_t* token_ids = nullptr;   ///< [rows.total]
+  const int32_t* token_ids = nullptr;   ///< [rows.total]; below 0: chosen[-1 - id]
+  const int32_t* chosen = nullptr;      ///< tokens that the step before chose
   const int32_t* logit_rows = nullptr;  ///< [logit_rows.size()]
   kernels::DeviceSeqs prefill;          ///< of the rows [0, rows.prefill)
   kernels::DeviceSeqs decode;           ///< of the rows [rows.prefill, rows.total)

@@ -81,8 +81,8 @@ SampleResult Sampler::sample(std::span<float> logits, std::span<const uint32_t> 
   return result;
 }
 
-bool Sampler::describe(kernels::cuda::SampleRow& row,
-                       std::vector<kernels::cuda::LogitEdit>& edits) const {
+bool Sampler::describe(kernels::cuda::SampleRow& row, std::vector<kernels::cuda::LogitEdit>& edits,
+                       int64_t pending) const {
   constexpr size_t kMostEdits = 8192;  // the copy of more costs as much as that of the logits
   if (impl_->logprobs || impl_->rules.num_edits() > kMostEdits) return false;
   row = {.temperature = impl_->filters.temperature,
@@ -91,9 +91,12 @@ bool Sampler::describe(kernels::cuda::SampleRow& row,
          .seed = impl_->seed,
          .top_k = impl_->filters.top_k};
   impl_->rules.describe(row);
+  row.index += static_cast<uint64_t>(pending);
   if (!impl_->rules.idle()) impl_->rules.append_edits(edits);
   return true;
 }
+
+bool Sampler::memoryless() const { return impl_->rules.idle(); }
 
 void Sampler::fail_choice(uint32_t flags) {
   FOVEAL_CHECK((flags & kernels::cuda::kSampleBadLogit) == 0, ErrorKind::kInternal, "sampling",

@@ -42,7 +42,12 @@ class Sampler {
   SampleResult sample(std::span<float> logits, std::span<const uint32_t> allowed = {});
   /// How the device would choose the next token from the same logits: fills `row` and appends to
   /// `edits`. False where only the host can: logprobs are asked for, or edits would be too many.
-  bool describe(kernels::cuda::SampleRow& row, std::vector<kernels::cuda::LogitEdit>& edits) const;
+  /// `pending`: so many tokens were chosen that are still to be accepted; only where the choice is
+  /// `memoryless`.
+  bool describe(kernels::cuda::SampleRow& row, std::vector<kernels::cuda::LogitEdit>& edits,
+                int64_t pending = 0) const;
+  /// Whether what was chosen so far, but for its number, does not matter for the next choice.
+  bool memoryless() const;
   /// Throws what `sample` would, for a row that the device had no token for.
   [[noreturn]] static void fail_choice(uint32_t flags);
   /// Takes a token as generated without choosing (replay after preemption).

@@ -86,9 +86,16 @@ bool Scheduler::cancel(RequestId id) {
 void Scheduler::append_token(RequestId id, int32_t token) {
   Sequence& sequence = impl_->get(id);
   FOVEAL_INVARIANT(sequence.awaits_token && sequence.wants_tokens() && sequence.spare.empty());
+  FOVEAL_INVARIANT(sequence.tokens.back() != kPendingToken);
   impl_->publish(sequence);
   sequence.awaits_token = false;
   sequence.tokens.push_back(token);
+}
+
+void Scheduler::settle_token(RequestId id, int32_t token) {
+  Sequence& sequence = impl_->get(id);
+  FOVEAL_INVARIANT(sequence.tokens.back() == kPendingToken);
+  sequence.tokens.back() = token;
 }
 
 void Scheduler::finish(RequestId id) {

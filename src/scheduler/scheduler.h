@@ -13,6 +13,9 @@ namespace foveal::scheduler {
 
 using RequestId = uint64_t;
 
+/// In place of a token that is chosen but not known yet.
+inline constexpr int32_t kPendingToken = -1;
+
 enum class Phase : uint8_t { kPrefill, kDecode };
 
 struct SchedulerConfig {
@@ -100,6 +103,11 @@ class Scheduler {
   /// The token chosen after a SeqWork with sample == true. It may come some steps late; a request
   /// that was preempted meanwhile must not get it (its row will come again).
   void append_token(RequestId id, int32_t token);
+  /// The same where the token is chosen but not known yet: the next step is planned with it, at
+  /// most one a request, and `token` says kPendingToken until `settle_token` brings it. A request
+  /// that is preempted meanwhile gets it all the same.
+  void append_pending(RequestId id) { append_token(id, kPendingToken); }
+  void settle_token(RequestId id, int32_t token);
   /// The request has ended: its pages are released (published prompt pages stay in the index).
   void finish(RequestId id);
   /// What the prompt keeps has been copied to `spare_pages`: they become the page table and the

@@ -51,6 +51,50 @@ class SchedulerTest : public testing::Test {
   Scheduler scheduler;
 };
 
+// A step planned before the token of the one before is known.
+TEST_F(SchedulerTest, PlansWithAPendingToken) {
+  ASSERT_EQ(scheduler.add(request(1, 4, 8)), AddResult::kQueued);
+  scheduler.next_step();
+  scheduler.append_token(1, 50);
+  StepPlan plan = scheduler.next_step();
+  ASSERT_EQ(plan.work.size(), 1U);
+  scheduler.append_pending(1);
+  EXPECT_EQ(scheduler.token(1, 5), kPendingToken);
+  EXPECT_THROW(scheduler.append_pending(1), Error);  // one at a time
+  plan = scheduler.next_step();
+  ASSERT_EQ(plan.work.size(), 1U);
+  expect(plan.work[0], {.id = 1, .phase = Phase::kDecode, .start = 5, .count = 1, .sample = true});
+  scheduler.settle_token(1, 51);
+  EXPECT_EQ(scheduler.token(1, 5), 51);
+  EXPECT_THROW(scheduler.settle_token(1, 52), Error);
+  scheduler.append_token(1, 52);
+  scheduler.finish(1);
+}
+
+// The token of a request that was preempted while it was pending: it is replayed like the others.
+TEST_F(SchedulerTest, APreemptedRequestGetsItsPendingToken) {
+  for (const RequestId id : {1, 2}) {
+    ASSERT_EQ(scheduler.add(request(id, 28, 12, 1000 * static_cast<int32_t>(id))),
+              AddResult::kQueued);
+  }
+  StepPlan plan;
+  int steps = 0;
+  while (plan.preempted.empty()) {
+    ASSERT_LT(++steps, 60);
+    const std::vector<SeqWork> before = plan.work;
+    plan = scheduler.next_step();
+    for (const SeqWork& work : before) {
+      if (work.sample) scheduler.settle_token(work.id, 7);
+    }
+    for (const SeqWork& work : plan.work) {
+      if (work.sample) scheduler.append_pending(work.id);
+    }
+  }
+  ASSERT_EQ(plan.preempted, std::vector<RequestId>{2});
+  EXPECT_EQ(scheduler.token(2, scheduler.num_tokens(2) - 1), 7);
+  EXPECT_NO_THROW(scheduler.check_integrity());
+}
+
 TEST_F(SchedulerTest, ChunksThenDecodesThenEnds) {
   ASSERT_EQ(scheduler.add(request(7, 18, 2)), AddResult::kQueued);
   StepPlan plan = scheduler.next_step();

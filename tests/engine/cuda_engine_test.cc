@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <random>
 
+#include "cuda_fault.h"
 #include "foveal/llm.h"
 #include "model/golden_case.h"
 
@@ -236,6 +237,75 @@ TEST(CudaEngine, FillsAndReusesATightCache) {
   EXPECT_EQ(run_together(config, mixed_prompts(), 30), alone);
 }
 
+struct Finished {
+  std::vector<int32_t> ids;
+  FinishReason reason;
+  uint64_t pairs;  ///< that decode looked at
+  bool operator==(const Finished&) const = default;
+};
+
+/// Requests that end for their length and at stop tokens, with penalties and log-probabilities
+/// among them, some cancelled on the way.
+std::vector<Finished> run_mixture(const LlmConfig& config) {
+  LLM llm(config);
+  std::vector<Generation> running;
+  const std::vector<std::vector<int32_t>> prompts = mixed_prompts();
+  for (size_t idx = 0; idx < prompts.size(); ++idx) {
+    SamplingParams sampling = greedy(8 + static_cast<int64_t>(idx * 7));
+    sampling.temperature = idx % 2 == 0 ? 0 : 0.9;
+    sampling.seed = idx;
+    // A seventh of the vocabulary ends it.
+    if (idx % 3 == 1) {
+      for (int32_t token = 0; token < 250; token += 7) sampling.stop_token_ids.push_back(token);
+    }
+    if (idx == 5) sampling.repetition_penalty = 1.2;
+    if (idx == 8) sampling.logprobs = 1;
+    running.push_back(llm.submit({.token_ids = prompts[idx]}, sampling));
+  }
+  std::vector<Generation> left;
+  for (uint32_t idx = 0; idx < 3; ++idx) {
+    left.push_back(llm.submit({.token_ids = random_ids(40, idx)}, greedy(500)));
+  }
+  for (Generation& generation : left) generation.cancel();
+  std::vector<Finished> out;
+  for (Generation& generation : running) {
+    const RequestOutput result = generation.result();
+    out.push_back({result.outputs[0].token_ids, result.outputs[0].finish_reason,
+                   result.sparsity.total().decode.pairs});
+  }
+  const EngineStats stats = llm.stats();
+  EXPECT_EQ(stats.running, 0);
+  EXPECT_EQ(stats.kv_pages_used, 0);
+  return out;
+}
+
+TEST(CudaEngine, StepsThatRunAheadChangeNothing) {
+  for (const std::string& folder : present({"llama3", "mistral_sliding"})) {
+    for (const int64_t tokens : {16384, 1024}) {
+      LlmConfig config = cuda_config(folder);
+      config.batch_invariant = true;
+      config.kv_cache_config.max_tokens = tokens;
+      const std::vector<Finished> ahead = run_mixture(config);
+      config.disable_overlap_scheduler = true;
+      EXPECT_EQ(run_mixture(config), ahead) << folder << " with " << tokens;
+    }
+  }
+}
+
+TEST(CudaEngine, StepsThatRunAheadAreCounted) {
+  LlmConfig config = skipping(family("llama3"), 800, 800);
+  const auto run = [&] {
+    LLM llm(config);
+    return llm.generate({.token_ids = random_ids(900, 4)}, greedy(40)).sparsity.total();
+  };
+  const LayerSparsity ahead = run();
+  config.disable_overlap_scheduler = true;
+  const LayerSparsity behind = run();
+  EXPECT_EQ(ahead.decode.pairs, behind.decode.pairs);
+  EXPECT_EQ(ahead.decode.pairs_used, behind.decode.pairs_used);
+  EXPECT_GT(ahead.decode.skipped(), 0);
+}
+
 TEST(CudaEngine, PromptLogprobsComeInBlocks) {
   LLM llm(cuda_config(family("llama3")));
   SamplingParams sampling = greedy(2);
@@ -261,6 +331,34 @@ TEST(CudaEngine, RefusesWhatItHasNoKernelFor) {
       EXPECT_EQ(error.kind(), ErrorKind::kUnsupported) << error.what();
     }
   }
+}
+
+/// Ends the process with 0 when everything after the fault is refused, with the reason.
+void use_a_lost_device() {
+  LLM llm(cuda_config(family("llama3")));
+  const Prompt prompt{.token_ids = random_ids(50, 1)};
+  llm.generate(prompt, greedy(4));
+  lose_device();
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    try {
+      llm.generate(prompt, greedy(4));
+      std::fprintf(stderr, "attempt %d must throw\n", attempt);
+      std::exit(1);
+    } catch (const Error& error) {
+      std::fprintf(stderr, "%s\n", error.what());
+    }
+  }
+  if (!llm.stats().failed) std::exit(1);
+}
+
+TEST(CudaEngineDeathTest, ALostDeviceEndsTheEngine) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto run = [] {
+    use_a_lost_device();
+    std::exit(0);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0),
+              "need a new process.*need a (restart|running engine)");
 }
 
 // A real model, when FOVEAL_TEST_MODEL names its file: greedy text equals the CPU engine's.

@@ -104,6 +104,7 @@ void act_mul(const ActMulParams& params, Stream& stream);
 struct EmbedParams {
   const uint16_t* table = nullptr;  ///< [vocab, n] bf16
   const int32_t* ids = nullptr;     ///< [m]
+  const int32_t* chosen = nullptr;  ///< what an id below 0 stands for: chosen[-1 - id]; or null
   float* y = nullptr;               ///< [m, n]
   int64_t m = 0;
   int64_t n = 0;

@@ -100,7 +100,8 @@ __global__ void __launch_bounds__(kThreads) embed_kernel(EmbedParams p) {
   for (int64_t item = first_item(); item < total; item += item_step()) {
     const int64_t row = item / vecs;
     const int64_t col = (item - row * vecs) * 8;
-    const int64_t id = p.ids[row];
+    int64_t id = p.ids[row];
+    if (id < 0 && p.chosen != nullptr) id = p.chosen[-1 - id];
     Vec8 x{};
     if (id >= 0 && id < p.vocab) x = load8(table, id * p.n + col);
 #pragma unroll

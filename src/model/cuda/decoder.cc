@@ -133,6 +133,7 @@ float* CudaDecoder::forward(const ForwardInput& input, attention::AttentionStep&
   place_rows(input, input.kv.front().page_size, stream);
   cuda::embed({.table = embedding_.bf16(),
                .ids = input.device->token_ids,
+               .chosen = input.device->chosen,
                .y = scratch_.hidden,
                .m = input.rows.total,
                .n = config_.hidden_size,
