@@ -44,4 +44,15 @@ inline uint16_t float_to_f16(float value) {
   return sign | static_cast<uint16_t>((rounded - 0x38000000U) >> 13);
 }
 
+/// Exact: 1 sign, 4 exponent and 3 mantissa bits; no infinities, NaN is all ones.
+inline float e4m3_to_float(uint8_t bits) {
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x80U) << 24;
+  const uint32_t rest = bits & 0x7fU;
+  if (rest == 0x7fU) return std::bit_cast<float>(sign | 0x7fc00000U);
+  if (rest < 8) {  // zero or subnormal: value = rest * 2^-9
+    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(static_cast<float>(rest) * 0x1p-9F));
+  }
+  return std::bit_cast<float>(sign | ((rest << 20) + 0x3c000000U));
+}
+
 }  // namespace foveal

@@ -47,7 +47,7 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const std::string& path) {
 }
 
 WeightView Checkpoint::matrix(std::string_view name, int64_t rows, int64_t cols) const {
-  const TensorView* tensor = find(name);
+  const TensorView* tensor = find_weight(name);
   FOVEAL_CHECK(tensor != nullptr, ErrorKind::kCorruptFile, folder(),
                "got no tensor '{}'; need it as [{}, {}]", name, rows, cols);
   FOVEAL_CHECK(tensor->shape.size() == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols,

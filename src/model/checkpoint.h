@@ -42,12 +42,17 @@ class Checkpoint {
   virtual void prefetch() const {}
 
   /// A matrix, checked to be [rows, cols] and of a weight dtype; kCorruptFile names it otherwise.
+  /// One in e4m3 with scales is expanded to bf16 when first asked for.
   WeightView matrix(std::string_view name, int64_t rows, int64_t cols) const;
   /// A vector of n values, widened to float32.
   std::vector<float> vector(std::string_view name, int64_t n) const;
   /// Expert e of a mixture's matrix, from separate tensors or a stacked one: `name` holds "{}"
   /// where the expert's number goes (`model.layers.0.mlp.experts.{}.up_proj.weight`).
   WeightView expert_matrix(std::string_view name, int32_t expert, int64_t rows, int64_t cols) const;
+
+ protected:
+  /// `find` of what is to be multiplied with: as it is stored, or in a type that products read.
+  virtual const TensorView* find_weight(std::string_view name) const { return find(name); }
 };
 
 }  // namespace foveal::model

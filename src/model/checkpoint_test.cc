@@ -1,5 +1,6 @@
 #include "model/checkpoint.h"
 
+#include "base/half.h"
 #include "model/safetensors_writer.h"
 #include "model/test_files.h"
 
@@ -121,6 +122,69 @@ TEST(Checkpoint, OpensShardsAndStripsPrefixes) {
                [&] { Checkpoint::open(folder.path()); });
   index(R"(,"absent":"d.safetensors")");
   expect_error(ErrorKind::kNotFound, "d.safetensors", [&] { Checkpoint::open(folder.path()); });
+}
+
+/// A folder with one matrix in e4m3, the values 1, 2, 3, ... 7 in turn, and what scales it.
+class Fp8Folder {
+ public:
+  Fp8Folder(int64_t rows, int64_t cols, std::string_view block) {
+    folder_.write("config.json", std::string(kConfig.substr(0, kConfig.size() - 1)) +
+                                     R"(,"quantization_config":{"quant_method":"fp8")" +
+                                     std::string(block) + "}}");
+    rows_ = rows;
+    cols_ = cols;
+  }
+  std::unique_ptr<Checkpoint> with(const std::string& scale_name, std::vector<int64_t> shape,
+                                   const std::vector<float>& scales) {
+    constexpr uint8_t kOneToSeven[] = {0x38, 0x40, 0x44, 0x48, 0x4a, 0x4c, 0x4e};
+    std::vector<uint8_t> values(static_cast<size_t>(rows_ * cols_));
+    for (size_t idx = 0; idx < values.size(); ++idx) values[idx] = kOneToSeven[idx % 7];
+    const std::vector<NamedTensor> tensors{
+        {"a.weight", DType::kF8E4M3, {rows_, cols_}, std::as_bytes(std::span(values))},
+        {scale_name, DType::kF32, std::move(shape), std::as_bytes(std::span(scales))}};
+    write_safetensors(folder_.path("model.safetensors"), tensors);
+    return Checkpoint::open(folder_.path());
+  }
+  /// What a stored value became, over the value.
+  float factor(const Checkpoint& checkpoint, int64_t row, int64_t col) const {
+    const WeightView weight = checkpoint.matrix("a.weight", rows_, cols_);
+    EXPECT_EQ(weight.dtype, DType::kBF16);
+    uint16_t bits = 0;
+    std::memcpy(&bits, weight.row(row) + col * 2, sizeof(bits));
+    return bf16_to_float(bits) / static_cast<float>((row * cols_ + col) % 7 + 1);
+  }
+
+ private:
+  TempFolder folder_;
+  int64_t rows_, cols_;
+};
+
+TEST(Checkpoint, ExpandsFp8ByItsScales) {
+  Fp8Folder folder(5, 6, R"(,"weight_block_size":[2,4])");
+  const auto blocks = folder.with("a.weight_scale_inv", {3, 2}, {1, 2, 4, 8, 16, 32});
+  EXPECT_EQ(folder.factor(*blocks, 0, 3), 1);
+  EXPECT_EQ(folder.factor(*blocks, 1, 4), 2);
+  EXPECT_EQ(folder.factor(*blocks, 2, 0), 4);
+  EXPECT_EQ(folder.factor(*blocks, 4, 5), 32);
+  EXPECT_EQ(blocks->total_bytes(), 30 + 24);
+  EXPECT_EQ(blocks->bytes_to_come(), 30 + 24 + 60);
+  const auto rows = folder.with("a.weight_scale", {5, 1}, {1, 2, 4, 8, 0.5F});
+  EXPECT_EQ(folder.factor(*rows, 3, 5), 8);
+  EXPECT_EQ(folder.factor(*rows, 4, 0), 0.5F);
+  const auto one = folder.with("a.weight_scale", {}, {0.25F});
+  EXPECT_EQ(folder.factor(*one, 4, 5), 0.25F);
+  EXPECT_EQ(one->matrix("a.weight", 5, 6).data, one->matrix("a.weight", 5, 6).data);
+}
+
+TEST(Checkpoint, RefusesFp8WithoutItsScales) {
+  Fp8Folder folder(5, 6, "");
+  const auto kind = ErrorKind::kCorruptFile;
+  const auto none = folder.with("b.weight_scale", {1}, {1});
+  expect_error(kind, "without a scale; need 'a.weight_scale_inv' or 'a.weight_scale'",
+               [&] { none->matrix("a.weight", 5, 6); });
+  const auto odd = folder.with("a.weight_scale", {2, 3}, {1, 1, 1, 1, 1, 1});
+  expect_error(kind, "as [2, 3]; need one, [5], [5, 1] or [1, 1]",
+               [&] { odd->matrix("a.weight", 5, 6); });
 }
 
 TEST(Checkpoint, FindsExpertsApartOrStacked) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -73,6 +74,8 @@ struct ModelConfig {
   int32_t moe_intermediate_size = 0;
   bool norm_topk_prob = false;
   std::vector<uint8_t> moe_layers;  ///< [num_layers]: 1 = experts, 0 = dense mlp
+  /// Of weights in e4m3 that have a scale a block: rows and columns of one.
+  std::array<int64_t, 2> fp8_block{128, 128};
   std::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   /// config.json's `sparse_attention_config` object as JSON text, as exported by ModelOpt; or

@@ -298,6 +298,17 @@ TEST(ConfigJson, AcceptsWholeNumbersSpelledAsDoubles) {
   EXPECT_EQ(parse("llama", R"(,"head_dim":null)").head_dim, 16);
 }
 
+TEST(ConfigJson, TakesFp8Weights) {
+  const auto block = [](const std::string& quantised) {
+    return parse("llama", R"(,"quantization_config":)" + quantised).fp8_block;
+  };
+  using Block = std::array<int64_t, 2>;
+  EXPECT_EQ(block(R"({"quant_method":"fp8","weight_block_size":[64,256]})"), (Block{64, 256}));
+  EXPECT_EQ(block(R"({"quant_method":"modelopt","quant_algo":"FP8"})"), (Block{128, 128}));
+  EXPECT_EQ(block(R"({"quant_method":"compressed-tensors","format":"float-quantized"})"),
+            (Block{128, 128}));
+}
+
 TEST(ConfigJson, RefusesOtherFamiliesAndQuantisedWeights) {
   expect_refused(ErrorKind::kUnsupported, "got architecture 'bert'; need one of llama, mistral",
                  "bert", "");
@@ -306,6 +317,11 @@ TEST(ConfigJson, RefusesOtherFamiliesAndQuantisedWeights) {
   }
   expect_refused(ErrorKind::kUnsupported, "quant_method 'awq'", "llama",
                  R"(,"quantization_config":{"quant_method":"awq"})");
+  expect_refused(
+      ErrorKind::kUnsupported, "quant_method 'compressed-tensors'", "llama",
+      R"(,"quantization_config":{"quant_method":"compressed-tensors","format":"pack-quantized"})");
+  expect_refused(ErrorKind::kCorruptFile, "weight_block_size [128]", "llama",
+                 R"(,"quantization_config":{"quant_method":"fp8","weight_block_size":[128]})");
   expect_refused(ErrorKind::kUnsupported, "hidden_act 'relu'", "llama", R"(,"hidden_act":"relu")");
   EXPECT_EQ(parse("llama", R"(,"hidden_act":"gelu")").activation, Activation::kGeluErf);
 }

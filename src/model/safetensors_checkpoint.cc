@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "model/checkpoint_impl.h"
 #include "model/config_json.h"
+#include "model/fp8_weights.h"
 #include "model/mapped_file.h"
 #include "model/safetensors.h"
 #include "model/table_checkpoint.h"
@@ -50,6 +51,7 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     } else {
       open_single(root);
     }
+    if (fp8_bytes_ > 0) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block);
   }
 
   std::string format() const override {
@@ -58,6 +60,18 @@ class SafetensorsCheckpoint : public TableCheckpoint {
   }
   void prefetch() const override {
     for (const MappedFile& file : files_) file.prefetch();
+  }
+  int64_t bytes_to_come() const override { return total_bytes_ + 2 * fp8_bytes_; }
+
+ protected:
+  const TensorView* find_weight(std::string_view name) const override {
+    const TensorView* stored = find(name);
+    if (stored == nullptr || stored->dtype != DType::kF8E4M3) return stored;
+    const TensorView* scale = nullptr;
+    for (const std::string& its : Fp8Weights::scale_names(name)) {
+      if (scale == nullptr) scale = find(its);
+    }
+    return &fp8_->expanded(name, *stored, scale);
   }
 
  private:
@@ -114,12 +128,15 @@ class SafetensorsCheckpoint : public TableCheckpoint {
       realigned_.push_back(std::move(copy));
     }
     total_bytes_ += static_cast<int64_t>(tensor.bytes);
+    if (tensor.view.dtype == DType::kF8E4M3) fp8_bytes_ += static_cast<int64_t>(tensor.bytes);
     FOVEAL_CHECK(tensors_.emplace(plain_name(tensor.name), std::move(tensor.view)).second,
                  ErrorKind::kCorruptFile, path, "got tensor '{}' twice; need it once", tensor.name);
   }
 
   std::vector<MappedFile> files_;
   std::vector<std::unique_ptr<std::byte[]>> realigned_;
+  int64_t fp8_bytes_ = 0;
+  std::unique_ptr<Fp8Weights> fp8_;  ///< where there are any
 };
 
 }  // namespace

@@ -19,9 +19,10 @@ namespace foveal::model {
 namespace {
 
 uint64_t checked_bytes(const NamedTensor& tensor, const std::string& path) {
-  FOVEAL_CHECK(tensor.dtype == DType::kF32 || tensor.dtype == DType::kI32,
-               ErrorKind::kInvalidArgument, path, "got dtype {} for '{}'; need f32 or i32",
-               dtype_name(tensor.dtype), tensor.name);
+  FOVEAL_CHECK(
+      tensor.dtype == DType::kF32 || tensor.dtype == DType::kI32 || tensor.dtype == DType::kF8E4M3,
+      ErrorKind::kInvalidArgument, path, "got dtype {} for '{}'; need f32, i32 or f8_e4m3",
+      dtype_name(tensor.dtype), tensor.name);
   std::optional<int64_t> size = dtype_info(tensor.dtype).bytes;
   for (const int64_t extent : tensor.shape) {
     size = size && extent >= 0 ? checked_mul(*size, extent) : std::nullopt;

@@ -94,16 +94,6 @@ inline std::vector<float> rounded(const std::vector<float>& values) {
   return from_bf16(to_bf16(values));
 }
 
-inline float e4m3_to_float(uint8_t bits) {
-  const float sign = (bits & 0x80) != 0 ? -1.0F : 1.0F;
-  const int exponent = bits >> 3 & 15;
-  const int mantissa = bits & 7;
-  if (exponent == 15 && mantissa == 7) return std::nanf("");
-  const float value = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
-                                    : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
-  return sign * value;
-}
-
 /// Half a unit in the last place, relative to the power of two below.
 inline constexpr double kBf16Half = 0x1p-8;
 inline constexpr double kF16Half = 0x1p-11;

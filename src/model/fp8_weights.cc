@@ -1,0 +1,111 @@
+#include "model/fp8_weights.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/half.h"
+#include "base/log.h"
+#include "base/math.h"
+
+namespace foveal::model {
+namespace {
+
+/// Scales of a matrix, and how many of its rows and columns share one.
+struct Scales {
+  std::vector<float> values;  ///< [row blocks, column blocks]
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t per_row = 0;  ///< column blocks
+};
+
+std::vector<float> widen(const TensorView& scale) {
+  std::vector<float> out(static_cast<size_t>(scale.num_elements()));
+  for (size_t idx = 0; idx < out.size(); ++idx) {
+    if (scale.dtype == DType::kF32) {
+      std::memcpy(&out[idx], scale.data + idx * sizeof(float), sizeof(float));
+    } else {
+      uint16_t bits = 0;
+      std::memcpy(&bits, scale.data + idx * sizeof(bits), sizeof(bits));
+      out[idx] = scale.dtype == DType::kBF16 ? bf16_to_float(bits) : f16_to_float(bits);
+    }
+  }
+  return out;
+}
+
+Scales scales_of(const std::string& where, std::string_view name, const TensorView& stored,
+                 const TensorView* scale, const std::array<int64_t, 2>& block) {
+  FOVEAL_CHECK(scale != nullptr, ErrorKind::kCorruptFile, where,
+               "got '{}' as f8_e4m3 without a scale; need '{}' or '{}'", name,
+               Fp8Weights::scale_names(name)[0], Fp8Weights::scale_names(name)[1]);
+  const bool readable =
+      scale->dtype == DType::kF32 || scale->dtype == DType::kBF16 || scale->dtype == DType::kF16;
+  FOVEAL_CHECK(readable, ErrorKind::kUnsupported, where,
+               "got the scale of '{}' as {}; need f32, bf16 or f16", name,
+               dtype_name(scale->dtype));
+  const int64_t rows = stored.shape[0];
+  const int64_t cols = stored.shape[1];
+  const int64_t row_blocks = ceil_div(rows, block[0]);
+  const int64_t col_blocks = ceil_div(cols, block[1]);
+  const std::vector<int64_t>& shape = scale->shape;
+  const int64_t count = scale->num_elements();
+  const bool column = shape.size() == 1 || (shape.size() == 2 && shape[1] == 1);
+  Scales out;
+  if (count == 1) {
+    out = {.rows = rows, .cols = cols, .per_row = 1};
+  } else if (column && shape[0] == rows) {
+    out = {.rows = 1, .cols = cols, .per_row = 1};
+  } else if (shape == std::vector<int64_t>{row_blocks, col_blocks}) {
+    out = {.rows = block[0], .cols = block[1], .per_row = col_blocks};
+  } else {
+    fail(ErrorKind::kCorruptFile, where,
+         "got the scale of '{}' as [{}]; need one, [{}], [{}, 1] or [{}, {}]", name,
+         fmt::join(shape, ", "), rows, rows, row_blocks, col_blocks);
+  }
+  out.values = widen(*scale);
+  return out;
+}
+
+void expand_row(const std::byte* from, int64_t cols, const float* scales, int64_t block,
+                uint16_t* to) {
+  static const std::array<float, 256> kValues = [] {
+    std::array<float, 256> values{};
+    for (size_t bits = 0; bits < values.size(); ++bits) {
+      values[bits] = e4m3_to_float(static_cast<uint8_t>(bits));
+    }
+    return values;
+  }();
+  for (int64_t first = 0; first < cols; first += block, ++scales) {
+    const int64_t end = std::min(cols, first + block);
+    for (int64_t col = first; col < end; ++col) {
+      to[col] = float_to_bf16(kValues[static_cast<size_t>(from[col])] * *scales);
+    }
+  }
+}
+
+}  // namespace
+
+const TensorView& Fp8Weights::expanded(std::string_view name, const TensorView& stored,
+                                       const TensorView* scale) {
+  const std::lock_guard lock(mutex_);
+  const auto known = owned_.find(name);
+  if (known != owned_.end()) return known->second.view;
+  if (owned_.empty()) log_info("weights in f8_e4m3 are expanded to bf16, activations stay in bf16");
+  FOVEAL_CHECK(stored.shape.size() == 2, ErrorKind::kUnsupported, where_,
+               "got '{}' as f8_e4m3 [{}]; need a matrix", name, fmt::join(stored.shape, ", "));
+  const Scales scales = scales_of(where_, name, stored, scale, block_);
+  const int64_t rows = stored.shape[0];
+  const int64_t cols = stored.shape[1];
+  Owned owned{.values = std::make_unique_for_overwrite<uint16_t[]>(
+                  static_cast<size_t>(stored.num_elements())),
+              .view = {.data = nullptr, .dtype = DType::kBF16, .shape = stored.shape}};
+  pool_.run(rows, [&](int64_t row, int) {
+    expand_row(stored.data + row * cols, cols,
+               scales.values.data() + row / scales.rows * scales.per_row, scales.cols,
+               owned.values.get() + row * cols);
+  });
+  owned.view.data = reinterpret_cast<const std::byte*>(owned.values.get());
+  return owned_.emplace(name, std::move(owned)).first->second.view;
+}
+
+}  // namespace foveal::model

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include "base/tensor_view.h"
+#include "base/thread_pool.h"
+
+namespace foveal::model {
+
+/// Matrices in e4m3 with scales, one for all, one a row or one a block, as bf16: what every product
+/// can read. Made when first asked for, and kept.
+class Fp8Weights {
+ public:
+  /// `where` begins error texts; `block`: rows and columns that share a scale where it is one a
+  /// block.
+  Fp8Weights(std::string where, std::array<int64_t, 2> block)
+      : where_(std::move(where)), block_(block), pool_(0) {}
+
+  /// `scale`: what a stored value is multiplied by; null where the file has none. Throws
+  /// kCorruptFile, naming the tensor, for scales of another shape or type.
+  const TensorView& expanded(std::string_view name, const TensorView& stored,
+                             const TensorView* scale);
+
+  /// The names of scales that a matrix `x.weight` may have, best first.
+  static std::array<std::string, 2> scale_names(std::string_view name) {
+    return {std::string(name) + "_scale_inv", std::string(name) + "_scale"};
+  }
+
+ private:
+  struct Owned {
+    std::unique_ptr<uint16_t[]> values;
+    TensorView view;
+  };
+
+  std::string where_;
+  std::array<int64_t, 2> block_;
+  ThreadPool pool_;
+  std::mutex mutex_;
+  std::map<std::string, Owned, std::less<>> owned_;
+};
+
+}  // namespace foveal::model
