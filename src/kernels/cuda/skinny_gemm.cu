@@ -35,12 +35,15 @@ struct Problem {
   Activation act = Activation::kSilu;
 };
 
-/// Rows of x a call may have, tiles a unit has, stages of the ring.
-template <int kColsOf, int kTilesOf, int kStagesOf>
+/// Rows of x a call may have, tiles a unit has, stages of the ring; and whether the next kernel is
+/// let in when all weights have been asked for, or at once. In between it takes bandwidth from the
+/// blocks that are still at work, and fills its ring. Which weighs more was measured.
+template <int kColsOf, int kTilesOf, int kStagesOf, bool kLateOf = false>
 struct Shape {
   static constexpr int kCols = kColsOf;
   static constexpr int kTiles = kTilesOf;
   static constexpr int kStages = kStagesOf;
+  static constexpr bool kLate = kLateOf;
 };
 
 template <class T>
@@ -136,11 +139,12 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int
         next_block = warp;
         next_unit += gridDim.x;
         enter_unit();
+        if (S::kLate && next_unit >= num_units) let_next_start();
       }
     }
     foveal::cuda::cp_async_commit();
   };
-  let_next_start();
+  if (!S::kLate) let_next_start();
   enter_unit();
 #pragma unroll 1
   for (int stage = 0; stage < S::kStages; ++stage) fill_next(stage);
@@ -202,7 +206,7 @@ void launch_typed(const Problem& p, void* stream) {
   if (p.gemm.m <= 8) {
     launch_shape<T, Shape<1, 1, 8>, kGated>(p, stream);
   } else if (p.gemm.m <= 16) {
-    launch_shape<T, Shape<2, 2, 3>, kGated>(p, stream);
+    launch_shape<T, Shape<2, 2, 3, true>, kGated>(p, stream);
   } else {
     launch_shape<T, Shape<4, 2, 2>, kGated>(p, stream);
   }
