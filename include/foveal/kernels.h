@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define FOVEAL_KERNELS_ABI 1
+#define FOVEAL_KERNELS_ABI 2
 
 typedef enum foveal_status {
   FOVEAL_OK = 0,
@@ -50,7 +50,7 @@ typedef enum foveal_dtype { FOVEAL_BF16 = 0, FOVEAL_F16 = 1, FOVEAL_E4M3 = 2 } f
  * positions; foveal_attention_tiles tells their geometry. */
 typedef struct foveal_attention_params {
   uint32_t struct_size; /* sizeof(foveal_attention_params) */
-  int32_t q_dtype;      /* bf16 or f16; e4m3 where kv_dtype is e4m3. The output is bf16 for e4m3 */
+  int32_t q_dtype;      /* bf16 or f16; in decode e4m3 where kv_dtype is. Output: bf16 for e4m3 */
   int32_t kv_dtype;     /* q_dtype, or e4m3 */
 
   const void* q; /* [num_rows, num_heads, head_dim] */
@@ -75,11 +75,13 @@ typedef struct foveal_attention_params {
   int32_t num_rows; /* of q and out */
   int32_t num_heads;
   int32_t num_kv_heads;
-  int32_t head_dim;   /* 64, 96, 128, 192 or 256 */
-  int32_t page_size;  /* 16, 32, 64 or 128 */
-  int32_t num_pages;  /* of the pool; without a page table: rows of k and v */
-  int32_t max_q_len;  /* no sequence has more queries (prefill) */
-  int32_t max_kv_len; /* no sequence has more keys */
+  int32_t head_dim;     /* 64, 96, 128, 192 or 256 */
+  int32_t page_size;    /* 16, 32, 64 or 128 */
+  int32_t num_pages;    /* of the pool; without a page table: rows of k and v */
+  int32_t max_q_len;    /* no sequence has more queries (prefill) */
+  int32_t max_kv_len;   /* no sequence has more keys */
+  int64_t total_kv_len; /* nor all of them together; 0: num_seqs * max_kv_len. Prefill over an e4m3
+                           cache needs the fewer launches, the closer the bound is */
 
   const int32_t* cu_q;       /* device [num_seqs + 1]; null in decode */
   const int32_t* kv_len;     /* device [num_seqs] */
@@ -117,8 +119,10 @@ foveal_status foveal_attention_prefill(const foveal_attention_params* params, vo
 foveal_status foveal_attention_decode(const foveal_attention_params* params, void* cuda_stream,
                                       char* message, size_t message_size);
 
-/* Bytes of workspace that a call of this shape needs: from sizes alone, 0 where they are refused.
- */
+/* Bytes of workspace for a call of this shape: from sizes alone, 0 where they are refused. Prefill
+ * over an e4m3 cache lays keys and values out in the workspace first; it takes any size from one
+ * KV head of one sequence of max_kv_len keys on, in more launches where it is less than this. No
+ * result depends on it. */
 size_t foveal_attention_prefill_workspace(const foveal_attention_params* params);
 size_t foveal_attention_decode_workspace(const foveal_attention_params* params);
 

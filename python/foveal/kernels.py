@@ -31,6 +31,7 @@ class _Params(ctypes.Structure):  # foveal_attention_params
         ("v", _PTR), ("v_page_stride", _I64), ("v_head_stride", _I64), ("v_token_stride", _I64),
         ("num_seqs", _I32), ("num_rows", _I32), ("num_heads", _I32), ("num_kv_heads", _I32),
         ("head_dim", _I32), ("page_size", _I32), ("num_pages", _I32), ("max_q_len", _I32), ("max_kv_len", _I32),
+        ("total_kv_len", _I64),
         ("cu_q", _PTR), ("kv_len", _PTR), ("page_table", _PTR), ("page_table_stride", _I64), ("cu_k", _PTR),
         ("softmax_scale", ctypes.c_float), ("window", _I32),
         ("q_scale", ctypes.c_float), ("k_scale", ctypes.c_float), ("v_scale", ctypes.c_float),
@@ -101,6 +102,7 @@ def attention_decode(q, k, v, kv_len, **options):
     out (q's shape; bfloat16 for float8 queries), lse [rows, heads] float32: where to write
     softmax_scale (1/sqrt(head_dim)), window (0: none), q_scale, k_scale, v_scale (float8)
     max_kv_len: a bound of kv_len; defaults to what the page table or k can hold
+    total_kv_len: a bound of their sum; prefill over float8 keys runs in fewer launches with it
     skip_factor (0: dense), skip_factors [sequences] float32, threshold_len [sequences] int32: Skip Softmax
     counters [sequences, 4] int64, added to: query-key pairs, pairs used, tiles, tiles skipped
     split_keys, flags: see FIXED_SPLITS
@@ -269,6 +271,7 @@ def _set_keys(where, params, k, v, array, options, device, stream):
         params.page_table, params.page_table_stride = table.ptr, table.strides[0]
         held = table.shape[1] * params.page_size
     _set_count(where, params, "max_kv_len", min(held, 2**31 - 1) if longest is None else longest)
+    _set_count(where, params, "total_kv_len", options.pop("total_kv_len", None) or 0, 2**38)
 
 
 def _set_numbers(where, params, array, options):
@@ -292,10 +295,10 @@ def _set_numbers(where, params, array, options):
             setattr(params, name, found.ptr)
 
 
-def _set_count(where, params, name, value):
+def _set_count(where, params, name, value, end=2**31):
     """ctypes would cut a number that is too large."""
-    good = isinstance(value, numbers.Integral) and 0 <= value < 2**31
-    _need(where, good, f"{name} {value!r}", "a whole number from 0 to 2147483647")
+    good = isinstance(value, numbers.Integral) and 0 <= value < end
+    _need(where, good, f"{name} {value!r}", f"a whole number from 0 to {end - 1}")
     setattr(params, name, value)
 
 

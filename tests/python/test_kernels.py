@@ -98,11 +98,13 @@ def test_decode_fills_the_struct(library):
 def test_prefill_of_other_layouts(library):
     pages = Tensor((100, 64, 2, 128), "float8_e4m3fn")
     given = decode_arguments(q=Tensor((50, 8, 128), "float8_e4m3fn"), k=pages, v=pages, kv_layout="NHD",
-                             cu_q=Tensor((5,), "int32"), out=Tensor((50, 8, 128)), max_q_len=20, max_kv_len=600)
+                             cu_q=Tensor((5,), "int32"), out=Tensor((50, 8, 128)), max_q_len=20, max_kv_len=600,
+                             total_kv_len=2**33)
     kernels.attention_prefill(**given)
     params = library.calls[0][1]
     expected = {"q_dtype": 2, "kv_dtype": 2, "page_size": 64, "num_kv_heads": 2, "k_page_stride": 64 * 256,
-                "k_head_stride": 128, "k_token_stride": 256, "num_rows": 50, "max_q_len": 20, "max_kv_len": 600}
+                "k_head_stride": 128, "k_token_stride": 256, "num_rows": 50, "max_q_len": 20, "max_kv_len": 600,
+                "total_kv_len": 2**33}
     assert {name: params[name] for name in expected} == expected
     rows = Tensor((300, 2, 128))
     kernels.attention_prefill(**decode_arguments(q=Tensor((50, 8, 128)), k=rows, v=rows, page_table=None,

@@ -100,6 +100,30 @@ def test_prefill(dtype, head_dim, page_size, layout, window):
     assert torch.equal(out, again)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("page_size, layout", [(64, "HND"), (16, "NHD")])
+def test_prefill_over_float8_pages(dtype, page_size, layout):
+    batch = Batch([1, 77, 1000, 513], [1, 77, 300, 130], 8, 2, 128, page_size, dtype, layout)
+    e4m3, k_scale, v_scale = torch.float8_e4m3fn, 0.25, 0.5
+    batch.k = [(k / k_scale).to(e4m3) for k in batch.k]
+    batch.v = [(v / v_scale).to(e4m3) for v in batch.v]
+    pages = (batch.k_pages / k_scale).to(e4m3), (batch.v_pages / v_scale).to(e4m3)
+    # Exact in `dtype`: what the kernel must have seen.
+    batch.k, batch.v = [k.to(dtype) * k_scale for k in batch.k], [v.to(dtype) * v_scale for v in batch.v]
+    given, options = (batch.cu_q, batch.kv_len), {"page_table": batch.table, "kv_layout": layout}
+    scales = {"k_scale": k_scale, "v_scale": v_scale}
+    lse = torch.empty(len(batch.q), 8, device="cuda")
+    out = kernels.attention_prefill(batch.q, *pages, *given, lse=lse, **options, **scales)
+    batch.check(out, lse)
+    size = kernels.workspace_bytes("prefill", batch.q, *pages, batch.kv_len, cu_q=batch.cu_q, max_kv_len=1000,
+                                   total_kv_len=1, **options)
+    small = torch.zeros(size, device="cuda", dtype=torch.uint8)
+    with pytest.raises(foveal.Error, match="workspace of"):
+        kernels.attention_prefill(batch.q, *pages, *given, workspace=small[:1000], **options, **scales)
+    again = kernels.attention_prefill(batch.q, *pages, *given, max_kv_len=1000, workspace=small, **options, **scales)
+    assert torch.equal(out, again), "in pieces"
+
+
 def test_contiguous_keys():
     batch = Batch([300, 41], [300, 41], 4, 4, 128, 64, torch.bfloat16)
     k, v = torch.cat(batch.k), torch.cat(batch.v)

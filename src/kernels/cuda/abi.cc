@@ -5,8 +5,8 @@
 #include "foveal/error.h"
 #include "foveal/kernels.h"
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/attention_check.h"
 #include "kernels/cuda/decode_choose.h"
+#include "kernels/cuda/prefill.h"
 
 // The C entries: what was thrown becomes a status and a sentence.
 
@@ -46,10 +46,6 @@ foveal_status guarded(Entry entry, const char* name, const foveal_attention_para
     tell(name, message, size);
   }
   return FOVEAL_CUDA_ERROR;
-}
-
-void prefill_check_sizes(const foveal_attention_params& params) {
-  check_sizes(params, "attention_prefill");
 }
 
 /// What `query` says of sizes that the entry takes, by `check`; nothing for others.

@@ -16,7 +16,7 @@ namespace {
 
 using Params = foveal_attention_params;
 
-constexpr int64_t kMost = int64_t{1} << 38;  // of a stride
+constexpr int64_t kMost = int64_t{1} << 38;  // of a stride, or of all keys
 
 void check_shape(const Params& p, std::string_view where) {
   const auto positive = [&](int64_t value, std::string_view name) {
@@ -35,6 +35,9 @@ void check_shape(const Params& p, std::string_view where) {
                "got head_dim {}; need 64, 96, 128, 192 or 256", p.head_dim);
   FOVEAL_CHECK(p.max_kv_len >= 0 && p.max_q_len >= 0, ErrorKind::kInvalidArgument, where,
                "got max_kv_len {}, max_q_len {}; need 0 or more", p.max_kv_len, p.max_q_len);
+  FOVEAL_CHECK(p.total_kv_len >= 0 && p.total_kv_len < kMost, ErrorKind::kInvalidArgument, where,
+               "got total_kv_len {}; need 0 (num_seqs * max_kv_len) or more, below 2^38",
+               p.total_kv_len);
   FOVEAL_CHECK(p.window >= 0, ErrorKind::kInvalidArgument, where,
                "got window {}; need 0 (none) or more", p.window);
   const bool pages =

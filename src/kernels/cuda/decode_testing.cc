@@ -40,25 +40,10 @@ float normal(uint64_t x) {
   return (sum / 65535.0F - 2.0F) * 1.7320508F;
 }
 
-uint8_t to_e4m3(float x) {
-  const float magnitude = std::min(std::fabs(x), 448.0F);
-  const uint8_t sign = std::signbit(x) ? 0x80 : 0;
-  int exponent = 0;
-  std::frexp(magnitude, &exponent);
-  const int step = std::max(exponent - 4, -9);  // 3 mantissa bits
-  const float rounded = std::nearbyint(std::ldexp(magnitude, -step));
-  const auto units = static_cast<int>(rounded);
-  if (units == 0) return sign;
-  if (step == -9) return static_cast<uint8_t>(sign | units);  // subnormal, or the first normals
-  const int carry = units == 16 ? 1 : 0;
-  const int mantissa = (carry ? 8 : units) - 8;
-  return static_cast<uint8_t>(sign | (step + carry + 10) << 3 | mantissa);
-}
-
 size_t size_of(int32_t dtype) { return dtype == FOVEAL_E4M3 ? 1 : 2; }
 void put(std::vector<uint8_t>& data, size_t index, int32_t dtype, float x) {
   if (dtype == FOVEAL_E4M3) {
-    data[index] = to_e4m3(x);
+    data[index] = float_to_e4m3(x);
     return;
   }
   const uint16_t bits = dtype == FOVEAL_BF16 ? float_to_bf16(x) : float_to_f16(x);

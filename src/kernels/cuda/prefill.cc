@@ -11,6 +11,7 @@
 #include "device/cuda/properties.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/prefill_scratch.h"
 
 namespace foveal::kernels::cuda {
 namespace {
@@ -21,7 +22,6 @@ using foveal::cuda::PrefillMaps;
 using Params = foveal_attention_params;
 
 constexpr std::string_view kWhere = "attention_prefill";
-constexpr size_t kWorkspaceBytes = 256;  // the counter of query blocks, a line of its own
 
 /// A tensor of rows of `head_dim` channels, outer dimensions innermost first, read in boxes of 64
 /// channels: 128-byte rows, swizzled. Channels past head_dim read as zero.
@@ -67,13 +67,15 @@ PrefillMaps make_maps(const Params& p, const PrefillConfig& config) {
   return maps;
 }
 
-PrefillArgs make_args(const Params& p, const PrefillConfig& config, int64_t l2_bytes) {
+PrefillArgs make_args(const Params& p, int64_t lse_row_stride, const PrefillConfig& config,
+                      int64_t l2_bytes) {
   constexpr float kLog2E = 1.4426950408889634F;
   PrefillArgs args{};
   args.out = p.out;
   args.out_row_stride = p.out_row_stride;
   args.out_head_stride = p.out_head_stride;
   args.lse = p.lse;
+  args.lse_row_stride = lse_row_stride;
   args.cu_q = p.cu_q;
   args.kv_len = p.kv_len;
   args.page_table = p.page_table;
@@ -128,28 +130,52 @@ PrefillConfig choose_prefill(const Params& params) {
   return config;
 }
 
-void attention_prefill(const Params& params, void* stream) {
-  check_attention(params, kWhere);
-  FOVEAL_CHECK(params.cu_q != nullptr, ErrorKind::kInvalidArgument, kWhere,
-               "got no cu_q; need its address on the device");
-  FOVEAL_CHECK(params.q_dtype != FOVEAL_E4M3 && params.kv_dtype != FOVEAL_E4M3,
-               ErrorKind::kUnsupported, kWhere, "got e4m3; need bf16 or f16");
-  FOVEAL_CHECK(params.counters == nullptr || params.skip_factor > 0, ErrorKind::kInvalidArgument,
-               kWhere, "got counters without a skip_factor; need none (dense drops nothing)");
-  FOVEAL_CHECK(params.workspace != nullptr && params.workspace_bytes >= kWorkspaceBytes,
-               ErrorKind::kInvalidArgument, kWhere, "got a workspace of {} bytes; need {}",
-               params.workspace == nullptr ? 0 : params.workspace_bytes, kWorkspaceBytes);
+void launch_prefill(const Params& params, int64_t lse_row_stride, void* stream) {
   const auto& properties = foveal::cuda::device_properties(usable_device(kWhere));
   const PrefillConfig config = choose_prefill(params);
   const PrefillMaps maps = make_maps(params, config);
-  const PrefillArgs args = make_args(params, config, properties.l2_bytes);
+  const PrefillArgs args = make_args(params, lse_row_stride, config, properties.l2_bytes);
   foveal::cuda::check_launch(
       find_launch(config.head_dim)(config.choice, args, maps, properties.num_sms,
                                    static_cast<cudaStream_t>(stream)),
       "attention_prefill");
 }
 
-size_t prefill_workspace_bytes(const Params& /*params*/) { return kWorkspaceBytes; }
+void attention_prefill(const Params& params, void* stream) {
+  prefill_check_sizes(params);
+  check_attention(params, kWhere);
+  FOVEAL_CHECK(params.cu_q != nullptr, ErrorKind::kInvalidArgument, kWhere,
+               "got no cu_q; need its address on the device");
+  FOVEAL_CHECK(params.counters == nullptr || params.skip_factor > 0, ErrorKind::kInvalidArgument,
+               kWhere, "got counters without a skip_factor; need none (dense drops nothing)");
+  const bool e4m3 = params.kv_dtype == FOVEAL_E4M3;
+  const size_t least =
+      static_cast<size_t>(e4m3 ? least_scratch_bytes(scratch_shape(params)) : kPrefillCounterBytes);
+  FOVEAL_CHECK(params.workspace != nullptr && params.workspace_bytes >= least,
+               ErrorKind::kInvalidArgument, kWhere, "got a workspace of {} bytes; need {}",
+               params.workspace == nullptr ? 0 : params.workspace_bytes, least);
+  if (e4m3) {
+    prefill_e4m3_cache(params, stream);
+  } else {
+    launch_prefill(params, params.num_heads, stream);
+  }
+}
+
+void prefill_check_sizes(const Params& params) {
+  check_sizes(params, kWhere);
+  if (params.kv_dtype == FOVEAL_E4M3) check_scratch(params);
+}
+
+size_t prefill_workspace_bytes(const Params& params) {
+  if (params.kv_dtype != FOVEAL_E4M3) return static_cast<size_t>(kPrefillCounterBytes);
+  return static_cast<size_t>(wanted_scratch_bytes(scratch_shape(params)));
+}
+
+size_t prefill_pool_workspace_bytes(const Params& params) {
+  if (params.kv_dtype != FOVEAL_E4M3) return static_cast<size_t>(kPrefillCounterBytes);
+  const int64_t keys = int64_t{params.num_pages} * (params.page_table ? params.page_size : 1);
+  return static_cast<size_t>(pool_scratch_bytes(scratch_shape(params), keys));
+}
 
 foveal_attention_tiling prefill_tiling(const Params& params) {
   return {.vote_rows = 64, .keys = foveal::cuda::prefill_keys(params.head_dim)};

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "foveal/kernels.h"
+#include "kernels/cuda/prefill_scratch.h"
 #include "kernels/cuda/sm90/prefill_launch.h"
 
 namespace foveal::kernels::cuda {
@@ -12,5 +13,16 @@ struct PrefillConfig {
   int32_t box_rows = 0;  ///< keys a bulk copy
 };
 PrefillConfig choose_prefill(const foveal_attention_params& params);
+
+/// Sizes that attention_prefill refuses throw, as they do there.
+void prefill_check_sizes(const foveal_attention_params& params);
+
+/// One kernel over a checked call in bf16 or f16. `lse` has a row every `lse_row_stride`.
+void launch_prefill(const foveal_attention_params& params, int64_t lse_row_stride, void* stream);
+
+/// A checked call over a cache in e4m3 (prefill_e4m3.cc): by way of scratch memory.
+void prefill_e4m3_cache(const foveal_attention_params& params, void* stream);
+ScratchShape scratch_shape(const foveal_attention_params& params);
+void check_scratch(const foveal_attention_params& params);
 
 }  // namespace foveal::kernels::cuda

@@ -78,6 +78,8 @@ TEST(PrefillCheck, RefusalsNameTheField) {
   EXPECT_NE(refusal([](Params& p) { p.skip_factor = -1; }).find("skip_factor"), std::string::npos);
   EXPECT_NE(refusal([](Params& p) { p.workspace_bytes = 8; }).find("workspace of 8"),
             std::string::npos);
+  EXPECT_NE(refusal([](Params& p) { p.total_kv_len = -3; }).find("total_kv_len -3"),
+            std::string::npos);
   EXPECT_NE(refusal([](Params& p) { p.window = -3; }).find("window -3"), std::string::npos);
   EXPECT_NE(refusal([](Params& p) { p.flags = 6; }).find("flags 0x6"), std::string::npos);
   EXPECT_NE(
@@ -145,6 +147,72 @@ TEST(AbiSizes, AreNothingForWhatIsRefused) {
   prefill.head_dim = 80;
   EXPECT_EQ(foveal_attention_prefill_workspace(&prefill), 0U);
   EXPECT_EQ(foveal_attention_prefill_tiling(&prefill).keys, 0);
+}
+
+/// The same call over a cache in e4m3.
+Params good_e4m3() {
+  Params p = good();
+  p.kv_dtype = FOVEAL_E4M3;
+  p.workspace_bytes = size_t{1} << 30;
+  return p;
+}
+
+TEST(PrefillScratch, HoldsTheCallOrACeiling) {
+  Params p = good_e4m3();
+  const size_t key = size_t{2} * 128 * 2;  // K and V, one head
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 512 + 2 * 1024 * 8 * key);
+  p.total_kv_len = 1000;  // each sequence begins a tile of its own
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 512 + 1280 * 8 * key);
+  p.max_kv_len = 1 << 20;
+  p.total_kv_len = 0;
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 512 + (size_t{512} << 20));
+  p.max_kv_len = 1 << 21;  // one head of one sequence
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 512 + (size_t{1} << 21) * key);
+}
+
+TEST(PrefillScratch, NoSizeOverflows) {
+  Params p = good_e4m3();
+  p.num_seqs = p.max_kv_len = INT_MAX;
+  p.num_heads = p.num_kv_heads = INT_MAX;
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 0U) << "keys of one sequence over 2^31";
+  p.max_kv_len -= 128;
+  const size_t bytes = foveal_attention_prefill_workspace(&p);
+  EXPECT_GT(bytes, size_t{INT_MAX} * 512);
+  const ScratchPiece most = choose_piece(scratch_shape(p), INT64_MAX);
+  EXPECT_EQ(most.num_seqs, 1);
+  EXPECT_LE(most.rows, INT_MAX);
+  p.total_kv_len = int64_t{1} << 38;
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 0U);
+  p.total_kv_len = -1;
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 0U);
+}
+
+TEST(PrefillScratch, PiecesCoverTheCallInWhatThereIs) {
+  const ScratchShape shape{.num_seqs = 5, .num_kv_heads = 8, .max_kv_len = 1000, .key_bytes = 512};
+  const int64_t one = int64_t{1024} * 512;
+  const auto piece = [&](int64_t heads_of_one) {
+    return choose_piece(shape, scratch_offset(5) + heads_of_one * one);
+  };
+  for (const int64_t room : {1, 2, 4, 5, 9, 10, 25, 39, 40, 1000}) {
+    const ScratchPiece got = piece(room);
+    EXPECT_LE(got.rows * got.num_kv_heads, room * 1024) << room;
+    EXPECT_TRUE(got.num_seqs == 5 || got.num_kv_heads == 1) << room;
+    EXPECT_GE(got.rows, got.num_seqs * 1024) << room;
+  }
+  EXPECT_EQ(piece(1).num_seqs, 1);
+  EXPECT_EQ(piece(4).num_seqs, 4);
+  EXPECT_EQ(piece(5).num_seqs, 5);
+  EXPECT_EQ(piece(25).num_kv_heads, 4) << "two pieces of four, not of five and three";
+  EXPECT_EQ(piece(40).num_kv_heads, 8);
+}
+
+TEST(PrefillScratch, RefusesLessThanAPiece) {
+  Params p = good_e4m3();
+  p.workspace_bytes = 512 + 1024 * 512 - 1;
+  char message[500] = "";
+  EXPECT_EQ(foveal_attention_prefill(&p, nullptr, message, sizeof(message)),
+            FOVEAL_INVALID_ARGUMENT);
+  EXPECT_NE(std::string(message).find("need 524800"), std::string::npos) << message;
 }
 
 TEST(PrefillCheck, MessagesFitWhatIsThere) {

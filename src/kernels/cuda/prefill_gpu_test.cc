@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/dense_cuda_testing.h"
+#include "kernels/cuda/prefill.h"
 #include "kernels/cuda/sm90/prefill_args.h"
 
 namespace foveal::kernels::cuda::testing {
@@ -24,6 +25,7 @@ struct PrefillCase {
   int32_t page_size = 64;  ///< 0: contiguous
   bool token_major = false;
   bool f16 = false;
+  bool e4m3_cache = false;
   int32_t window = 0;
   float q_spread = 1;
   float skip_factor = 0;
@@ -48,11 +50,11 @@ class PrefillTest : public CudaTest {
       cu_k.push_back(cu_k.back() + keys);
     }
     const auto values = [&](int64_t rows, int32_t heads, float spread) {
-      return stored(normal(static_cast<size_t>(rows * heads * what.head_dim), spread));
+      return normal(static_cast<size_t>(rows * heads * what.head_dim), spread);
     };
-    q = values(cu_q.back(), what.heads, what.q_spread);
-    k = values(cu_k.back(), what.kv_heads, 1);
-    v = values(cu_k.back(), what.kv_heads, 1);
+    q = stored(values(cu_q.back(), what.heads, what.q_spread), false);
+    k = stored(values(cu_k.back(), what.kv_heads, 1 / k_scale()), what.e4m3_cache);
+    v = stored(values(cu_k.back(), what.kv_heads, 1 / v_scale()), what.e4m3_cache);
     if (what.skip_factor > 0) fade_keys();
   }
 
@@ -64,18 +66,25 @@ class PrefillTest : public CudaTest {
       const float factor = size(rng_);
       for (size_t i = begin; i < std::min(k.size(), begin + 100 * row); ++i) k[i] *= factor;
     }
-    k = stored(k);
+    k = stored(k, what.e4m3_cache);
   }
 
-  std::vector<float> stored(std::vector<float> values) const {
-    for (float& x : values) x = decode(encode(x));
+  float k_scale() const { return what.e4m3_cache ? 0.3F : 1.0F; }
+  float v_scale() const { return what.e4m3_cache ? 0.07F : 1.0F; }
+
+  std::vector<float> stored(std::vector<float> values, bool e4m3) const {
+    for (float& x : values) x = e4m3 ? e4m3_to_float(float_to_e4m3(x)) : decode(encode(x));
     return values;
   }
   uint16_t encode(float x) const { return what.f16 ? float_to_f16(x) : float_to_bf16(x); }
   float decode(uint16_t x) const { return what.f16 ? f16_to_float(x) : bf16_to_float(x); }
-  std::vector<uint16_t> encoded(const std::vector<float>& values) const {
-    std::vector<uint16_t> out;
-    for (const float x : values) out.push_back(encode(x));
+  std::vector<uint8_t> encoded(const std::vector<float>& values, bool e4m3) const {
+    std::vector<uint8_t> out;
+    for (const float x : values) {
+      const uint16_t bits = e4m3 ? float_to_e4m3(x) : encode(x);
+      out.push_back(static_cast<uint8_t>(bits));
+      if (!e4m3) out.push_back(static_cast<uint8_t>(bits >> 8));
+    }
     return out;
   }
 
@@ -99,7 +108,7 @@ class PrefillTest : public CudaTest {
       const float* other = &k[k_at(cu_k[seq] + key, head / (what.heads / what.kv_heads))];
       double sum = 0;
       for (int32_t i = 0; i < what.head_dim; ++i) sum += double{query[i]} * double{other[i]};
-      out[static_cast<size_t>(key)] = sum * double{scale()} * kLog2E;
+      out[static_cast<size_t>(key)] = sum * double{scale()} * double{k_scale()} * kLog2E;
     }
     return out;
   }
@@ -189,8 +198,9 @@ class PrefillTest : public CudaTest {
         const float* value =
             &v[k_at(cu_k[seq] + static_cast<int64_t>(key), head / (what.heads / what.kv_heads))];
         for (int32_t i = 0; i < what.head_dim; ++i) {
-          out.out[at + static_cast<size_t>(i)] += weight * double{value[i]};
-          out.magnitude[at + static_cast<size_t>(i)] += weight * std::fabs(double{value[i]});
+          const double term = weight * double{value[i]} * double{v_scale()};
+          out.out[at + static_cast<size_t>(i)] += term;
+          out.magnitude[at + static_cast<size_t>(i)] += std::fabs(term);
         }
       }
     }
@@ -242,7 +252,8 @@ class PrefillTest : public CudaTest {
   foveal_attention_params params() const {
     foveal_attention_params p{};
     p.struct_size = sizeof(p);
-    p.q_dtype = p.kv_dtype = what.f16 ? FOVEAL_F16 : FOVEAL_BF16;
+    p.q_dtype = what.f16 ? FOVEAL_F16 : FOVEAL_BF16;
+    p.kv_dtype = what.e4m3_cache ? FOVEAL_E4M3 : p.q_dtype;
     p.q_row_stride = p.out_row_stride = int64_t{what.heads} * what.head_dim;
     p.q_head_stride = p.out_head_stride = what.head_dim;
     const int64_t page = std::max(what.page_size, 1);
@@ -259,30 +270,37 @@ class PrefillTest : public CudaTest {
     p.num_pages = what.page_size > 0 ? static_cast<int32_t>(num_pages()) : cu_k.back();
     for (const auto& seq : what.seqs) p.max_q_len = std::max(p.max_q_len, seq.first);
     p.max_kv_len = longest();
+    p.total_kv_len = cu_k.back();
     p.page_table_stride = what.page_size > 0 ? table_stride() : 0;
     p.softmax_scale = scale();
     p.window = what.window;
-    p.q_scale = p.k_scale = p.v_scale = 1;
+    p.q_scale = 1;
+    p.k_scale = k_scale();
+    p.v_scale = v_scale();
     p.skip_factor = what.skip_factor;
     return p;
   }
 
   /// Runs twice and compares with the truth; counters must have been added to twice.
-  void expect_right() {
+  void expect_right() { expect_right(prefill_workspace_bytes(params())); }
+  void expect_right(size_t workspace_bytes) {
     const Truth want = truth();
     foveal_attention_params p = params();
     std::vector<int32_t> table, lengths;
     for (const auto& seq : what.seqs) lengths.push_back(seq.second);
     const bool pages = what.page_size > 0;
-    const auto k_device = upload(encoded(pages ? paged(k, table) : k));
-    const auto v_device = upload(encoded(pages ? paged(v, table) : v));
-    const auto q_device = upload(encoded(q));
+    const auto k_device = upload(encoded(pages ? paged(k, table) : k, what.e4m3_cache));
+    const auto v_device = upload(encoded(pages ? paged(v, table) : v, what.e4m3_cache));
+    const auto q_device = upload(encoded(q, false));
     const auto table_device = upload(table);
     const auto lengths_device = upload(lengths);
     const auto cu_q_device = upload(cu_q);
     const auto cu_k_device = upload(cu_k);
     const auto counters = upload(std::vector<uint64_t>(what.seqs.size() * 4));
-    const auto workspace = upload(std::vector<uint8_t>(prefill_workspace_bytes(p)));
+    // What is not the counter may hold anything, NaN too.
+    std::vector<uint8_t> used(workspace_bytes, 0xff);
+    std::fill_n(used.begin(), kPrefillCounterBytes, uint8_t{0});
+    const auto workspace = upload(used);
     const DeviceArray<uint16_t> out(stream_, q.size());
     const DeviceArray<float> lse(stream_, want.lse.size());
     p.q = q_device.data();
@@ -296,7 +314,7 @@ class PrefillTest : public CudaTest {
     p.page_table = pages ? table_device.data() : nullptr;
     p.counters = what.skip_factor > 0 ? counters.data() : nullptr;
     p.workspace = workspace.data();
-    p.workspace_bytes = prefill_workspace_bytes(p);
+    p.workspace_bytes = workspace_bytes;
     attention_prefill(p, stream_.native());
     const std::vector<uint16_t> first = out.download();
     attention_prefill(p, stream_.native());
@@ -413,6 +431,42 @@ TEST_F(PrefillTest, SkipsWhatTheDefinitionSkips) {
     given.window = 300;
     given.page_size = 16;
     expect_right_votes(given);
+  }
+}
+
+// The values are those that are stored, so the bound is that of a cache in q's type.
+TEST_F(PrefillTest, AnE4m3CacheInEveryLayout) {
+  for (const int32_t head_dim : {64, 96, 128, 192, 256}) {
+    for (const int32_t page : {0, 16, 64, 128}) {
+      for (const bool f16 : {false, true}) {
+        SCOPED_TRACE(::testing::Message() << head_dim << ' ' << page << ' ' << f16);
+        make({.seqs = {{200, 777}, {0, 40}, {1, 1}, {100, 333}},
+              .head_dim = head_dim,
+              .page_size = page,
+              .token_major = f16,
+              .f16 = f16,
+              .e4m3_cache = true,
+              .window = page == 64 ? 90 : 0});
+        expect_right();
+      }
+    }
+  }
+}
+
+TEST_F(PrefillTest, AnE4m3CacheInPieces) {
+  PrefillCase given{.seqs = {{100, 900}, {60, 60}, {1, 128}, {130, 300}, {7, 129}},
+                    .heads = 12,
+                    .kv_heads = 3,
+                    .e4m3_cache = true,
+                    .q_spread = 4,
+                    .skip_factor = 30};
+  expect_right_votes(given);
+  const ScratchShape shape = scratch_shape(params());
+  const int64_t least = least_scratch_bytes(shape);
+  const int64_t head = scratch_rows_of_all(shape) * shape.key_bytes;
+  for (const int64_t bytes : {least, least + least / 2, 2 * least, 2 * head + 4096}) {
+    SCOPED_TRACE(bytes);
+    expect_right(static_cast<size_t>(bytes));
   }
 }
 

@@ -14,6 +14,7 @@ struct PrefillArgs {
   int64_t out_row_stride;
   int64_t out_head_stride;
   float* lse;
+  int64_t lse_row_stride;
   const int32_t* cu_q;
   const int32_t* kv_len;
   const int32_t* page_table;

@@ -269,7 +269,7 @@ struct PrefillConsumer {
       const int32_t row = first + lane / 4 + r * 8;
       if (args.lse != nullptr && lane % 4 == 0 && row < item.num_rows) {
         constexpr float kLn2 = 0.6931471805599453F;
-        args.lse[int64_t{item.first_row + row} * args.num_heads + item.head] =
+        args.lse[int64_t{item.first_row + row} * args.lse_row_stride + item.head] =
             softmax.sum[r] > 0
                 ? softmax.reference[r] * args.scale_log2 * kLn2 + logf(softmax.sum[r])
                 : -INFINITY;
