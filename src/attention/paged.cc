@@ -10,7 +10,7 @@ Capabilities paged_capabilities(DeviceKind device) {
   if (device == DeviceKind::kCpu) {
     out.kv_dtypes.push_back(DType::kF32);
   } else {
-    // Decode reads e4m3 as well; prefill does not, and a cache serves both.
+    out.kv_dtypes.push_back(DType::kF8E4M3);
     out.head_dims = {64, 96, 128, 192, 256};
   }
   return out;

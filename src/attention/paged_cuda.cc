@@ -36,6 +36,7 @@ void fill_seqs(foveal_attention_params& params, const kernels::DeviceSeqs& seqs)
   params.num_rows = seqs.num_rows;
   params.max_q_len = seqs.max_q_len;
   params.max_kv_len = seqs.max_kv_len;
+  params.total_kv_len = seqs.total_kv_len;
   params.cu_q = seqs.cu_q;
   params.kv_len = seqs.kv_len;
   params.page_table = seqs.page_table;
@@ -76,7 +77,7 @@ void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, S
   foveal_attention_params params = make_params(args, skip_factor);
   if (!prefill) params.cu_q = nullptr;
   if (args.batch_invariant) params.flags |= FOVEAL_ATTENTION_FIXED_SPLITS;
-  const size_t bytes = prefill ? kernels::cuda::prefill_workspace_bytes(params)
+  const size_t bytes = prefill ? kernels::cuda::prefill_pool_workspace_bytes(params)
                                : kernels::cuda::decode_workspace_bytes(params);
   FOVEAL_CHECK(
       bytes <= args.workspace->size() || !stream.is_capturing(), ErrorKind::kInternal, "attention",

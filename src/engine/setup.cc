@@ -42,9 +42,7 @@ DType parse_kv_dtype(const std::string& text, Device device) {
                "got '{}'; need auto, bf16, f16, f32 or fp8", text);
   FOVEAL_CHECK(device.kind == DeviceKind::kCuda, ErrorKind::kUnsupported, kField,
                "got fp8 on cpu; need auto, bf16, f16 or f32");
-  // Decode reads it; nothing would ever get past its prompt.
-  fail(ErrorKind::kUnsupported, kField,
-       "got fp8 on cuda; need auto or bf16 (this build has no prefill kernel for e4m3 yet)");
+  return DType::kF8E4M3;
 }
 
 bool parse_exact(const std::string& text, Device device) {
@@ -148,6 +146,7 @@ model::ModelLimits model_limits(const Setup& setup, const LlmConfig& config) {
   return {.max_positions = setup.max_seq_len,
           .max_rows = setup.scheduler.max_step_tokens,
           .max_logit_rows = setup.scheduler.max_batch_size,
+          .kv_dtype = setup.geometry.dtype,
           .batch_invariant = config.batch_invariant};
 }
 

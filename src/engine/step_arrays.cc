@@ -92,6 +92,7 @@ DeviceSeqs StepArrays::add_prefill(std::span<const AttentionSeq> seqs, int32_t s
     out.num_rows += seqs[idx].q_len;
     out.max_q_len = std::max(out.max_q_len, seqs[idx].q_len);
     out.max_kv_len = std::max(out.max_kv_len, seqs[idx].kv_len);
+    out.total_kv_len += seqs[idx].kv_len;
   }
   cu_q.host[seqs.size()] = out.num_rows;
   out.cu_q = cu_q.device;

@@ -65,6 +65,7 @@ TEST_F(StepArraysTest, PromptsAsRunsOfRows) {
   EXPECT_EQ(seqs.num_rows, 23);
   EXPECT_EQ(seqs.max_q_len, 20);
   EXPECT_EQ(seqs.max_kv_len, 20);
+  EXPECT_EQ(seqs.total_kv_len, 23);
   EXPECT_EQ(values(seqs.cu_q, 3), (std::vector<int32_t>{0, 20, 23}));
   EXPECT_EQ(values(seqs.kv_len, 2), (std::vector<int32_t>{20, 3}));
   EXPECT_EQ(values(seqs.threshold_len, 2), (std::vector<int32_t>{20, 3}));

@@ -45,6 +45,7 @@ struct DeviceSeqs {
   int32_t num_rows = 0;
   int32_t max_q_len = 0;                   ///< bounds over the sequences, on the host
   int32_t max_kv_len = 0;                  ///< likewise
+  int64_t total_kv_len = 0;                ///< of all together, on the host; 0: not known
   const int32_t* cu_q = nullptr;           ///< [num_seqs + 1], rows of the phase; decode: null
   const int32_t* kv_len = nullptr;         ///< [num_seqs]
   const int32_t* threshold_len = nullptr;  ///< [num_seqs]

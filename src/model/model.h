@@ -41,8 +41,9 @@ struct ForwardInput {
 /// replays recorded steps.
 struct ModelLimits {
   int64_t max_positions = 0;
-  int64_t max_rows = 0;          ///< of a step
-  int64_t max_logit_rows = 0;    ///< that yield logits at once
+  int64_t max_rows = 0;        ///< of a step
+  int64_t max_logit_rows = 0;  ///< that yield logits at once
+  DType kv_dtype = DType::kBF16;
   bool batch_invariant = false;  ///< CUDA: the same result whatever shares the step
 };
 

@@ -1,5 +1,6 @@
 #include "model/cuda/memory_plan.h"
 
+#include "kernels/cuda/prefill_scratch.h"
 #include "model/cuda/scratch.h"
 
 namespace foveal::model {
@@ -27,6 +28,16 @@ int64_t rope_bytes(const ModelConfig& config, int64_t max_positions) {
   return config.local_rope ? 2 * table : table;
 }
 
+/// What prefill lays keys and values of an e4m3 cache out in; see DeviceWorkspace for the fourth.
+int64_t prefill_scratch_bytes(const ModelConfig& config, const ModelLimits& limits) {
+  if (limits.kv_dtype != DType::kF8E4M3) return 0;
+  const kernels::cuda::ScratchShape shape{.num_seqs = limits.max_logit_rows,
+                                          .num_kv_heads = config.num_kv_heads,
+                                          .max_kv_len = limits.max_positions,
+                                          .key_bytes = 2 * kBf16 * config.head_dim};
+  return kernels::cuda::wanted_scratch_bytes(shape) / 4 * 5;
+}
+
 }  // namespace
 
 MemoryPlan plan_cuda_memory(const ModelConfig& config, const ModelLimits& limits) {
@@ -38,7 +49,8 @@ MemoryPlan plan_cuda_memory(const ModelConfig& config, const ModelLimits& limits
   }
   const DecoderScratch scratch = lay_out_scratch(config, limits, nullptr);
   return {.weights_bytes = weights * kBf16 + rope_bytes(config, limits.max_positions),
-          .workspace_bytes = static_cast<int64_t>(scratch.bytes) + kReserve};
+          .workspace_bytes = static_cast<int64_t>(scratch.bytes) + kReserve +
+                             prefill_scratch_bytes(config, limits)};
 }
 
 }  // namespace foveal::model

@@ -27,6 +27,23 @@ TEST(MemoryPlan, CountsEveryMatrix) {
   }
 }
 
+// So that a prompt of any length finds room when the pages have taken the rest.
+TEST(MemoryPlan, AnE4m3CacheCountsWhatPrefillExpandsItInto) {
+  const auto checkpoint = shape_of("Llama-3.1-8B");
+  ModelLimits limits = kLimits;
+  limits.max_logit_rows = 1;
+  const auto workspace = [&] {
+    return plan_cuda_memory(checkpoint->config(), limits).workspace_bytes;
+  };
+  const int64_t without = workspace();
+  limits.kv_dtype = DType::kF8E4M3;
+  EXPECT_EQ(workspace() - without, (512 + int64_t{4096} * 8 * 128 * 2 * 2) / 4 * 5);
+  limits.max_positions = 131072;
+  const int64_t longer = workspace();
+  limits.kv_dtype = DType::kBF16;
+  EXPECT_EQ(longer - workspace(), (512 + (int64_t{512} << 20)) / 4 * 5);
+}
+
 TEST(Scratch, PiecesDoNotOverlap) {
   const auto checkpoint = shape_of("Qwen3-30B-A3B");
   const ModelConfig& config = checkpoint->config();
