@@ -53,7 +53,8 @@ struct RunningSoftmax {
     row_max(row_top);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const float next = fmaxf(reference[r], row_top[r]);
+      // Each row by itself: its neighbours may belong to another sequence of the batch.
+      const float next = row_top[r] > limit[r] ? row_top[r] : reference[r];
       // A row that has seen no key yet keeps -inf; its sum and output are 0 whatever alpha is.
       const bool seen = next != -INFINITY;
       alpha[r] = seen ? exp2_approx((reference[r] - next) * scale_log2) : 1.0F;
