@@ -62,6 +62,7 @@ Engine::Loop::Loop(const LlmConfig& config, const model::Checkpoint& checkpoint)
   if (setup_.device.kind == DeviceKind::kCuda) {
     device_step_ = make_device_step(setup_, *model_, attention_, storage_, views_, stream_);
     stream_.synchronize();
+    warm_up();
   }
   info_ = engine_info(setup_, pool_.num_threads());
   note_stats();
@@ -70,6 +71,28 @@ Engine::Loop::Loop(const LlmConfig& config, const model::Checkpoint& checkpoint)
     stream_.make_current();
     run();
   });
+}
+
+// A device loads a kernel, and the GEMM library chooses, when they are first needed: here, so that
+// the first caller does not wait for it and what cannot run says so before anybody is served.
+void Engine::Loop::warm_up() {
+  constexpr int64_t kPrompt = 20;  // more rows than the decode kernels take
+  constexpr int64_t kTokens = 4;   // of the same step the second is recorded, the third replayed
+  const int64_t prompt = std::min(kPrompt, setup_.max_seq_len - kTokens);
+  if (prompt < 1) return;
+  EngineRequest request;
+  request.prompt.assign(static_cast<size_t>(prompt), 0);
+  request.logits_from = prompt - 1;  // which keeps it out of the prefix index
+  request.sampling = {.max_tokens = kTokens, .temperature = 1, .top_k = 50, .top_p = 0.9};
+  request.sampling.ignore_eos = true;
+  const auto stream = std::make_shared<TokenStream>();
+  admit(std::make_unique<Running>(next_id_++, std::move(request), model_->config().vocab_size,
+                                  stream));
+  while (!running_.empty() || flying_ != nullptr) step();
+  const RequestSummary summary = stream->summary();
+  if (summary.error) throw Error(*summary.error);
+  counted_ = {};
+  step_ended_.reset();
 }
 
 Engine::Loop::~Loop() {

@@ -31,6 +31,7 @@ class Engine::Loop {
  private:
   using RequestId = scheduler::RequestId;
 
+  void warm_up();
   void check(const EngineRequest& request) const;
   void run();
   bool wait_for_work();
@@ -85,6 +86,7 @@ class Engine::Loop {
   std::vector<kv::PageId> stale_;            ///< of this step: pages that need it
   Flight flights_[2];                        ///< on a device taken in turn
   Flight* flying_ = nullptr;                 ///< the step that the device works on
+  int failed_steps_ = 0;                     ///< on the device, one after the other
   std::map<RequestId, std::unique_ptr<Running>> running_;
   /// By their leader: completions of one prompt that wait until it has been read once.
   std::map<RequestId, std::vector<std::unique_ptr<Running>>> followers_;

@@ -112,6 +112,7 @@ void Engine::Loop::step_on_device() {
   note_stats();
   const std::span<const RowResult> rows = device_step_->wait(flight.ticket);
   step_ended_ = Clock::now();
+  failed_steps_ = 0;
   if (!flight.counted) count(flight);
   end_prompts(flight);
   publish(flight, rows);
@@ -290,10 +291,12 @@ void Engine::Loop::fail_all(const Error& error) {
     flight.plan = {};
   }
   flying_ = nullptr;
-  // What is wrong with the device for good shows here again, and ends the engine; and so does what
-  // no request can be blamed for, since the next step would meet it again.
+  // What is wrong with the device for good shows here again, or in every step, and ends the engine;
+  // and so does what no request can be blamed for, since the next step would meet it again.
   stream_.synchronize();
-  if (running_.size() == before) throw error;
+  constexpr int kMostFailures = 3;
+  if (device_step_ && error.kind() == ErrorKind::kInternal) ++failed_steps_;
+  if (running_.size() == before || failed_steps_ >= kMostFailures) throw error;
 }
 
 }  // namespace foveal::engine
