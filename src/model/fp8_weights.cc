@@ -96,16 +96,18 @@ const TensorView& Fp8Weights::expanded(std::string_view name, const TensorView& 
   const Scales scales = scales_of(where_, name, stored, scale, block_);
   const int64_t rows = stored.shape[0];
   const int64_t cols = stored.shape[1];
-  Owned owned{.values = std::make_unique_for_overwrite<uint16_t[]>(
-                  static_cast<size_t>(stored.num_elements())),
-              .view = {.data = nullptr, .dtype = DType::kBF16, .shape = stored.shape}};
+  Owned& owned = owned_[std::string(name)];
+  owned.values =
+      std::make_unique_for_overwrite<uint16_t[]>(static_cast<size_t>(stored.num_elements()));
+  owned.view = {.data = reinterpret_cast<const std::byte*>(owned.values.get()),
+                .dtype = DType::kBF16,
+                .shape = stored.shape};
   pool_.run(rows, [&](int64_t row, int) {
     expand_row(stored.data + row * cols, cols,
                scales.values.data() + row / scales.rows * scales.per_row, scales.cols,
                owned.values.get() + row * cols);
   });
-  owned.view.data = reinterpret_cast<const std::byte*>(owned.values.get());
-  return owned_.emplace(name, std::move(owned)).first->second.view;
+  return owned.view;
 }
 
 }  // namespace foveal::model
