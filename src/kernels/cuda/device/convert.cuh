@@ -16,6 +16,13 @@ __device__ inline float exp2_approx(float x) {
   return y;
 }
 
+/// A copy that the compiler leaves where it is.
+__device__ inline uint32_t register_move(uint32_t x) {
+  uint32_t out;
+  asm volatile("mov.b32 %0, %1;" : "=r"(out) : "r"(x));
+  return out;
+}
+
 /// Two values rounded to nearest, `low` in the lower half.
 template <class Element>
 __device__ inline uint32_t pack(float low, float high);

@@ -14,6 +14,9 @@ struct PrefillConsumer {
   using Element = typename Traits::Element;
   static constexpr int kScores = Traits::kKeys / 2;
   static constexpr int kOut = Traits::kHeadDim / 2;
+  static constexpr int kSteps = Traits::kKeys / 16;  ///< of a product P V
+  /// Steps whose probabilities come before the last output is complete.
+  static constexpr int kEarly = Traits::kEarlySteps;
   static constexpr uint32_t kTurnBarrier = 1;  ///< + warpgroup
   static constexpr uint32_t kVoteBarrier = 4;  ///< + 4 * warpgroup + vote % 4
 
@@ -30,10 +33,9 @@ struct PrefillConsumer {
 
   float o[kOut];
   float s[kScores];
-  uint32_t p[Traits::kKeys / 16][4];
+  uint32_t p[kSteps][4];
   RunningSoftmax softmax;
   float kept_max[2];   ///< Skip Softmax: over the tiles that were kept
-  bool has_output;     ///< o holds something
   uint32_t votes = 0;  ///< so far
   bool pending;        ///< Skip Softmax: p waits for its product with V
   PrefillItem item;
@@ -67,7 +69,8 @@ struct PrefillConsumer {
 
   __device__ void compute() {
     softmax = RunningSoftmax{};
-    has_output = false;
+#pragma unroll
+    for (float& x : o) x = 0;
     kept_max[0] = kept_max[1] = -INFINITY;
     if constexpr (Traits::kCount) counts[0] = counts[1] = counts[2] = counts[3] = 0;
 
@@ -128,12 +131,10 @@ struct PrefillConsumer {
     registers_fence(o);
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < Traits::kKeys / 16; ++step) {
-      Wgmma<Element, Traits::kHeadDim>::rs_n(o, p[step], advance(v, step * 16 * 128),
-                                             step > 0 || has_output);
+    for (int step = 0; step < kSteps; ++step) {
+      Wgmma<Element, Traits::kHeadDim>::rs_n(o, p[step], advance(v, step * 16 * 128), 1);
     }
     wgmma_commit();
-    has_output = true;
   }
 
   __device__ void mask(int32_t tile) {
@@ -147,28 +148,12 @@ struct PrefillConsumer {
     }
   }
 
-  __device__ void pack_probabilities() {
-#pragma unroll
-    for (int step = 0; step < Traits::kKeys / 16; ++step) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        p[step][i] = pack<Element>(s[step * 8 + i * 2], s[step * 8 + i * 2 + 1]);
-      }
-    }
-  }
-
-  __device__ void rescale(const float (&alpha)[2]) {
-#pragma unroll
-    for (int i = 0; i < kOut; ++i) o[i] *= alpha[i % 4 / 2];
-  }
-
   /// Ends the product that runs beside the softmax. The waits are in branches of their own because
-  /// the assembler would move a wait in front of the exponentials of its block.
-  __device__ void finish_output(bool grown, const float (&alpha)[2]) {
-    if (grown) {
+  /// the assembler would move a wait to the start of its block.
+  __device__ void finish_output(bool rare) {
+    if (rare) {
       wgmma_wait<0>();
       registers_fence(o);
-      rescale(alpha);
     } else {
       wgmma_wait<0>();
       registers_fence(o);
@@ -188,60 +173,81 @@ struct PrefillConsumer {
     float alpha[2];
     RunningSoftmax::lane_max(s, top);
     if constexpr (Traits::kCount) count(tile, true);
-    softmax.admit(top, args.scale_log2, alpha);
     if constexpr (Traits::kSkip) note_kept(top);
-    softmax.exponentiate(s, args.scale_log2);
-    pack_probabilities();
+    softmax.move(TileSum{}, top, args.scale_log2, alpha);
+    exponentiate_tile();
   }
 
   template <bool kMasked>
   __device__ void next_tile(int32_t tile) {
     if constexpr (Traits::kSkip) {
-      pending = pending ? step<kMasked>(tile) : step_after_dropped<kMasked>(tile);
+      pending = pending ? voted_step<kMasked>(tile) : step_after_dropped<kMasked>(tile);
     } else {
       step<kMasked>(tile);
     }
   }
 
-  /// Scores of the tile beside the output of the last one. False when Skip Softmax dropped the
-  /// tile: then nothing waits for a V.
-  template <bool kMasked>
-  __device__ bool step(int32_t tile) {
+  /// Issues the scores of the next tile and beside them the output of the last one.
+  __device__ void issue_both() {
     barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
     wait_turn();
     issue_scores();
     barrier_wait(&shared.v_full[v_ring.stage], v_ring.parity);
     issue_output();
     give_turn();
-    float top[2];
-    take_scores<1, kMasked>(tile, top);
-    if constexpr (Traits::kSkip) {
-      if (drops(tile, top)) {
-        wgmma_wait<0>();
-        registers_fence(o);
-        hand_back_values();
-        pass_over_values();
-        return false;
-      }
-    }
-    float alpha[2];
-    const bool grown = softmax.admit(top, args.scale_log2, alpha);
-    softmax.exponentiate(s, args.scale_log2);
-    if constexpr (Traits::kSkip) note_kept(top);
-    finish_output(grown, alpha);
-    pack_probabilities();
-    return true;
   }
 
-  /// Waits for the scores, with at most `kPending` products still running; `top`: see lane_max.
+  /// No maxima: a tile whose sums stay small under the present reference needs none (a maximum
+  /// takes twice as long while products run). The first probabilities come while the last output
+  /// is under way, and with it what it reads.
+  template <bool kMasked>
+  __device__ void step(int32_t tile) {
+    issue_both();
+    take_scores<1, kMasked>(tile);
+    uint32_t early[kEarly][4];
+    TileSum sum;
+    softmax.template exponentiate<Element, 0, kEarly>(s, args.scale_log2, early, sum);
+    const bool early_asks = softmax.warp_asks(sum);
+    finish_output(early_asks);
+#pragma unroll
+    for (int i = 0; i < kEarly; ++i) {
+#pragma unroll
+      for (int c = 0; c < 4; ++c) p[i][c] = register_move(early[i][c]);
+    }
+    softmax.template exponentiate<Element, kEarly, kSteps>(s, args.scale_log2, p, sum);
+    if (early_asks || softmax.warp_asks(sum)) {
+      float top[2];
+      RunningSoftmax::lane_max(s, top);
+      move_reference(sum, top);
+      exponentiate_tile();
+    } else {
+      softmax.add(sum);
+    }
+  }
+
+  __device__ void exponentiate_tile() {
+    TileSum sum;
+    softmax.template exponentiate<Element, 0, kSteps>(s, args.scale_log2, p, sum);
+    softmax.add(sum);
+  }
+
+  /// While no product runs.
+  template <class Tile>
+  __device__ void move_reference(const Tile& tile, const float (&top)[2]) {
+    float alpha[2];
+    softmax.move(tile, top, args.scale_log2, alpha);
+#pragma unroll
+    for (int i = 0; i < kOut; ++i) o[i] *= alpha[i % 4 / 2];
+  }
+
+  /// Waits for the scores, with at most `kPending` products still running.
   template <int kPending, bool kMasked>
-  __device__ void take_scores(int32_t tile, float (&top)[2]) {
+  __device__ void take_scores(int32_t tile) {
     wgmma_wait<kPending>();
     registers_fence(s);
     release(&shared.k_empty[k_ring.stage]);
     k_ring.next();
     if constexpr (kMasked) mask(tile);
-    RunningSoftmax::lane_max(s, top);
   }
 
   __device__ void hand_back_values() {
@@ -359,25 +365,46 @@ struct PrefillConsumer {
     hand_back_values();
   }
 
-  /// As `step`, when the tile before was dropped.
+  /// The tile's scores beside the output of the last one, which was kept. False when the tile was
+  /// dropped: then nothing waits for a V.
+  template <bool kMasked>
+  __device__ bool voted_step(int32_t tile) {
+    issue_both();
+    take_scores<1, kMasked>(tile);
+    float top[2];
+    RunningSoftmax::lane_max(s, top);
+    const bool drop = drops(tile, top);
+    finish_output(drop);
+    if (drop) {
+      pass_over_values();
+      return false;
+    }
+    keep(top);
+    return true;
+  }
+
+  /// As voted_step, when the tile before was dropped.
   template <bool kMasked>
   __device__ bool step_after_dropped(int32_t tile) {
     barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
     wait_turn();
     issue_scores();
     give_turn();
+    take_scores<0, kMasked>(tile);
     float top[2];
-    take_scores<0, kMasked>(tile, top);
+    RunningSoftmax::lane_max(s, top);
     if (drops(tile, top)) {
       pass_over_values();
       return false;
     }
-    float alpha[2];
-    if (softmax.admit(top, args.scale_log2, alpha)) rescale(alpha);
-    softmax.exponentiate(s, args.scale_log2);
-    note_kept(top);
-    pack_probabilities();
+    keep(top);
     return true;
+  }
+
+  __device__ void keep(float (&top)[2]) {
+    if (softmax.warp_asks(top)) move_reference(top, top);
+    exponentiate_tile();
+    note_kept(top);
   }
 
   // --- counting ---

@@ -62,8 +62,8 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   } else {
     cluster_sync();
   }
-  // By a shuffle, so that the compiler knows it to be the same in a warp: descriptors of the products
-  // and barriers' addresses then stay in uniform registers.
+  // By a shuffle, so that the compiler knows it to be the same in a warp: descriptors of the
+  // products and barriers' addresses then stay in uniform registers.
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   if (warpgroup == 0) {
     registers_shrink<Traits::kProducerRegisters>();

@@ -6,12 +6,21 @@
 
 namespace foveal::cuda {
 
+/// What the probabilities of a tile add up to in this lane: two chains for each of two rows.
+struct TileSum {
+  float even[2] = {0, 0};
+  float odd[2] = {0, 0};
+  __device__ float row(int r) const { return even[r] + odd[r]; }
+};
+
 /// The running softmax of two rows (lane / 4 and that + 8 of a warp's sixteen), shared by the four
-/// lanes of a row. The reference maximum lags behind the true one by up to kSlack in the log2
-/// domain, which rounding does not notice (the same factor is in sum and output). So the output is
-/// almost never rescaled, and lanes need not agree on a maximum before a tile's exponentials.
+/// lanes of a row. The reference maximum lags behind the true one: scores may pass it by kSlack in
+/// the log2 domain, or a lane's tile add up to kSumLimit, which rounding does not notice (the same
+/// factor is in sum and output; float32, bf16 and f16 all hold it). So the output is almost never
+/// rescaled, and lanes need not agree on a maximum, or know one, before a tile's exponentials.
 struct RunningSoftmax {
   static constexpr float kSlack = 8;
+  static constexpr float kSumLimit = 4096;
 
   float reference[2] = {-INFINITY, -INFINITY};  ///< in scores
   float limit[2] = {-INFINITY, -INFINITY};      ///< of scores under this reference
@@ -45,16 +54,30 @@ struct RunningSoftmax {
     }
   }
 
-  /// Makes room for scores up to `top` (of this lane). True for the whole warp when the output so
-  /// far must be multiplied by `alpha`.
-  __device__ bool admit(const float (&top)[2], float scale_log2, float (&alpha)[2]) {
-    if (!__any_sync(~0U, top[0] > limit[0] || top[1] > limit[1])) return false;
+  /// Whether this lane's part of a row needs another reference: for scores up to `top`, or for
+  /// probabilities that add up to `tile` already. A row that has seen no key needs one always.
+  __device__ bool asks(const float (&top)[2], int r) const { return top[r] > limit[r]; }
+  __device__ bool asks(const TileSum& tile, int r) const {
+    return tile.row(r) > (limit[r] == -INFINITY ? -1.0F : kSumLimit);
+  }
+  template <class Tile>
+  __device__ bool warp_asks(const Tile& tile) const {
+    return __any_sync(~0U, asks(tile, 0) || asks(tile, 1));
+  }
+
+  /// Moves the reference of each row of which a lane asks to the row's maximum (`top`: this
+  /// lane's): the output so far must be multiplied by `alpha`. Each row by itself: its neighbours
+  /// may belong to another sequence of the batch.
+  template <class Tile>
+  __device__ void move(const Tile& tile, const float (&top)[2], float scale_log2,
+                       float (&alpha)[2]) {
+    const uint32_t first_lane = threadIdx.x % 32 / 4 * 4;
     float row_top[2] = {top[0], top[1]};
     row_max(row_top);
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      // Each row by itself: its neighbours may belong to another sequence of the batch.
-      const float next = row_top[r] > limit[r] ? row_top[r] : reference[r];
+      const bool asked = (__ballot_sync(~0U, asks(tile, r)) >> first_lane & 0xF) != 0;
+      const float next = asked ? row_top[r] : reference[r];
       // A row that has seen no key yet keeps -inf; its sum and output are 0 whatever alpha is.
       const bool seen = next != -INFINITY;
       alpha[r] = seen ? exp2_approx((reference[r] - next) * scale_log2) : 1.0F;
@@ -63,24 +86,31 @@ struct RunningSoftmax {
       base[r] = seen ? next * scale_log2 : 0.0F;
       sum[r] *= alpha[r];
     }
-    return true;
   }
 
-  /// Scores to probabilities, in place, and their sum: additions hide behind the exponentials, of
-  /// which a warp can start one in eight cycles.
-  template <int kCount>
-  __device__ void exponentiate(float (&s)[kCount], float scale_log2) {
-    float odd[2] = {0, 0};  // a second chain a row
+  /// Probabilities of the scores of product steps [kFrom, kTo), rounded as the product with V takes
+  /// them. Additions and rounding hide behind the exponentials, of which a warp can start one in
+  /// eight cycles.
+  template <class Element, int kFrom, int kTo, int kCount, int kSteps>
+  __device__ void exponentiate(const float (&s)[kCount], float scale_log2, uint32_t (&p)[kSteps][4],
+                               TileSum& tile) const {
 #pragma unroll
-    for (int i = 0; i < kCount; i += 4) {
+    for (int step = kFrom; step < kTo; ++step) {
 #pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        s[i + c] = exp2_approx(fmaf(s[i + c], scale_log2, -base[c / 2]));
-        (c % 2 == 0 ? sum : odd)[c / 2] += s[i + c];
+      for (int i = 0; i < 4; ++i) {
+        const int r = i % 2;
+        const float low = exp2_approx(fmaf(s[step * 8 + i * 2], scale_log2, -base[r]));
+        const float high = exp2_approx(fmaf(s[step * 8 + i * 2 + 1], scale_log2, -base[r]));
+        tile.even[r] += low;
+        tile.odd[r] += high;
+        p[step][i] = pack<Element>(low, high);
       }
     }
-    sum[0] += odd[0];
-    sum[1] += odd[1];
+  }
+
+  __device__ void add(const TileSum& tile) {
+    sum[0] += tile.row(0);
+    sum[1] += tile.row(1);
   }
 
   /// Sums over the lanes of each row.

@@ -28,6 +28,8 @@ struct PrefillTraits {
   static constexpr int kValueStages = 2;
   /// The next block's queries come while this one's are in use, where they fit.
   static constexpr int kQueryStages = kHeadDim <= 192 ? 2 : 1;
+  /// Of kKeys / 16; as many as registers allow, and as fill the time of the last product.
+  static constexpr int kEarlySteps = kHeadDim == 64 || kHeadDim == 256 ? 1 : kKeys == 128 ? 5 : 2;
   static constexpr int kThreads = 128 * (1 + kWarpgroups);
   /// Together what the launch gives: 168 a thread for three warpgroups, 128 for four.
   static constexpr int kProducerRegisters = kWarpgroups == 2 ? 56 : 32;
