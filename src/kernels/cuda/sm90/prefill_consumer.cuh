@@ -98,7 +98,11 @@ struct PrefillConsumer {
       for (; tile < whole_end; ++tile) next_tile<false>(tile);
     }
     release_queries();
-    if (!Traits::kSkip || pending) last_product();
+    if (!Traits::kSkip || pending) {
+      last_product();
+    } else {
+      pass_over_values();
+    }
     write();
   }
 
@@ -359,7 +363,7 @@ struct PrefillConsumer {
     return drop;
   }
 
-  /// Passes over the tile's V, once its copy has come.
+  /// Passes over the V of a dropped tile: a step later, when its copy has come for certain.
   __device__ void pass_over_values() {
     barrier_wait(&shared.v_full[v_ring.stage], v_ring.parity);
     hand_back_values();
@@ -375,10 +379,7 @@ struct PrefillConsumer {
     RunningSoftmax::lane_max(s, top);
     const bool drop = drops(tile, top);
     finish_output(drop);
-    if (drop) {
-      pass_over_values();
-      return false;
-    }
+    if (drop) return false;
     keep(top);
     return true;
   }
@@ -390,13 +391,11 @@ struct PrefillConsumer {
     wait_turn();
     issue_scores();
     give_turn();
+    pass_over_values();
     take_scores<0, kMasked>(tile);
     float top[2];
     RunningSoftmax::lane_max(s, top);
-    if (drops(tile, top)) {
-      pass_over_values();
-      return false;
-    }
+    if (drops(tile, top)) return false;
     keep(top);
     return true;
   }
