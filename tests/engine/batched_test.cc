@@ -187,6 +187,15 @@ TEST(BatchedSlow, RealModelEqualsSingle) {
       {.model = model, .count = 16, .longest = 2600, .vocab = 49000, .tight = 4096, .wide = 65536});
 }
 
+TEST(BatchedSlow, RealModelEqualsSingleUnderRocket) {
+  const char* model = std::getenv("FOVEAL_TEST_MODEL");
+  if (model == nullptr) GTEST_SKIP() << "FOVEAL_TEST_MODEL is not set";
+  const Mix mix{
+      .model = model, .count = 10, .longest = 1500, .vocab = 49000, .tight = 3072, .wide = 65536};
+  check(mix, rocket("evict", 256));
+  check(mix, rocket("multi_turn", 256));
+}
+
 TEST(BatchedSoak, RealModelEqualsSingleAtFullLength) {
   const char* model = std::getenv("FOVEAL_TEST_MODEL");
   if (model == nullptr) GTEST_SKIP() << "FOVEAL_TEST_MODEL is not set";

@@ -15,8 +15,10 @@ namespace {
 
 using kernels::AttentionSeq;
 
-/// Keys of a scoring task: about 0.1 ms of one KV head's bounds at most.
+/// Keys of a scoring task: about 0.1 ms of one KV head's bounds at most, and no less than pays for
+/// handing it out. A page's score is its own, whatever the task.
 constexpr int32_t kScoreTokens = 4096;
+constexpr int32_t kFewestScoreTokens = 512;
 
 /// A (sequence, KV head) with more candidates than it may select.
 struct Row {
@@ -58,7 +60,9 @@ class SelectCall {
         out_(out),
         heads_(params.kv.num_kv_heads),
         group_(params.num_heads / heads_),
-        per_cache_page_(params.kv.page_size / params.bounds.page_size) {
+        per_cache_page_(params.kv.page_size / params.bounds.page_size),
+        tasks_a_row_(ceil_div(2 * stream.pool().num_threads(),
+                              std::max<int64_t>(1, std::ssize(params.seqs) * heads_))) {
     out_.offsets.push_back(0);
     for (size_t seq = 0; seq < p_.seqs.size(); ++seq) {
       for (int32_t head = 0; head < heads_; ++head) add(seq, head);
@@ -110,7 +114,10 @@ class SelectCall {
     if (candidates.prompt != nullptr) add_list(seq, listed, first_new, num_pages, row);
     row.stride = round_up(int64_t{row.num_cache_pages} * per_cache_page_, 16);
     num_floats_ += (group_ + 1) * row.stride;
-    const int32_t step = std::max(1, kScoreTokens / p_.kv.page_size);
+    const auto step = static_cast<int32_t>(
+        std::clamp<int64_t>(ceil_div(row.num_cache_pages, tasks_a_row_),
+                            ceil_div(kFewestScoreTokens, p_.kv.page_size),
+                            ceil_div(kScoreTokens, p_.kv.page_size)));
     for (int32_t first = 0; first < row.num_cache_pages; first += step) {
       splits_.push_back({.row = static_cast<int32_t>(rows_.size()),
                          .first = first,
@@ -236,6 +243,7 @@ class SelectCall {
   int32_t heads_;
   int32_t group_;
   int32_t per_cache_page_;
+  int64_t tasks_a_row_;
   int64_t num_floats_ = 0;
   int64_t query_bytes_ = 0;
   std::vector<Row> rows_;

@@ -167,7 +167,7 @@ void score_all(const RocketScoreItem& item) {
 //            e5m2; rows [num_rows] int32; coefs [group, num_rows], scores [group, score_stride]
 //            float32
 // Units:     the coefficients carry scale and log2(e): scores in the log2 domain
-// Launch:    one call a (sequence, KV head, split of kScoreTokens keys)
+// Launch:    one call a (sequence, KV head, some of its cache pages)
 // Needs:     the scores of whole cache pages are written, those past the sequence's last page too
 // Numerics:  float32, rows in ascending order whatever is beside a page
 // Source:    RocketKV (arXiv 2502.14051) stage two
