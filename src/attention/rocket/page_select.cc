@@ -114,10 +114,9 @@ class SelectCall {
     if (candidates.prompt != nullptr) add_list(seq, listed, first_new, num_pages, row);
     row.stride = round_up(int64_t{row.num_cache_pages} * per_cache_page_, 16);
     num_floats_ += (group_ + 1) * row.stride;
-    const auto step = static_cast<int32_t>(
-        std::clamp<int64_t>(ceil_div(row.num_cache_pages, tasks_a_row_),
-                            ceil_div(kFewestScoreTokens, p_.kv.page_size),
-                            ceil_div(kScoreTokens, p_.kv.page_size)));
+    const auto step = static_cast<int32_t>(std::clamp<int64_t>(
+        ceil_div(row.num_cache_pages, tasks_a_row_), ceil_div(kFewestScoreTokens, p_.kv.page_size),
+        ceil_div(kScoreTokens, p_.kv.page_size)));
     for (int32_t first = 0; first < row.num_cache_pages; first += step) {
       splits_.push_back({.row = static_cast<int32_t>(rows_.size()),
                          .first = first,
@@ -219,15 +218,15 @@ class SelectCall {
                .num_pages = row.num_candidates,
                .group = group_,
                .max_over_group = p_.max_over_group});
-    const int32_t newest = row.num_candidates - p_.recent;
-    const std::span<const float> free{ranked + p_.sink, static_cast<size_t>(newest - p_.sink)};
-    std::vector<int32_t> best = kernels::top_k(free, p_.topk - p_.sink - p_.recent);
-    std::sort(best.begin(), best.end());
     int32_t* out = out_.indices.data() + out_.offsets[int64_t{row.seq} * heads_ + row.head];
-    const auto put = [&](int32_t at) { *out++ = listed == nullptr ? at : listed[at].page; };
-    for (int32_t at = 0; at < p_.sink; ++at) put(at);
-    for (const int32_t at : best) put(p_.sink + at);
-    for (int32_t at = newest; at < row.num_candidates; ++at) put(at);
+    const int32_t newest = row.num_candidates - p_.recent;
+    const int32_t chosen = p_.topk - p_.recent;  // with the first ones
+    std::iota(out, out + p_.sink, 0);
+    isa_.top(ranked + p_.sink, newest - p_.sink, chosen - p_.sink, out + p_.sink);
+    for (int32_t at = p_.sink; at < chosen; ++at) out[at] += p_.sink;
+    std::iota(out + chosen, out + p_.topk, newest);
+    if (listed == nullptr) return;
+    for (int32_t at = 0; at < p_.topk; ++at) out[at] = listed[out[at]].page;
   }
 
   void copy_ranks() const {

@@ -196,6 +196,26 @@ TEST_F(RocketSelect, FewCandidatesAreAllSelected) {
   EXPECT_NO_THROW(attend_pages(attend, got.view(), 4, stream));
 }
 
+TEST_F(RocketSelect, TopIsTheDefinition) {
+  std::mt19937_64 rng(seed);
+  for (const kernels::cpu::Isa isa : testing::isa_levels()) {
+    kernels::cpu::set_active_isa(isa);
+    for (const int32_t n : {1, 2, 15, 16, 100, 513, 4000}) {
+      for (const uint64_t distinct : {1ULL, 3ULL, 50ULL, 1ULL << 40}) {
+        std::vector<float> ranks(n);
+        for (float& x : ranks) x = std::ldexp(static_cast<float>(rng() % distinct), -40);
+        for (const int32_t k : {0, 1, n / 3, n - 1, n}) {
+          std::vector<int32_t> got(k + 1, -7);
+          rocket_kernels().top(ranks.data(), n, k, got.data());
+          EXPECT_EQ(got.back(), -7) << "no more than k";
+          got.pop_back();
+          ASSERT_EQ(got, reference::top(ranks, k)) << n << " " << k << " seed " << seed;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(RocketSelect, EqualPagesKeepTheLowest) {
   Case data({.lens = {403}}, seed, stream);
   std::fill(data.q.begin(), data.q.end(), 0.0F);

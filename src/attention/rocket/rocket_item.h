@@ -102,6 +102,7 @@ struct RocketKernels {
   void (*bounds)(const RocketBoundItem& item);
   void (*scores)(const RocketScoreItem& item);
   void (*rank)(const RocketRankItem& item);
+  void (*top)(const float* ranks, int32_t n, int32_t k, int32_t* out);
   size_t (*attend_scratch)(int32_t head_dim, int32_t num_heads);
   void (*attend)(const RocketAttendItem& item, std::byte* scratch);
 };

@@ -10,6 +10,7 @@ const RocketKernels kRocketKernels{
     .bounds = rocket_bounds,
     .scores = rocket_scores,
     .rank = rocket_rank,
+    .top = rocket_top,
     .attend_scratch = rocket_attend_scratch,
     .attend = rocket_attend,
 };
