@@ -288,6 +288,7 @@ class Rocket final : public AttentionMethod {
   /// Blocks of the report are pages, whichever kernel ran.
   void count_pages(const AttendArgs& args, const OwnedSelection& selection,
                    const std::vector<kernels::AttentionCounters>& before) const {
+    if (args.counters == nullptr) return;
     const auto heads = static_cast<size_t>(args.kv.num_kv_heads);
     for (size_t idx = 0; idx < before.size(); ++idx) {
       const auto pages =
