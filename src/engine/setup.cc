@@ -101,6 +101,21 @@ scheduler::SchedulerConfig scheduler_config(const LlmConfig& config, Device devi
           .page_size = as_int32(config.kv_cache_config.tokens_per_block)};
 }
 
+/// Tokens' worth of pages that a prompt of `length` needs beside its own while what it keeps is
+/// copied.
+int64_t spare_tokens(const Setup& setup, int64_t length) {
+  const int64_t kept = setup.attention->kept_tokens(as_int32(length));
+  return kept < length ? round_up(kept, setup.geometry.page_size) : 0;
+}
+
+// The longest prompt that can be read is the longest request.
+int64_t longest_request(const Setup& setup) {
+  const int64_t pool = setup.capacity.num_tokens;
+  const int64_t length = std::min(setup.max_seq_len, pool);
+  const int64_t kept = setup.attention->kept_tokens(as_int32(length));
+  return std::max(kept, std::min(length, pool - spare_tokens(setup, length)));
+}
+
 // Without a size, the pool holds what max_batch_size requests of full length need, at most.
 kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup, int64_t weights_to_come) {
   const KvCacheConfig& cache = config.kv_cache_config;
@@ -118,8 +133,10 @@ kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup, int64_t 
   request.free_bytes = available - weights_to_come - setup.workspace_bytes;
   kv::CapacityPlan plan = kv::plan_capacity(setup.geometry, lanes, request);
   if (!request.max_tokens) {
-    const int64_t most = checked_mul(setup.max_seq_len, config.max_batch_size)
-                             .value_or(std::numeric_limits<int64_t>::max());
+    const std::optional<int64_t> whole = checked_mul(setup.max_seq_len, config.max_batch_size);
+    const int64_t most = whole ? checked_add(*whole, spare_tokens(setup, setup.max_seq_len))
+                                     .value_or(std::numeric_limits<int64_t>::max())
+                               : std::numeric_limits<int64_t>::max();
     if (plan.num_tokens > most) {
       request.max_tokens = most;
       plan = kv::plan_capacity(setup.geometry, lanes, request);
@@ -175,7 +192,7 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   if (setup.device.kind == DeviceKind::kCuda) set_up_cuda(setup, config, checkpoint);
   const bool cpu = setup.device.kind == DeviceKind::kCpu;
   setup.capacity = plan_pool(config, setup, cpu ? checkpoint.bytes_to_come() : setup.weights_bytes);
-  setup.max_seq_len = std::min(setup.max_seq_len, setup.capacity.num_tokens);
+  setup.max_seq_len = longest_request(setup);
   setup.prefix_settings = fmt::format("{:x}|{}|{}|{}", process_secret(), config.model,
                                       config.compute_dtype, dtype_name(setup.geometry.dtype));
   return setup;

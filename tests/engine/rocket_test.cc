@@ -211,6 +211,28 @@ TEST(Rocket, HoldsWhatItKeepsAndReportsIt) {
   EXPECT_EQ(one.sparsity.kept_tokens, 900U);
 }
 
+// The pool that is planned for one request holds its longest prompt and the copy of what it keeps;
+// of a pool of a given size the longest request is what can be read in it.
+TEST(Rocket, ThePoolIsPlannedForTheCopy) {
+  LlmConfig config = with(config_of("llama3"), small_budget());
+  config.max_batch_size = 1;
+  config.kv_cache_config.max_tokens.reset();
+  LLM planned(config);
+  EXPECT_EQ(planned.max_seq_len(), 1024);
+  EXPECT_EQ(planned.info().kv_tokens, 1024 + 64);
+  const Prompt longest{.token_ids = random_prompt(15, 1020)};
+  EXPECT_EQ(planned.generate(longest, tokens(4)).outputs[0].token_ids.size(), 4U);
+  config.kv_cache_config.max_tokens = 512;
+  LLM small(config);
+  EXPECT_EQ(small.max_seq_len(), 512 - 64);
+  const RequestOutput output = small.generate({.token_ids = random_prompt(15, 440)}, tokens(9));
+  EXPECT_EQ(output.outputs[0].token_ids.size(), 8U) << "cut at the longest request";
+  EXPECT_EQ(output.sparsity.kept_tokens, 64U);
+  EXPECT_THROW(small.generate({.token_ids = random_prompt(15, 448)}, tokens(9)), Error);
+  config.kv_cache_config.max_tokens = 64;
+  EXPECT_EQ(LLM(config).max_seq_len(), 64) << "all of it is kept";
+}
+
 TEST(Rocket, PreemptionChangesNothing) {
   std::vector<Answer> calm;
   {
