@@ -45,9 +45,11 @@ typedef enum foveal_dtype { FOVEAL_BF16 = 0, FOVEAL_F16 = 1, FOVEAL_E4M3 = 2 } f
  *
  * Skip Softmax (BLASST, arXiv 2512.12087): with a factor above 0 a key tile is dropped for a vote
  * unit when every unmasked row in it has tile_max - running_max < log(factor / threshold_len),
- * strictly; running_max is the row's maximum over the tiles before it that were kept. The first
- * tile is never dropped, and nothing is when factor >= threshold_len. Tiles are at absolute
- * positions; foveal_attention_tiles tells their geometry. */
+ * strictly; running_max is the row's maximum over the tiles before it that were kept. In prefill
+ * the first tile is never dropped. In decode running_max starts, in every split, from the maximum
+ * over the row's first and last keys (64 each, 32 above head_dim 128), wherever the split lies.
+ * Nothing is dropped when factor >= threshold_len. Tiles are at absolute positions;
+ * foveal_attention_tiles tells their geometry. */
 typedef struct foveal_attention_params {
   uint32_t struct_size; /* sizeof(foveal_attention_params) */
   int32_t q_dtype;      /* bf16 or f16; in decode e4m3 where kv_dtype is. Output: bf16 for e4m3 */

@@ -224,6 +224,24 @@ TEST(Decode, SkipSoftmaxVotesAsTheReference) {
   }
 }
 
+// Every split is one tile: what lies elsewhere in the row decides.
+TEST(Decode, SkipSoftmaxDropsWholeSplits) {
+  for (const int32_t d : {128, 256}) {
+    DecodeCase what;
+    what.lengths = {4000, 64, 129, 1};
+    what.head_dim = d;
+    what.tile_spread = 1;
+    what.skip_factor = 100;
+    what.flags = FOVEAL_ATTENTION_FIXED_SPLITS;
+    what.split_keys = 64;
+    DecodeFixture fixture(what);
+    const DecodeOutput output = fixture.run();
+    EXPECT_EQ(differences(fixture, output), "");
+    EXPECT_GT(skipped(output), 10U);
+    EXPECT_EQ(fixture.run().bits, output.bits);
+  }
+}
+
 TEST(Decode, SkipSoftmaxThatDropsNothingIsDense) {
   for (const uint32_t flags : {0U, FOVEAL_ATTENTION_FIXED_SPLITS}) {
     DecodeCase what;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,7 @@ class DecodeFixture {
   DecodeCase what;
 
  private:
+  double query(size_t index) const;
   double value(bool key, int32_t seq, int32_t head, int32_t position, int32_t channel) const;
   int32_t page_rows() const { return what.page_size > 0 ? what.page_size : 1; }
   void lay_out_pages();
@@ -76,10 +78,12 @@ class DecodeFixture {
   void fill_row(int32_t seq, int32_t head);
   void upload();
   size_t element(int32_t seq, int32_t head, int32_t position, int32_t channel) const;
+  static int32_t processors();
   struct Row;
   void truth_of(DecodeTruth& truth, Row& row) const;
   void score_row(Row& row) const;
   void vote_row(Row& row) const;
+  std::vector<double> seeds(const Row& row) const;
   std::vector<int32_t> split_keys_of(int32_t seq, int32_t head) const;
   void* to_device(const void* data, size_t bytes);
 
@@ -90,6 +94,9 @@ class DecodeFixture {
   foveal_attention_params params_{};
   std::vector<void*> owned_;
 };
+
+/// body(0 .. count - 1) on all cores.
+void parallel(int32_t count, const std::function<void(int32_t)>& body);
 
 /// Compares with the truth; the first few differences as text, empty when good.
 std::string differences(const DecodeFixture& fixture, const DecodeOutput& got);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "kernels/cuda/device/mbarrier.cuh"
-#include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/sm90/decode_counters.cuh"
 #include "kernels/cuda/sm90/decode_merge.cuh"
 #include "kernels/cuda/sm90/decode_runs.cuh"
@@ -79,13 +78,8 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   const RunQueue runs(queues);
   const SegmentQueue segments(queues + kShape.kRunQueueBytes + warp * SegmentQueue::kBytes);
   DecodeMerge<Tile> merge(args, queues + kShape.queue_bytes());
-  wait_for_previous();
-  prefetch_small(args);
-  runs.clear();
-  __syncthreads();
-
-  const DecodeDeal deal = decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
-  StepWalk<kWarps> copies(args, deal, runs, segments, warp, lane);
+  const DecodeDeal deal = open_call(args, runs, lane);
+  StepWalk<kWarps, false> copies(args, deal, runs, segments, warp, lane);
   UnitRing<Tile> ring(shared + warp * kShape.stages() * 2 * kShape.unit_bytes());
   Segment segment;
   uint32_t run = 0;
@@ -98,6 +92,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   bool own = false;
   int ahead = -1;  // steps whose copies are under way; one place in the code starts them all
   bool inside = false;
+  bool prepared = false;
 #pragma unroll 1
   while (true) {
     if (ahead >= 0) {
@@ -106,6 +101,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
         inside = true;
         step_unit = segment.base_unit;
         Tile::load_query(query, args, segment.seq, segment.head, lane);
+        prepared = false;
         Tile::clear(acc);
       }
       if (ahead == kShape.stages()) {
@@ -117,6 +113,8 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
         }
         const int32_t unit = step_unit + warp;
         if (unit >= segment.first_unit && unit < segment.end_unit) {
+          if (!prepared) Tile::prepare(query, args, lane);
+          prepared = true;
           float scores[kHeadBlocks][4];
           Tile::score(scores, query, ring.wait_k(), lane);
           if (unit * kDecodeUnit < segment.first_key || (unit + 1) * kDecodeUnit > segment.kv_len) {
@@ -136,13 +134,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
     ++ahead;
     own = copies.next(rows, keys);
   }
-  let_next_start();
-  leave(args);
-#pragma unroll 1
-  for (auto seq = static_cast<int32_t>(blockIdx.x); seq < args.num_seqs;
-       seq += static_cast<int32_t>(gridDim.x)) {
-    if (args.kv_len[seq] <= 0) merge.write_empty(seq);
-  }
+  close_call(args, deal, merge);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -5,7 +5,9 @@
 #include "kernels/cuda/sm90/decode_tile.cuh"
 
 // Joining: the warps of a CTA through shared memory, then the CTAs of a row through the workspace,
-// done by the last of them to arrive. Always in ascending order, whoever is last.
+// done by the last of them to arrive. Always in ascending order, whoever is last. Between calls all
+// words of the parts are zero, and no part has a zero word (`mark`): a word that is not zero has
+// come, so neither side needs a fence, and a CTA says that it arrives before its part is written.
 
 namespace foveal::kernels::cuda {
 
@@ -30,21 +32,21 @@ class DecodeMerge {
   /// when it returns.
   __device__ void finish(const typename Tile::Accumulator& acc, const Segment& segment,
                          uint32_t run, const DecodeDeal& deal) {
+    const bool whole = segment.whole != 0;
+    const Parts parts = whole ? Parts{} : parts_of(segment, run, deal);
+    uint32_t arrived = 0;
+    // Wraps to zero at the last arrival: ready for the next call.
+    if (!whole && threadIdx.x == 0)
+      arrived = atomicInc(args_.arrivals + row(segment), parts.count - 1);
     put(acc);
     __syncthreads();
-    const bool whole = segment.whole != 0;
-    const uint32_t slot = args_.max_splits > 0
-                              ? row(segment) * args_.max_splits + segment.first_chunk
-                              : row(segment) + run;
 #pragma unroll 1
     for (uint32_t item = threadIdx.x; item < items(); item += kThreads) {
-      join_warps(item / kQuads, item % kQuads, segment, slot, whole);
+      join_warps(item / kQuads, item % kQuads, segment, parts.own, whole);
     }
-    if (!whole) {
-      join_row(segment, slot, deal);
-    } else {
-      __syncthreads();
-    }
+    if (!whole && threadIdx.x == 0) *last_ = arrived == parts.count - 1;
+    __syncthreads();
+    if (!whole && *last_ != 0) join_row(segment, parts);
   }
 
   /// Rows without keys: zeros.
@@ -86,6 +88,14 @@ class DecodeMerge {
     }
   };
 
+  /// A zero would look like a word that has not come yet.
+  __device__ static float mark(float x) {
+    return __float_as_uint(x) == 0 ? __uint_as_float(0x80000000u) : x;
+  }
+  __device__ static bool written(const float2& a, const float4& b) {
+    return __float_as_uint(a.x) != 0 && __float_as_uint(a.y) != 0 && __float_as_uint(b.x) != 0 &&
+           __float_as_uint(b.y) != 0 && __float_as_uint(b.z) != 0 && __float_as_uint(b.w) != 0;
+  }
   __device__ uint32_t row(const Segment& segment) const {
     return static_cast<uint32_t>(segment.seq * args_.num_kv_heads + segment.head);
   }
@@ -136,26 +146,32 @@ class DecodeMerge {
       return;
     }
     const uint64_t line = static_cast<uint64_t>(slot) * args_.group + head;
-    __stcg(reinterpret_cast<float4*>(args_.partial + line * kHeadDim) + quad, part.o);
-    if (quad == 0) __stcg(reinterpret_cast<float2*>(args_.stats) + line, float2{max, part.sum});
+    foveal::cuda::store_relaxed(
+        reinterpret_cast<float4*>(args_.partial + line * kHeadDim) + quad,
+        float4{mark(part.o.x), mark(part.o.y), mark(part.o.z), mark(part.o.w)});
+    if (quad == 0)
+      foveal::cuda::store_relaxed(reinterpret_cast<float2*>(args_.stats) + line,
+                                  float2{mark(max), mark(part.sum)});
   }
 
-  /// The CTA that brings the last part of the row joins all of them.
-  __device__ void join_row(const Segment& segment, uint32_t slot, const DecodeDeal& deal) {
-    // The places of a row's parts follow one another.
-    const bool fixed = args_.max_splits > 0;
-    const uint32_t begin = fixed ? 0 : deal.run(segment.row_start);
-    const uint32_t first = fixed ? slot - segment.first_chunk : row(segment) + begin;
-    const uint32_t parts =
-        fixed ? segment.chunks : deal.run(segment.row_start + segment.chunks - 1) - begin + 1;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      // Wraps to zero at the last arrival: ready for the next call.
-      *last_ =
-          foveal::cuda::atomic_inc_acq_rel(args_.arrivals + row(segment), parts - 1) == parts - 1;
+  /// Where the parts of a row lie in the workspace: one after the other.
+  struct Parts {
+    uint32_t first;
+    uint32_t count;
+    uint32_t own;
+  };
+  __device__ Parts parts_of(const Segment& segment, uint32_t run, const DecodeDeal& deal) const {
+    if (args_.max_splits > 0) {
+      const uint32_t first = row(segment) * args_.max_splits;
+      return {first, segment.chunks, first + segment.first_chunk};
     }
-    __syncthreads();
-    if (*last_ == 0) return;
+    const uint32_t begin = deal.run(segment.row_start);
+    return {row(segment) + begin, deal.run(segment.row_start + segment.chunks - 1) - begin + 1,
+            row(segment) + run};
+  }
+
+  /// By the CTA that came last of a row's: joins all parts, and leaves zeros.
+  __device__ void join_row(const Segment& segment, const Parts& parts) {
     // Threads beyond one an item take shares of the parts.
     const uint32_t shares = max(1u, min(kThreads / items(), 8u));
     const uint32_t threads = kThreads / shares;
@@ -164,12 +180,18 @@ class DecodeMerge {
     for (uint32_t begin = 0; begin < items(); begin += threads) {
       const uint32_t item = begin + threadIdx.x - share * threads;
       Part part;
-      if (item < items()) add_parts(part, first, parts, share, shares, item);
+      if (item < items()) add_parts(part, parts.first, parts.count, share, shares, item);
       join_shares(part, share, shares, threads, item);
       if (share == 0 && item < items()) {
         write(segment, item / kQuads, item % kQuads, part);
       }
       __syncthreads();
+    }
+    auto* stats =
+        reinterpret_cast<float2*>(args_.stats) + static_cast<uint64_t>(parts.first) * args_.group;
+    for (uint32_t i = threadIdx.x; i < parts.count * static_cast<uint32_t>(args_.group);
+         i += kThreads) {
+      __stcg(stats + i, float2{0, 0});
     }
   }
 
@@ -178,8 +200,7 @@ class DecodeMerge {
   __device__ void add_parts(Part& part, uint32_t first, uint32_t parts, uint32_t share,
                             uint32_t shares, uint32_t item) const {
     const uint64_t line = static_cast<uint64_t>(first) * args_.group + item / kQuads;
-    const auto* values =
-        reinterpret_cast<const float4*>(args_.partial + line * kHeadDim) + item % kQuads;
+    auto* values = reinterpret_cast<float4*>(args_.partial + line * kHeadDim) + item % kQuads;
     const auto* stats = reinterpret_cast<const float2*>(args_.stats) + line;
     const uint32_t stats_step = shares * static_cast<uint32_t>(args_.group);
     stats += share * static_cast<uint32_t>(args_.group);
@@ -189,14 +210,25 @@ class DecodeMerge {
       float2 other[kAhead];
       float4 o[kAhead];
       float max = part.max;
+      bool there = false;
+      do {
+        there = true;
+#pragma unroll
+        for (int ahead = 0; ahead < kAhead; ++ahead) {
+          other[ahead] = float2{-INFINITY, 1};
+          o[ahead] = float4{1, 1, 1, 1};
+          if (i + ahead * shares < parts) {
+            other[ahead] = foveal::cuda::load_relaxed(stats + ahead * stats_step);
+            o[ahead] = foveal::cuda::load_relaxed(values + ahead * stats_step * kQuads);
+          }
+        }
+#pragma unroll
+        for (int ahead = 0; ahead < kAhead; ++ahead) there &= written(other[ahead], o[ahead]);
+      } while (!there);
 #pragma unroll
       for (int ahead = 0; ahead < kAhead; ++ahead) {
-        other[ahead] = float2{-INFINITY, 0};
-        o[ahead] = float4{0, 0, 0, 0};
-        if (i + ahead * shares < parts) {
-          other[ahead] = __ldcg(stats + ahead * stats_step);
-          o[ahead] = __ldcg(values + ahead * stats_step * kQuads);
-        }
+        if (i + ahead * shares < parts)
+          __stcg(values + ahead * stats_step * kQuads, float4{0, 0, 0, 0});
       }
 #pragma unroll
       for (int ahead = 0; ahead < kAhead; ++ahead) max = fmaxf(max, other[ahead].x);

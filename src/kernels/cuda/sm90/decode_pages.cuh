@@ -15,15 +15,17 @@ struct UnitRows {
 /// units is enough and no copy waits for its address.
 class PageWindow {
  public:
-  __device__ void open(const DecodeArgs& args, const Segment& segment, int32_t unit, int32_t stride,
-                       int lane) {
+  /// The unit `unit`, then every `stride`-th from `next` on.
+  __device__ void open(const DecodeArgs& args, const Segment& segment, int32_t unit, int32_t next,
+                       int32_t stride, int lane) {
     used_ = 0;
     if (args.page_table == nullptr) {
       page_ = args.cu_k[segment.seq];
       return;
     }
     const int32_t last = (segment.kv_len - 1) >> args.page_shift;
-    const int32_t at = min((unit + lane * stride) * kDecodeUnit >> args.page_shift, last);
+    const int32_t own = lane == 0 ? unit : next + (lane - 1) * stride;
+    const int32_t at = min(own * kDecodeUnit >> args.page_shift, last);
     page_ = args.page_table[segment.seq * args.page_table_stride + at];
   }
   __device__ bool exhausted() const { return used_ == 32; }
@@ -45,29 +47,30 @@ class PageWindow {
 };
 
 /// Brings what is small and needed soon into the second-level cache before K and V fill the
-/// memory's queues: behind those a miss takes 5 to 8 us. All CTAs together, a line a thread at
-/// most.
+/// memory's queues: behind those a miss takes 5 to 8 us. A warp a sequence; the last CTAs begin,
+/// for they have no work in a short call.
 __device__ inline void prefetch_small(const DecodeArgs& args) {
   constexpr uint32_t kLine = 128;
-  uint32_t line = blockIdx.x * blockDim.x + threadIdx.x;
+  const uint32_t lane = threadIdx.x % 32;
+  const uint32_t warps = blockDim.x / 32;
   const auto seqs = static_cast<uint32_t>(args.num_seqs);
-  if (line < args.prefetch_lines * seqs) {
-    foveal::cuda::prefetch_l2(args.page_table +
-                              line / args.prefetch_lines * args.page_table_stride +
-                              line % args.prefetch_lines * (kLine / sizeof(int32_t)));
-    return;
-  }
-  line -= args.prefetch_lines * seqs;
   const uint32_t row_lines = (static_cast<uint32_t>(args.q_row_bytes) + kLine - 1) / kLine;
-  if (line < row_lines * seqs) {
-    foveal::cuda::prefetch_l2(args.q + line / row_lines * args.q_row_bytes +
-                              line % row_lines * kLine);
-    return;
+#pragma unroll 1
+  for (uint32_t seq = (gridDim.x - 1 - blockIdx.x) * warps + threadIdx.x / 32; seq < seqs;
+       seq += gridDim.x * warps) {
+    const int32_t* table = args.page_table + seq * args.page_table_stride;
+#pragma unroll 1
+    for (uint32_t line = lane; line < args.prefetch_lines; line += 32) {
+      foveal::cuda::prefetch_l2(table + line * (kLine / sizeof(int32_t)));
+    }
+    const char* q = args.q + seq * args.q_row_bytes;
+#pragma unroll 1
+    for (uint32_t line = lane; line < row_lines; line += 32) {
+      foveal::cuda::prefetch_l2(q + line * kLine);
+    }
+    if (lane == 0) foveal::cuda::prefetch_l2(args.arrivals + seq * args.num_kv_heads);
+    if (lane == 1) foveal::cuda::prefetch_l2(args.tickets);
   }
-  line -= row_lines * seqs;
-  const uint32_t rows = seqs * static_cast<uint32_t>(args.num_kv_heads);
-  if (line <= rows * sizeof(uint32_t) / kLine) foveal::cuda::prefetch_l2(args.arrivals + line * 32);
-  if (line == 0) foveal::cuda::prefetch_l2(args.tickets);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -1,6 +1,8 @@
 #pragma once
 
 #include "kernels/cuda/device/atomic.cuh"
+#include "kernels/cuda/device/pdl.cuh"
+#include "kernels/cuda/sm90/decode_merge.cuh"
 #include "kernels/cuda/sm90/decode_pages.cuh"
 
 // The order of a CTA's work: its long run, then short ones taken from a counter. All warps go
@@ -110,8 +112,19 @@ class RunWalk {
   bool done_ = false;
 };
 
-/// Where the copies are: the coming step of a warp.
+/// The unit that a warp scores before a segment's own where votes are taken: half of the warps the
+/// row's first visible units, half its last. The largest scores of a row mostly lie there, so that
+/// every split of it votes against nearly the maximum of all (docs/kernels/cuda_decode.md).
 template <int kWarps>
+__device__ int32_t seed_unit(const Segment& segment, int warp) {
+  const int32_t first = segment.first_row_unit();
+  const int32_t end = segment.end_row_unit();
+  return warp < kWarps / 2 ? min(first + warp, end - 1) : max(end - kWarps + warp, first);
+}
+
+/// Where the copies are: the coming step of a warp. With kSeed each segment begins with a step of
+/// seed units.
+template <int kWarps, bool kSeed>
 class StepWalk {
  public:
   __device__ StepWalk(const DecodeArgs& args, const DecodeDeal& deal, const RunQueue& runs,
@@ -132,11 +145,12 @@ class StepWalk {
     pass_on();
     step_unit_ += kWarps;
     if (step_unit_ >= segment_.end_unit && !enter()) return false;
-    const int32_t unit = step_unit_ + warp_;
-    if (pages_.exhausted()) pages_.open(args_, segment_, unit, kWarps, lane_);
+    const bool seed = kSeed && step_unit_ < segment_.base_unit;
+    const int32_t unit = seed ? seed_unit<kWarps>(segment_, warp_) : step_unit_ + warp_;
+    if (pages_.exhausted()) open(unit);
     rows = pages_.next(args_, segment_, unit);
     keys = segment_.kv_len - unit * kDecodeUnit;
-    return unit >= segment_.first_unit && unit < segment_.end_unit;
+    return seed || (unit >= segment_.first_unit && unit < segment_.end_unit);
   }
 
  private:
@@ -148,9 +162,13 @@ class StepWalk {
     segments_.put(entered_++, segment_, walk_.run(), lane_);
     if (!alive_) return false;
     if (walk_.asked() != before) take();
-    step_unit_ = segment_.base_unit;
-    pages_.open(args_, segment_, step_unit_ + warp_, kWarps, lane_);
+    step_unit_ = segment_.base_unit - (kSeed ? kWarps : 0);
+    open(kSeed ? seed_unit<kWarps>(segment_, warp_) : step_unit_ + warp_);
     return true;
+  }
+  /// Page ids from `unit` on, the one of the coming step.
+  __device__ void open(int32_t unit) {
+    pages_.open(args_, segment_, unit, step_unit_ + kWarps + warp_, kWarps, lane_);
   }
   /// Asks for the next run while this one is worked on; the answer is passed on a step later.
   __device__ void take() {
@@ -180,11 +198,36 @@ class StepWalk {
   int32_t step_unit_ = 0;
 };
 
-/// The last CTA of the call to leave puts the counter back for the next call.
-__device__ inline void leave(const DecodeArgs& args) {
-  if (threadIdx.x != 0) return;
-  if (foveal::cuda::atomic_inc_acq_rel(args.tickets + 1, gridDim.x - 1) == gridDim.x - 1)
+/// How both kernels begin. All threads.
+__device__ inline DecodeDeal open_call(const DecodeArgs& args, const RunQueue& runs, int lane) {
+  wait_for_previous();
+  // Nothing can be asked for before a length is known.
+  const int32_t kv_len = lane < args.num_seqs ? foveal::cuda::load_now(args.kv_len + lane) : 0;
+  prefetch_small(args);
+  const DecodeDeal deal =
+      decode_deal(total_chunks(args, kv_len, lane), args.min_chunks_log2, gridDim.x);
+  if (deal.runs > deal.workers) {
+    runs.clear();
+    __syncthreads();
+  }
+  return deal;
+}
+
+/// And end: rows without keys become zeros; the last CTA to leave puts the counter back for the
+/// next call.
+template <class Tile>
+__device__ void close_call(const DecodeArgs& args, const DecodeDeal& deal,
+                           const DecodeMerge<Tile>& merge) {
+  let_next_start();
+  if (deal.runs > deal.workers && threadIdx.x == 0 &&
+      foveal::cuda::atomic_inc_acq_rel(args.tickets + 1, gridDim.x - 1) == gridDim.x - 1) {
     args.tickets[0] = 0;
+  }
+#pragma unroll 1
+  for (auto seq = static_cast<int32_t>(blockIdx.x); seq < args.num_seqs;
+       seq += static_cast<int32_t>(gridDim.x)) {
+    if (args.kv_len[seq] <= 0) merge.write_empty(seq);
+  }
 }
 
 }  // namespace foveal::kernels::cuda

@@ -21,6 +21,9 @@ struct Segment {
   uint32_t chunks = 0;       ///< of the whole row
   uint32_t row_start = 0;    ///< the row's first chunk among all chunks
   uint32_t whole = 0;        ///< 1: the segment is all of the row
+
+  __device__ int32_t first_row_unit() const { return first_key / kDecodeUnit; }
+  __device__ int32_t end_row_unit() const { return (kv_len + kDecodeUnit - 1) / kDecodeUnit; }
 };
 
 /// Walks the segments of a run of chunks. All lanes of a warp hold the same values.
@@ -34,7 +37,8 @@ class SegmentWalk {
     if (begin >= end) return;
 #pragma unroll 1
     while (true) {
-      const uint32_t own = seq_chunks(args, seq_ + lane);
+      const int32_t seq = seq_ + lane;
+      const uint32_t own = chunks_of(args, seq < args.num_seqs ? args.kv_len[seq] : 0);
       uint32_t sum = own;
 #pragma unroll
       for (int step = 1; step < 32; step *= 2) {
@@ -76,13 +80,12 @@ class SegmentWalk {
         span_.first_unit + static_cast<int32_t>(segment.first_chunk * args.chunk_units.divisor);
     segment.end_unit = min(
         segment.base_unit + static_cast<int32_t>(count * args.chunk_units.divisor), span_.end_unit);
-    segment.first_unit = max(segment.base_unit, segment.first_key / kDecodeUnit);
+    segment.first_unit = max(segment.base_unit, segment.first_row_unit());
     return true;
   }
 
-  /// Chunks of sequence `seq` over all KV heads; 0 past the last.
-  __device__ static uint32_t seq_chunks(const DecodeArgs& args, int32_t seq) {
-    const int32_t kv_len = seq < args.num_seqs ? args.kv_len[seq] : 0;
+  /// Chunks of a sequence over all KV heads.
+  __device__ static uint32_t chunks_of(const DecodeArgs& args, int32_t kv_len) {
     const DecodeSpan span = decode_span(max(kv_len, 0), args.window, args.chunk_units);
     return span.chunks * static_cast<uint32_t>(args.num_kv_heads);
   }
@@ -101,12 +104,12 @@ class SegmentWalk {
   DecodeSpan span_{0, 0, 0};
 };
 
-/// Chunks of all sequences and heads.
-__device__ inline uint32_t total_chunks(const DecodeArgs& args, int lane) {
-  uint32_t sum = 0;
+/// Chunks of all sequences and heads. `kv_len` is that of sequence `lane`, 0 past the last.
+__device__ inline uint32_t total_chunks(const DecodeArgs& args, int32_t kv_len, int lane) {
+  uint32_t sum = SegmentWalk::chunks_of(args, kv_len);
 #pragma unroll 1
-  for (int32_t seq = lane; seq < args.num_seqs; seq += 32)
-    sum += SegmentWalk::seq_chunks(args, seq);
+  for (int32_t seq = lane + 32; seq < args.num_seqs; seq += 32)
+    sum += SegmentWalk::chunks_of(args, args.kv_len[seq]);
   return __reduce_add_sync(~0u, sum);
 }
 

@@ -125,25 +125,21 @@ struct DecodeTile {
 
   // ------------------------------------------------------------------------------------ query
 
-  /// Four consecutive values of a query row as two pairs for the tensor cores, and their largest
-  /// magnitude. bf16 queries of an e4m3 cache come as f32 first (see load_query).
-  __device__ static float4 read_query(const DecodeArgs& args, const char* row, int element) {
+  /// Four consecutive values of a query row, as stored, to float.
+  __device__ static float4 widen_query(const DecodeArgs& args, const uint32_t (&words)[2]) {
+    if (args.q_dtype == FOVEAL_BF16) {
+      return {__uint_as_float(words[0] << 16), __uint_as_float(words[0] & 0xffff0000u),
+              __uint_as_float(words[1] << 16), __uint_as_float(words[1] & 0xffff0000u)};
+    }
+    uint32_t low = words[0];
+    uint32_t high = words[1];
     if (args.q_dtype == FOVEAL_E4M3) {
-      const uint32_t word = *reinterpret_cast<const uint32_t*>(row + element);
-      const uint32_t low = foveal::cuda::e4m3x2_to_f16x2(word & 0xffff);
-      const uint32_t high = foveal::cuda::e4m3x2_to_f16x2(word >> 16);
-      const float2 a = __half22float2(*reinterpret_cast<const __half2*>(&low));
-      const float2 b = __half22float2(*reinterpret_cast<const __half2*>(&high));
-      return {a.x, a.y, b.x, b.y};
+      high = foveal::cuda::e4m3x2_to_f16x2(low >> 16);
+      low = foveal::cuda::e4m3x2_to_f16x2(low & 0xffff);
     }
-    const uint2 words = *reinterpret_cast<const uint2*>(row + element * 2);
-    if (args.q_dtype == FOVEAL_F16) {
-      const float2 a = __half22float2(*reinterpret_cast<const __half2*>(&words.x));
-      const float2 b = __half22float2(*reinterpret_cast<const __half2*>(&words.y));
-      return {a.x, a.y, b.x, b.y};
-    }
-    return {__uint_as_float(words.x << 16), __uint_as_float(words.x & 0xffff0000u),
-            __uint_as_float(words.y << 16), __uint_as_float(words.y & 0xffff0000u)};
+    const float2 a = __half22float2(*reinterpret_cast<const __half2*>(&low));
+    const float2 b = __half22float2(*reinterpret_cast<const __half2*>(&high));
+    return {a.x, a.y, b.x, b.y};
   }
 
   /// First of the four values of head_dim that step `step` takes from this lane.
@@ -154,25 +150,34 @@ struct DecodeTile {
            (step % kStepsAPiece) * 4;
   }
 
+  /// Asks for the queries as they are stored; they are there when `prepare` wants them. Columns
+  /// past the group repeat its last head: nobody reads their results.
   __device__ static void load_query(Query& query, const DecodeArgs& args, int32_t seq,
                                     int32_t head_row, int lane) {
 #pragma unroll
     for (int block = 0; block < kHeadBlocks; ++block) {
-      const int head = block * 8 + lane / 4;
-      const char* row = args.q + seq * args.q_row_bytes +
-                        (head_row * args.group + min(head, args.group - 1)) * args.q_head_bytes;
-      uint32_t(&b)[kSteps][2] = query.b[block];
-      float factor = args.scale_log2;
-      if constexpr (kBytes == 2) {
+      const int head = min(block * 8 + lane / 4, args.group - 1);
+      const char* row =
+          args.q + seq * args.q_row_bytes + (head_row * args.group + head) * args.q_head_bytes;
 #pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
+      for (int step = 0; step < kSteps; ++step) {
+        uint32_t(&b)[2] = query.b[block][step];
+        if (kBytes == 1 && args.q_dtype == FOVEAL_E4M3) {
+          b[0] = *reinterpret_cast<const uint32_t*>(row + query_element(step, lane));
+        } else {
           const uint2 words = *reinterpret_cast<const uint2*>(row + query_element(step, lane) * 2);
-          b[step][0] = head < args.group ? words.x : 0;
-          b[step][1] = head < args.group ? words.y : 0;
+          b[0] = words.x, b[1] = words.y;
         }
-      } else {
-        factor *= load_wide_query(b, args, row, head < args.group, lane);
       }
+    }
+  }
+
+  /// Queries to what the tensor cores take.
+  __device__ static void prepare(Query& query, const DecodeArgs& args, int lane) {
+#pragma unroll
+    for (int block = 0; block < kHeadBlocks; ++block) {
+      float factor = args.scale_log2;
+      if constexpr (kBytes == 1) factor *= widen(query.b[block], args);
       query.scale[block][0] = __shfl_sync(~0u, factor, (lane % 4) * 8);
       query.scale[block][1] = __shfl_sync(~0u, factor, (lane % 4) * 8 + 4);
     }
@@ -180,23 +185,20 @@ struct DecodeTile {
 
   /// Queries for a cache that is widened to f16: scaled by a power of two (exactly) so that the
   /// row's largest value lies in [1, 2) and any bf16 fits. Returns the inverse of that scale.
-  __device__ static float load_wide_query(uint32_t (&b)[kSteps][2], const DecodeArgs& args,
-                                          const char* row, bool used, int lane) {
-    float4 values[kSteps];
+  __device__ static float widen(uint32_t (&b)[kSteps][2], const DecodeArgs& args) {
     float largest = 0;
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      values[step] = read_query(args, row, query_element(step, lane));
-      const float4& v = values[step];
+      const float4 v = widen_query(args, b[step]);
       largest = fmaxf(largest, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
     }
     largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
     const int exponent = min(max(static_cast<int>(__float_as_uint(largest) >> 23), 1), 253);
-    const float down = used ? __uint_as_float(static_cast<uint32_t>(254 - exponent) << 23) : 0.0F;
+    const float down = __uint_as_float(static_cast<uint32_t>(254 - exponent) << 23);
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      const float4& v = values[step];
+      const float4 v = widen_query(args, b[step]);
       b[step][0] = foveal::cuda::pack<foveal::cuda::F16>(v.x * down, v.y * down);
       b[step][1] = foveal::cuda::pack<foveal::cuda::F16>(v.z * down, v.w * down);
     }

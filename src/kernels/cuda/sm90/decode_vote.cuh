@@ -7,8 +7,10 @@
 
 // Decode with Skip Softmax. The CTA goes in steps of one unit a warp: all score their keys, meet at
 // one barrier, and every warp then computes the same votes from the tiles' maxima, in ascending
-// order of the tiles, so that a run decides as a sequential loop over the segment would. V of a
-// kept unit is requested then and used kStages steps later; V of a dropped one is never requested.
+// order of the tiles, so that a run decides as a sequential loop over the segment would. The
+// segment's first step scores the row's first and last keys, whose maximum the votes start from
+// (seed_unit). V of a kept unit is requested then and used kStages steps later; V of a dropped one
+// is never requested.
 
 namespace foveal::kernels::cuda {
 
@@ -70,11 +72,7 @@ class VoteBox {
 
   __device__ explicit VoteBox(char* shared) : maxima_(reinterpret_cast<float*>(shared)) {}
 
-  __device__ void start(float log2_threshold) {
-    running_ = -INFINITY;
-    log2_threshold_ = log2_threshold;
-    first_ = true;
-  }
+  __device__ void start(float log2_threshold) { log2_threshold_ = log2_threshold; }
   __device__ void put(const float (&scores)[Tile::kShape.head_blocks][4], int warp, int lane) {
     parity_ ^= 1;
 #pragma unroll
@@ -86,6 +84,13 @@ class VoteBox {
                                    lane * 2) = float2{a, b};
       }
     }
+  }
+  /// After a barrier: the running maximum begins with that of the step.
+  __device__ void seed(int lane) {
+    running_ = -INFINITY;
+    const float* maxima = maxima_ + parity_ * kWarps * kHeads + lane % kHeads;
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) running_ = fmaxf(running_, maxima[warp * kHeads]);
   }
   /// After a barrier: bit i tells that tile i of the step is kept; dropped tiles are added to the
   /// count.
@@ -101,14 +106,13 @@ class VoteBox {
         largest = fmaxf(largest, maxima[(tile * kUnitsATile + unit) * kHeads]);
       }
       const bool drop = largest - running_ < log2_threshold_;
-      const bool keep = __any_sync(~0u, lane < group && !drop) || first_;
+      const bool keep = __any_sync(~0u, lane < group && !drop);
       const int32_t visible = visible_keys(segment, step_unit + tile * kUnitsATile);
       if (visible == 0) continue;
       if (!keep) {
         dropped.add(visible);
         continue;
       }
-      first_ = false;
       running_ = fmaxf(running_, largest);
       kept |= 1u << tile;
     }
@@ -120,7 +124,6 @@ class VoteBox {
   float running_ = 0;
   float log2_threshold_ = 0;
   int parity_ = 0;
-  bool first_ = true;
 };
 
 /// log2(factor / length); -inf, which drops nothing, where Skip Softmax is off.
@@ -212,13 +215,14 @@ class ValueStream {
 
 // Computes: decode_dense_kernel with Skip Softmax: a tile of 64 keys whose maximum lies more
 //   than log2(length / factor) below the running maximum of its split, for all query heads of
-//   the row, adds nothing, and its V is not read.
+//   the row, adds nothing, and its V is not read. The maximum runs over the row's first and
+//   last 64 keys (32 above head_dim 128) and the split's kept tiles.
 // In/out: DecodeArgs; counters [num_seqs, 4] added to where not null.
 // Units: votes of 64 keys; thresholds and scores in the log2 domain.
 // Launch: as decode_dense_kernel.
 // Needs: as decode_dense_kernel.
-// Numerics: as decode_dense_kernel; the first tile of a split is kept; with a threshold of 1
-//   or more nothing is dropped, and the result is the dense kernel's bit for bit.
+// Numerics: as decode_dense_kernel; with a threshold of 1 or more nothing is dropped, and the
+//   result is the dense kernel's bit for bit.
 // Source: BLASST (arXiv 2512.12087); the order of votes and copies is ours.
 // Measured: H100, 64x16k, 73.5 % dropped: 1.54 times as fast as dense, 2026-11-28; more in
 //   docs/kernels/cuda_decode.md.
@@ -242,13 +246,8 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
   char* places = queues + kShape.queue_bytes();
   Votes votes(places + kWarps * 64);
   DecodeMerge<Tile> merge(args, value_ring);
-  wait_for_previous();
-  prefetch_small(args);
-  runs.clear();
-  __syncthreads();
-
-  const DecodeDeal deal = decode_deal(total_chunks(args, lane), args.min_chunks_log2, gridDim.x);
-  StepWalk<kWarps> copies(args, deal, runs, segments, warp, lane);
+  const DecodeDeal deal = open_call(args, runs, lane);
+  StepWalk<kWarps, true> copies(args, deal, runs, segments, warp, lane);
   KeyRing<Tile> keys(shared + warp * kKeyBytes, places + warp * 64);
   ValueStream<Tile> values(value_ring + warp * ValueStream<Tile>::kBytes, lane);
   Segment segment;
@@ -263,14 +262,16 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
   bool copies_own = false;
   int ahead = -1;
   bool inside = false;
+  bool prepared = false;
 #pragma unroll 1
   while (true) {
     if (ahead >= 0) {
       if (!inside) {
         if (!segments.get(begun++, segment, run)) break;
         inside = true;
-        step_unit = segment.base_unit;
+        step_unit = segment.base_unit - kWarps;  // the seeds
         Tile::load_query(query, args, segment.seq, segment.head, lane);
+        prepared = false;
         Tile::clear(acc);
         votes.start(log2_threshold(args, segment));
         values.start();
@@ -290,9 +291,12 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
       }
       float scores[kHeadBlocks][4];
       const char* v_rows = nullptr;
-      const int32_t unit = step_unit + warp;
-      const bool own = unit >= segment.first_unit && unit < segment.end_unit;
+      const bool seed = step_unit < segment.base_unit;
+      const int32_t unit = seed ? seed_unit<kWarps>(segment, warp) : step_unit + warp;
+      const bool own = seed || (unit >= segment.first_unit && unit < segment.end_unit);
       if (running) {
+        if (!prepared) Tile::prepare(query, args, lane);
+        prepared = true;
         Tile::score(scores, query, keys.wait(), lane);
         v_rows = keys.v_rows();
         if (!own || unit * kDecodeUnit < segment.first_key ||
@@ -304,7 +308,12 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
       keys.fill(args, copies_own, rows, present_keys, lane);
       if (running) {
         __syncthreads();
-        const uint32_t kept = votes.count(args.group, segment, step_unit, dropped, lane);
+        uint32_t kept = 0;
+        if (seed) {
+          votes.seed(lane);
+        } else {
+          kept = votes.count(args.group, segment, step_unit, dropped, lane);
+        }
         values.template use_oldest<2 * kStages - 1>(acc);
         values.issue(args, own && (kept >> (warp / kUnitsATile) & 1) != 0, v_rows,
                      segment.kv_len - unit * kDecodeUnit, scores);
@@ -317,13 +326,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
     ++ahead;
     copies_own = copies.next(rows, present_keys);
   }
-  let_next_start();
-  leave(args);
-#pragma unroll 1
-  for (auto seq = static_cast<int32_t>(blockIdx.x); seq < args.num_seqs;
-       seq += static_cast<int32_t>(gridDim.x)) {
-    if (args.kv_len[seq] <= 0) merge.write_empty(seq);
-  }
+  close_call(args, deal, merge);
 }
 
 }  // namespace foveal::kernels::cuda
