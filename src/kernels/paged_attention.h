@@ -13,6 +13,11 @@ namespace foveal::kernels {
 inline constexpr int32_t kQueryTile = 16;     ///< rows (positions) of one head: the vote unit
 inline constexpr int32_t kKeyTile = 32;       ///< keys a tile, in prefill and decode
 inline constexpr int32_t kDecodeSplit = 512;  ///< keys a decode split; a multiple of kKeyTile
+/// Decode's votes start from the largest scores in a row's first and last keys: so many aligned
+/// runs of kSeedKeys at each end. Sinks and neighbours hold nearly every row's maximum, and a split
+/// that began with its own would drop next to nothing.
+inline constexpr int32_t kSeedKeys = 16;
+inline constexpr int32_t kSeedRuns = 4;
 
 /// CUDA tile geometry, likewise at absolute positions: a prefill chunk but the last ends at whole
 /// key tiles. In decode all query heads of a KV head vote on a tile.
@@ -88,8 +93,9 @@ struct TileMap {
 /// of one query head; decode: all query heads of one KV head) when every unmasked row in it has
 /// `tile_max - running_max < log(skip_factor / threshold_len)`, strictly, where running_max is the
 /// row's maximum over the tiles before it that were kept (BLASST, arXiv 2512.12087; a dropped tile
-/// never raises it). The first tile of a row's loop (of each split in decode) is never dropped, and
-/// nothing is when skip_factor >= threshold_len. In decode V of a dropped tile is not read.
+/// never raises it). In prefill the first tile of a row's loop is never dropped; in decode
+/// running_max starts, in every split, from the row's first and last keys (kSeedKeys). Nothing is
+/// dropped when skip_factor >= threshold_len. In decode V of a dropped tile is not read.
 struct PagedAttentionParams {
   const float* q = nullptr;  ///< [rows, num_heads, head_dim], row stride q_stride elements
   float* out = nullptr;      ///< same shape, row stride out_stride

@@ -102,6 +102,8 @@ class DecodeCall {
             .num_heads = group_,
             .key_begin = split.key_begin,
             .key_end = split.key_end,
+            .row_begin = params_.window > 0 ? std::max(0, seq.kv_len - params_.window) : 0,
+            .row_end = seq.kv_len,
             .scale_log2 = scale_log2(params_),
             .exact = params_.exact,
             .count = params_.counters != nullptr,

@@ -6,6 +6,7 @@ namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 namespace {
 
 constexpr int kChunk = 16;  ///< keys that surely share a page
+static_assert(kChunk == kSeedKeys);
 constexpr int kSplitChunks = kDecodeSplit / kChunk;
 constexpr int kSplitTiles = kDecodeSplit / kKeyTile;
 constexpr int kTileChunks = kKeyTile / kChunk;
@@ -21,9 +22,10 @@ constexpr int kRunsAhead = 1;
 constexpr int kIdleTiles = 4;  ///< of V, asked for before the weights are computed (dense)
 
 struct Scratch {
-  float* q = nullptr;       ///< [num_heads][head_dim] coefficients
-  float* scores = nullptr;  ///< [num_heads][kDecodeSplit], then the weights
-  float* packed = nullptr;  ///< [num_heads][kDecodeSplit / 2] weights as pairs (dot products only)
+  float* q = nullptr;        ///< [num_heads][head_dim] coefficients
+  float* scores = nullptr;   ///< [num_heads][kDecodeSplit], then the weights
+  float* packed = nullptr;   ///< [num_heads][kDecodeSplit / 2] weights as pairs (dot products only)
+  float* running = nullptr;  ///< [num_heads] maximum that votes compare with
 };
 
 /// s[head][token] = sum over d of k[d][token] q[head][d] for kVecs vectors of tokens of one page.
@@ -138,6 +140,8 @@ struct Run {
 
   int64_t q_stride() const { return static_cast<int64_t>(item.kv.head_dim / F::kPair) * F::kCoefs; }
 
+  int64_t k_stride() const { return static_cast<int64_t>(item.kv.page_size) * F::kCellBytes; }
+
   void open() const {
     const int head_dim = item.kv.head_dim;
     for (int head = 0; head < item.num_heads; ++head) {
@@ -165,11 +169,33 @@ struct Run {
            static_cast<int64_t>(key % kv.page_size) / F::kPair * kv.head_dim * F::kCellBytes;
   }
 
+  /// What votes start from. The scores are not kept.
+  void seed() const {
+    for (int head = 0; head < item.num_heads; ++head) scratch.running[head] = -kInf;
+    if (!item.skip.on) return;
+    const int first = item.row_begin / kChunk;
+    const int end = (item.row_end + kChunk - 1) / kChunk;
+    for (int chunk = first; chunk < end; ++chunk) {
+      if (chunk == first + kSeedRuns && chunk < end - kSeedRuns) chunk = end - kSeedRuns;
+      const std::byte* k = k_chunk(chunk * kChunk);
+      score_heads<F, kChunkVecs>(scratch.q, q_stride(), k, k, k_stride(),
+                                 item.kv.head_dim / F::kPair, scratch.scores, item.num_heads);
+      for (int head = 0; head < item.num_heads; ++head) {
+        const float* s = scratch.scores + static_cast<int64_t>(head) * kDecodeSplit;
+        for (int at = 0; at < kChunk; ++at) {
+          const int key = chunk * kChunk + at;
+          const bool seen = key >= item.row_begin && key < item.row_end;
+          if (seen && s[at] > scratch.running[head]) scratch.running[head] = s[at];
+        }
+      }
+    }
+  }
+
   /// V that is surely wanted next, asked for before the votes and weights leave memory idle.
   void prefetch_values() const {
-    const int tiles = item.skip.on ? 1 : kIdleTiles;
+    if (item.skip.on) return;
     for (int key = first_tile * kKeyTile;
-         key < (first_tile + tiles) * kKeyTile && key < item.key_end; key += kChunk) {
+         key < (first_tile + kIdleTiles) * kKeyTile && key < item.key_end; key += kChunk) {
       const std::byte* v = v_chunk(key);
       const int bytes = kChunk / F::kPair * item.kv.head_dim * F::kCellBytes;
       for (int at = 0; at < bytes; at += kCacheLine) prefetch(v + at);
@@ -178,7 +204,6 @@ struct Run {
 
   void score() const {
     const int page_size = item.kv.page_size;
-    const int64_t k_stride = static_cast<int64_t>(page_size) * F::kCellBytes;
     const int steps = item.kv.head_dim / F::kPair;
     const int end = (item.key_end + kChunk - 1) / kChunk * kChunk;
     int key = item.key_begin / kChunk * kChunk;
@@ -192,10 +217,10 @@ struct Run {
       const std::byte* ahead = next < end ? k_chunk(next) : k;
       if (key + run >= end) prefetch_values();
       if (run == kChunk) {
-        score_heads<F, kChunkVecs>(scratch.q, q_stride(), k, ahead, k_stride, steps, s,
+        score_heads<F, kChunkVecs>(scratch.q, q_stride(), k, ahead, k_stride(), steps, s,
                                    item.num_heads);
       } else {
-        score_heads<F, kRunVecs>(scratch.q, q_stride(), k, ahead, k_stride, steps, s,
+        score_heads<F, kRunVecs>(scratch.q, q_stride(), k, ahead, k_stride(), steps, s,
                                  item.num_heads);
       }
       key += run;
@@ -221,19 +246,21 @@ struct Run {
     return reduce_max(top);
   }
 
-  /// All heads must agree to drop a tile; the item's first is always kept.
+  /// All heads must agree to drop a tile.
   void vote(TileCounts& counts) {
     for (int head = 0; head < item.num_heads; ++head) item.max[head] = -kInf;
     for (int tile = first_tile; tile <= last_tile; ++tile) {
-      bool keep = !item.skip.on || tile == first_tile;
+      bool keep = !item.skip.on;
       for (int head = 0; head < item.num_heads; ++head) {
         item.sum[head] = tile_max(head, tile);  // `sum` is free until the weights are known
-        keep |= !(item.sum[head] - item.max[head] < item.skip.threshold);
+        keep |= !(item.sum[head] - scratch.running[head] < item.skip.threshold);
       }
       if (keep) {
         kept |= 1U << (tile - first_tile);
         for (int head = 0; head < item.num_heads; ++head) {
-          item.max[head] = item.sum[head] > item.max[head] ? item.sum[head] : item.max[head];
+          const float top = item.sum[head];
+          if (top > item.max[head]) item.max[head] = top;
+          if (top > scratch.running[head]) scratch.running[head] = top;
         }
       }
       if (item.count) {
@@ -340,6 +367,7 @@ struct Run {
         offset[num_chunks++] = key - split_begin;
       }
     }
+    if (num_chunks == 0) return;
     const int64_t chunk_bytes =
         static_cast<int64_t>(kChunk) / F::kPair * item.kv.head_dim * F::kCellBytes;
     for (int idx = 0; idx < kRunChunks; ++idx) {
@@ -357,6 +385,7 @@ void run_item(const DecodeItem& item, const Scratch& scratch, TileCounts& counts
   Run<F> run{item, scratch, item.key_begin / kKeyTile, (item.key_end - 1) / kKeyTile,
              item.key_begin / kDecodeSplit * kDecodeSplit};
   run.open();
+  run.seed();
   run.score();
   run.mask();
   run.vote(counts);
@@ -367,7 +396,7 @@ void run_item(const DecodeItem& item, const Scratch& scratch, TileCounts& counts
 }  // namespace
 
 size_t attention_decode_scratch(int32_t head_dim, int32_t num_heads) {
-  const int64_t a_head = 2 * static_cast<int64_t>(head_dim) + 2 * kDecodeSplit;
+  const int64_t a_head = 2 * static_cast<int64_t>(head_dim) + 2 * kDecodeSplit + 1;
   return static_cast<size_t>(a_head * num_heads) * sizeof(float);
 }
 
@@ -391,6 +420,7 @@ void attention_decode(const DecodeItem& item, std::byte* bytes, TileCounts& coun
   scratch.scores = reinterpret_cast<float*>(bytes);
   scratch.packed = scratch.scores + static_cast<int64_t>(item.num_heads) * kDecodeSplit;
   scratch.q = scratch.packed + static_cast<int64_t>(item.num_heads) * kDecodeSplit;
+  scratch.running = scratch.q + static_cast<int64_t>(item.num_heads) * 2 * item.kv.head_dim;
   switch (item.kv.format) {
     case KvFormat::kBf16:
 #if FOVEAL_ISA_LEVEL >= 3

@@ -64,6 +64,8 @@ struct DecodeItem {
   int32_t num_heads = 0;
   int32_t key_begin = 0;  ///< keys [begin, end) of one split, the window applied
   int32_t key_end = 0;
+  int32_t row_begin = 0;  ///< the same of the whole row
+  int32_t row_end = 0;
   float scale_log2 = 0;
   bool exact = false;
   bool count = false;

@@ -19,7 +19,7 @@ struct Row {
   int32_t head = 0;
   int32_t position = 0;
   std::vector<double> scores;
-  double running = -kInf;
+  double running = -kInf;  ///< maximum that votes compare with; before a vote, where it starts
 };
 
 class Attention {
@@ -94,7 +94,6 @@ class Attention {
     const bool on = factor > 0 && factor < static_cast<float>(seq.threshold_len);
     const double threshold = on ? std::log2(static_cast<double>(factor) / seq.threshold_len) : 0;
     AttentionCounters& counters = result_.counters[idx];
-    for (Row& row : rows) row.running = -kInf;
     for (int32_t tile = begin / kKeyTile; tile * kKeyTile < end; ++tile) {
       double change = -kInf;
       uint64_t pairs = 0;
@@ -110,7 +109,7 @@ class Attention {
         tops.push_back(top);
       }
       if (pairs == 0) continue;
-      const bool exempt = tile == begin / kKeyTile || !on;
+      const bool exempt = (phase_ == AttentionPhase::kPrefill && tile == begin / kKeyTile) || !on;
       vote.key_tile = tile;
       vote.dropped = !exempt && change < threshold;
       vote.margin = exempt ? kInf : std::abs(change - threshold);
@@ -166,6 +165,21 @@ class Attention {
     for (const Row& row : rows) finish(seq, row);
   }
 
+  /// Each row's largest score in its first and last keys.
+  static std::vector<double> seeds_of(const std::vector<Row>& rows, int32_t begin, int32_t end) {
+    const int32_t first_end = (begin / kSeedKeys + kSeedRuns) * kSeedKeys;
+    const int32_t last_begin = ((end + kSeedKeys - 1) / kSeedKeys - kSeedRuns) * kSeedKeys;
+    std::vector<double> seeds;
+    for (const Row& row : rows) {
+      double top = -kInf;
+      for (int32_t key = begin; key < end; ++key) {
+        if (key < first_end || key >= last_begin) top = std::max(top, row.scores[key]);
+      }
+      seeds.push_back(top);
+    }
+    return seeds;
+  }
+
   void decode(size_t idx, int32_t kv_head) {
     const AttentionSeq& seq = p_.seqs[idx];
     const int32_t position = seq.kv_len - 1;
@@ -174,8 +188,10 @@ class Attention {
       rows.push_back(score(seq, position, head));
     }
     int32_t begin = p_.window > 0 ? std::max(0, position - p_.window + 1) : 0;
+    const std::vector<double> seeds = seeds_of(rows, begin, seq.kv_len);
     while (begin < seq.kv_len) {
       const int32_t end = std::min(seq.kv_len, (begin / kDecodeSplit + 1) * kDecodeSplit);
+      for (size_t at = 0; at < rows.size(); ++at) rows[at].running = seeds[at];
       vote(idx, {.seq = static_cast<int32_t>(idx), .head = kv_head}, rows, begin, end);
       begin = end;
     }
