@@ -14,6 +14,7 @@ void expect_right(const DecodeCase& what) {
   EXPECT_EQ(differences(fixture, first), "");
   const DecodeOutput second = fixture.run();
   EXPECT_EQ(first.bits, second.bits) << "two runs differ";
+  EXPECT_TRUE(fixture.workspace_is_zero());
 }
 
 std::vector<int32_t> ragged(int32_t count, int32_t longest, uint64_t seed) {

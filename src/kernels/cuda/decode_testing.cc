@@ -245,6 +245,12 @@ DecodeOutput DecodeFixture::run() {
   return output;
 }
 
+bool DecodeFixture::workspace_is_zero() const {
+  std::vector<uint8_t> bytes(params_.workspace_bytes);
+  check(cudaMemcpy(bytes.data(), params_.workspace, bytes.size(), cudaMemcpyDeviceToHost));
+  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
+}
+
 double DecodeFixture::value(bool key, int32_t seq, int32_t head, int32_t position,
                             int32_t channel) const {
   const double scale = what.kv_dtype == FOVEAL_E4M3 ? (key ? what.k_scale : what.v_scale) : 1;

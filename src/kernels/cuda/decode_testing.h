@@ -61,6 +61,8 @@ class DecodeFixture {
   foveal_attention_params params() const { return params_; }
   foveal_attention_params& mutable_params() { return params_; }
   DecodeOutput run();
+  /// As every call must leave it for the next.
+  bool workspace_is_zero() const;
   DecodeTruth truth() const;
   /// |out - truth| that rounding alone explains, for element i.
   double tolerance(const DecodeTruth& truth, size_t i) const;

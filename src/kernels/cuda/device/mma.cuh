@@ -42,11 +42,17 @@ __device__ inline uint32_t transpose_8x8(uint32_t row_pair) {
   return out;
 }
 
-/// The two e4m3 values in the lower half of `pair` as f16 (exact), in the same order.
-__device__ inline uint32_t e4m3x2_to_f16x2(uint32_t pair) {
-  uint32_t out;
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(out) : "h"(static_cast<uint16_t>(pair)));
-  return out;
+/// Four e4m3 values as two pairs of f16 (exact), in the same order. The instruction takes either
+/// half of a register: no shift.
+__device__ inline void e4m3x4_to_f16x2(uint32_t& low, uint32_t& high, uint32_t four) {
+  asm("{\n"
+      ".reg .b16 l, h;\n"
+      "mov.b32 {l, h}, %2;\n"
+      "cvt.rn.f16x2.e4m3x2 %0, l;\n"
+      "cvt.rn.f16x2.e4m3x2 %1, h;\n"
+      "}"
+      : "=r"(low), "=r"(high)
+      : "r"(four));
 }
 
 }  // namespace foveal::cuda

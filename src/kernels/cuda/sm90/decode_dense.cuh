@@ -86,6 +86,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   uint32_t begun = 0;
   typename Tile::Query query;
   typename Tile::Accumulator acc;
+  typename DecodeMerge<Tile>::Parts parts;
   int32_t step_unit = 0;
   UnitRows rows{};
   int32_t keys = 0;
@@ -105,16 +106,19 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
         Tile::clear(acc);
       }
       if (ahead == kShape.stages()) {
+        if (!prepared) {  // while the first K is under way
+          Tile::prepare(query, args, lane);
+          parts = merge.parts_of(segment, run, deal);
+          prepared = true;
+        }
         if (step_unit >= segment.end_unit) {
-          merge.finish(acc, segment, run, deal);
+          merge.finish(acc, segment, parts);
           if (threadIdx.x == 0) count_row(args, segment, /*voted=*/false);
           inside = false;
           continue;
         }
         const int32_t unit = step_unit + warp;
         if (unit >= segment.first_unit && unit < segment.end_unit) {
-          if (!prepared) Tile::prepare(query, args, lane);
-          prepared = true;
           float scores[kHeadBlocks][4];
           Tile::score(scores, query, ring.wait_k(), lane);
           if (unit * kDecodeUnit < segment.first_key || (unit + 1) * kDecodeUnit > segment.kv_len) {

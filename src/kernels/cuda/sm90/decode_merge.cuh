@@ -28,12 +28,28 @@ class DecodeMerge {
         stats_(reinterpret_cast<float2*>(results_ + kWarps * kHeads * kRow)),
         last_(reinterpret_cast<int*>(stats_ + kWarps * kHeads)) {}
 
+  /// Where the parts of a row lie in the workspace: one after the other.
+  struct Parts {
+    uint32_t first = 0;
+    uint32_t count = 0;
+    uint32_t own = 0;
+  };
+  __device__ Parts parts_of(const Segment& segment, uint32_t run, const DecodeDeal& deal) const {
+    if (segment.whole != 0) return {};
+    if (args_.max_splits > 0) {
+      const uint32_t first = row(segment) * args_.max_splits;
+      return {first, segment.chunks, first + segment.first_chunk};
+    }
+    const uint32_t begin = deal.run(segment.row_start);
+    return {row(segment) + begin, deal.run(segment.row_start + segment.chunks - 1) - begin + 1,
+            row(segment) + run};
+  }
+
   /// All threads of the CTA, each warp with its part of the segment. Shared memory is free again
   /// when it returns.
   __device__ void finish(const typename Tile::Accumulator& acc, const Segment& segment,
-                         uint32_t run, const DecodeDeal& deal) {
+                         const Parts& parts) {
     const bool whole = segment.whole != 0;
-    const Parts parts = whole ? Parts{} : parts_of(segment, run, deal);
     uint32_t arrived = 0;
     // Wraps to zero at the last arrival: ready for the next call.
     if (!whole && threadIdx.x == 0)
@@ -152,22 +168,6 @@ class DecodeMerge {
     if (quad == 0)
       foveal::cuda::store_relaxed(reinterpret_cast<float2*>(args_.stats) + line,
                                   float2{mark(max), mark(part.sum)});
-  }
-
-  /// Where the parts of a row lie in the workspace: one after the other.
-  struct Parts {
-    uint32_t first;
-    uint32_t count;
-    uint32_t own;
-  };
-  __device__ Parts parts_of(const Segment& segment, uint32_t run, const DecodeDeal& deal) const {
-    if (args_.max_splits > 0) {
-      const uint32_t first = row(segment) * args_.max_splits;
-      return {first, segment.chunks, first + segment.first_chunk};
-    }
-    const uint32_t begin = deal.run(segment.row_start);
-    return {row(segment) + begin, deal.run(segment.row_start + segment.chunks - 1) - begin + 1,
-            row(segment) + run};
   }
 
   /// By the CTA that came last of a row's: joins all parts, and leaves zeros.

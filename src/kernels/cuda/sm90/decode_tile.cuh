@@ -134,8 +134,7 @@ struct DecodeTile {
     uint32_t low = words[0];
     uint32_t high = words[1];
     if (args.q_dtype == FOVEAL_E4M3) {
-      high = foveal::cuda::e4m3x2_to_f16x2(low >> 16);
-      low = foveal::cuda::e4m3x2_to_f16x2(low & 0xffff);
+      foveal::cuda::e4m3x4_to_f16x2(low, high, words[0]);
     }
     const float2 a = __half22float2(*reinterpret_cast<const __half2*>(&low));
     const float2 b = __half22float2(*reinterpret_cast<const __half2*>(&high));
@@ -211,12 +210,9 @@ struct DecodeTile {
   /// + 8.
   __device__ static void score(float (&s)[kHeadBlocks][4], const Query& query, const char* slot,
                                int lane) {
-    float odd[kHeadBlocks][4];
-#pragma unroll
-    for (int block = 0; block < kHeadBlocks; ++block) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) s[block][i] = 0, odd[block][i] = 0;
-    }
+    // Chains of additions side by side: a part of the latency.
+    constexpr int kChains = kSteps >= 8 ? 4 : 2;
+    float chain[kChains][kHeadBlocks][4] = {};
 #pragma unroll
     for (int piece = 0; piece < kKPieces; ++piece) {
       uint32_t low[kKWords], high[kKWords];
@@ -229,16 +225,13 @@ struct DecodeTile {
         if constexpr (kBytes == 2) {
           a[0] = low[2 * i], a[1] = high[2 * i], a[2] = low[2 * i + 1], a[3] = high[2 * i + 1];
         } else {
-          a[0] = foveal::cuda::e4m3x2_to_f16x2(low[i] & 0xffff);
-          a[1] = foveal::cuda::e4m3x2_to_f16x2(high[i] & 0xffff);
-          a[2] = foveal::cuda::e4m3x2_to_f16x2(low[i] >> 16);
-          a[3] = foveal::cuda::e4m3x2_to_f16x2(high[i] >> 16);
+          foveal::cuda::e4m3x4_to_f16x2(a[0], a[2], low[i]);
+          foveal::cuda::e4m3x4_to_f16x2(a[1], a[3], high[i]);
         }
         const int step = piece * kStepsAPiece + i;
 #pragma unroll
         for (int block = 0; block < kHeadBlocks; ++block) {
-          // Two chains of additions: half of the latency.
-          foveal::cuda::mma_16x8x16<typename Math::Type>(step % 2 == 0 ? s[block] : odd[block], a,
+          foveal::cuda::mma_16x8x16<typename Math::Type>(chain[step % kChains][block], a,
                                                          query.b[block][step]);
         }
       }
@@ -246,8 +239,11 @@ struct DecodeTile {
 #pragma unroll
     for (int block = 0; block < kHeadBlocks; ++block) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        s[block][i] = (s[block][i] + odd[block][i]) * query.scale[block][i % 2];
+      for (int i = 0; i < 4; ++i) {
+        float sum = chain[0][block][i] + chain[1][block][i];
+        if constexpr (kChains == 4) sum += chain[2][block][i] + chain[3][block][i];
+        s[block][i] = sum * query.scale[block][i % 2];
+      }
     }
   }
 
@@ -364,10 +360,9 @@ struct DecodeTile {
             const uint32_t select = half == 0 ? 0x5140 : 0x7362;
             const uint32_t first = __byte_perm(rows[0][word], rows[1][word], select);
             const uint32_t second = __byte_perm(rows[2][word], rows[3][word], select);
-            const uint32_t a[4] = {foveal::cuda::e4m3x2_to_f16x2(first & 0xffff),
-                                   foveal::cuda::e4m3x2_to_f16x2(first >> 16),
-                                   foveal::cuda::e4m3x2_to_f16x2(second & 0xffff),
-                                   foveal::cuda::e4m3x2_to_f16x2(second >> 16)};
+            uint32_t a[4];
+            foveal::cuda::e4m3x4_to_f16x2(a[0], a[1], first);
+            foveal::cuda::e4m3x4_to_f16x2(a[2], a[3], second);
             product(acc, a, p, (piece * kVWords + word) * 2 + half);
           }
         }

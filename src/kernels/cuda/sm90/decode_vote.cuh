@@ -255,6 +255,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
   uint32_t begun = 0;
   typename Tile::Query query;
   typename Tile::Accumulator acc;
+  typename DecodeMerge<Tile>::Parts parts;
   DropCount dropped;
   int32_t step_unit = 0;
   UnitRows rows{};
@@ -278,10 +279,15 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
         dropped = DropCount{};
       }
       const bool running = ahead == kStages;
+      if (running && !prepared) {  // while the first K is under way
+        Tile::prepare(query, args, lane);
+        parts = merge.parts_of(segment, run, deal);
+        prepared = true;
+      }
       if (running && step_unit >= segment.end_unit) {
         values.drain(acc);
         __syncthreads();  // the merge takes the place of V
-        merge.finish(acc, segment, run, deal);
+        merge.finish(acc, segment, parts);
         if (threadIdx.x == 0) {
           count_row(args, segment, /*voted=*/true);
           dropped.write(args, segment);
@@ -295,8 +301,6 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, true>::k
       const int32_t unit = seed ? seed_unit<kWarps>(segment, warp) : step_unit + warp;
       const bool own = seed || (unit >= segment.first_unit && unit < segment.end_unit);
       if (running) {
-        if (!prepared) Tile::prepare(query, args, lane);
-        prepared = true;
         Tile::score(scores, query, keys.wait(), lane);
         v_rows = keys.v_rows();
         if (!own || unit * kDecodeUnit < segment.first_key ||
