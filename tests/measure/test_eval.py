@@ -111,6 +111,12 @@ class Real(Eval):
         self.assertGreater(summary["sparse"]["sparsity"]["prefill"], 0.1)
         self.assertIn({"length": "512", "depth": "0.500"}, [group["tags"] for group in summary["groups"]])
 
+    def test_ruler_has_every_task(self):
+        summary = self.eval("ruler", "--lengths", 1024, "--num-samples", 1, "--tasks",
+                            "niah_single_1,niah_multikey_2,vt,cwe,fwe,qa_1", model=MODEL)
+        self.assertEqual((summary["samples"], summary["failed"]), (6, 0))
+        self.assertIn({"length": "1024", "task": "vt"}, [group["tags"] for group in summary["groups"]])
+
     def test_turns_have_scores_of_their_own(self):
         summary = self.eval("multi_turn", "--lengths", 1024, "--num-samples", 2, "--turns", 3, model=MODEL)
         turns = [summary["dense"][f"turn_{idx}"] for idx in (1, 2, 3)]

@@ -154,7 +154,7 @@ std::string join(const std::vector<std::string>& sentences) {
   return out;
 }
 
-std::vector<int64_t> parse_lengths(const std::string& text) {
+std::vector<int64_t> parse_lengths(const std::string& text, std::string_view flag) {
   std::vector<int64_t> out;
   std::string_view rest = text;
   while (true) {
@@ -164,10 +164,10 @@ std::vector<int64_t> parse_lengths(const std::string& text) {
     int64_t value = 0;
     const auto [end, status] = std::from_chars(item.data(), item.data() + item.size(), value);
     FOVEAL_CHECK(status == std::errc{} && end == item.data() + item.size() && value >= 1,
-                 ErrorKind::kInvalidArgument, "--lengths",
+                 ErrorKind::kInvalidArgument, flag,
                  "got '{}'; need token counts separated by commas, such as 512,4096", text);
     FOVEAL_CHECK(std::find(out.begin(), out.end(), value) == out.end(), ErrorKind::kInvalidArgument,
-                 "--lengths", "got {} twice; need it once", value);
+                 flag, "got {} twice; need it once", value);
     out.push_back(value);
     if (comma == std::string_view::npos) return out;
     rest.remove_prefix(comma + 1);

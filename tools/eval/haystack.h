@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "measure/random.h"
@@ -39,6 +40,7 @@ size_t largest(size_t most, const std::function<bool(size_t)>& fits);
 std::string join(const std::vector<std::string>& sentences);
 
 /// "512, 4096": positive integers.
-std::vector<int64_t> parse_lengths(const std::string& text);
+/// Named `flag` in errors.
+std::vector<int64_t> parse_lengths(const std::string& text, std::string_view flag = "--lengths");
 
 }  // namespace foveal::eval

@@ -5,7 +5,7 @@
 namespace foveal::eval {
 
 std::span<const TaskEntry> tasks() {
-  static constexpr std::array<TaskEntry, 4> kTasks{{
+  static constexpr std::array<TaskEntry, 5> kTasks{{
       {"perplexity", "of a text's tokens, each given those before it", make_perplexity},
       {"kl",
        "of every token's distribution to the baseline's, and how often the best token is the "
@@ -13,6 +13,7 @@ std::span<const TaskEntry> tasks() {
        make_kl},
       {"niah", "a number hidden in a long text, over lengths and depths", make_niah},
       {"multi_turn", "questions one after the other over one long text", make_multi_turn},
+      {"ruler", "thirteen tasks over lengths: needles, chains, counts, questions", make_ruler},
   }};
   return kTasks;
 }

@@ -70,6 +70,7 @@ std::unique_ptr<Task> make_perplexity();
 std::unique_ptr<Task> make_kl();
 std::unique_ptr<Task> make_niah();
 std::unique_ptr<Task> make_multi_turn();
+std::unique_ptr<Task> make_ruler();
 
 /// Every task there is.
 std::span<const TaskEntry> tasks();

@@ -43,6 +43,29 @@ Document read_line(std::string_view line, const std::string& where) {
   return out;
 }
 
+template <class Read>
+std::vector<Document> each_line(const std::string& path, const Read& read) {
+  const std::string content = tools::read_input(path);
+  const std::string name = std::filesystem::path(path).filename().string();
+  std::vector<Document> out;
+  size_t begin = 0;
+  for (size_t line = 1; begin < content.size(); ++line) {
+    const size_t end = std::min(content.find('\n', begin), content.size());
+    const std::string_view text = std::string_view(content).substr(begin, end - begin);
+    begin = end + 1;
+    if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const std::string where = fmt::format("{}:{}", name, line);
+    try {
+      out.push_back(read(text, where));
+    } catch (const Error& error) {
+      out.push_back({.id = where, .error = error.what()});
+    }
+  }
+  FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, "file",
+               "got '{}' without a line; need a document a line", path);
+  return out;
+}
+
 }  // namespace
 
 std::vector<Document> read_documents(const std::string& path) {
@@ -56,26 +79,12 @@ std::vector<Document> read_documents(const std::string& path) {
   return out;
 }
 
-std::vector<Document> read_lines(const std::string& path) {
-  const std::string content = tools::read_input(path);
-  const std::string name = std::filesystem::path(path).filename().string();
-  std::vector<Document> out;
-  size_t begin = 0;
-  for (size_t line = 1; begin < content.size(); ++line) {
-    const size_t end = std::min(content.find('\n', begin), content.size());
-    const std::string_view text = std::string_view(content).substr(begin, end - begin);
-    begin = end + 1;
-    if (text.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = fmt::format("{}:{}", name, line);
-    try {
-      out.push_back(read_line(text, where));
-    } catch (const Error& error) {
-      out.push_back({.id = where, .error = error.what()});
-    }
-  }
-  FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, "file",
-               "got '{}' without a line; need a document a line", path);
-  return out;
+std::vector<Document> read_lines(const std::string& path) { return each_line(path, read_line); }
+
+std::vector<Document> read_objects(const std::string& path) {
+  return each_line(path, [](std::string_view line, const std::string& where) {
+    return Document{.id = where, .object = parse_object(line, where)};
+  });
 }
 
 std::string content_hash(const std::string& path) {

@@ -26,6 +26,9 @@ std::vector<Document> read_documents(const std::string& path);
 /// The lines of such a file whatever its name.
 std::vector<Document> read_lines(const std::string& path);
 
+/// Likewise, of objects with any fields: only `object` is filled.
+std::vector<Document> read_objects(const std::string& path);
+
 /// Of a file's bytes: 16 hexadecimal digits. Not against forgery; it tells files apart.
 std::string content_hash(const std::string& path);
 

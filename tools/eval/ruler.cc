@@ -1,0 +1,145 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "eval/answer.h"
+#include "eval/ruler_tasks.h"
+#include "eval/task.h"
+#include "measure/documents.h"
+
+namespace foveal::eval {
+namespace {
+
+// Tokens that the smallest unit has at the least: bounds how many could fit.
+constexpr int64_t kLeastUnit = 2;
+
+class Ruler final : public Task {
+ public:
+  OptionGroup options() override {
+    return {
+        .fields = {{.name = "tasks",
+                    .target = &tasks_,
+                    .help = "all, or some of niah_single_1..3, niah_multikey_1..3, "
+                            "niah_multivalue, niah_multiquery, vt, cwe, fwe, qa_1, qa_2, with "
+                            "commas"},
+                   {.name = "lengths",
+                    .target = &lengths_,
+                    .help = "tokens of whole requests, answer included: 4096,8192"},
+                   {.name = "haystack",
+                    .target = &haystack_,
+                    .help = "a text or .jsonl file for the needle tasks; absent: generated "
+                            "sentences"},
+                   {.name = "questions",
+                    .target = &questions_,
+                    .help = "a file for qa_1 and qa_2: {\"question\", \"answers\", \"documents\"} "
+                            "a line; absent: made up"}}};
+  }
+  int64_t longest() const override {
+    const std::vector<int64_t> lengths = parse_lengths(lengths_);
+    return *std::max_element(lengths.begin(), lengths.end());
+  }
+  measure::Settings contents() const override {
+    measure::Settings out;
+    if (!haystack_.empty()) out.emplace_back("haystack", measure::content_hash(haystack_));
+    if (!questions_.empty()) out.emplace_back("questions", measure::content_hash(questions_));
+    return out;
+  }
+
+  void prepare(const LLM& llm, const Common& common) override {
+    Materials materials;
+    if (!haystack_.empty()) materials.haystack = Haystack(haystack_);
+    if (!questions_.empty()) materials.questions = read_questions(questions_);
+    const int64_t count = common.num_samples == 0 ? 10 : common.num_samples;
+    for (const RulerTask* task : wanted()) {
+      for (const int64_t length : parse_lengths(lengths_)) {
+        for (int64_t idx = 0; idx < count; ++idx) add(llm, common, materials, *task, length, idx);
+      }
+    }
+  }
+  std::span<const measure::Record> samples() const override { return records_; }
+
+  void run(size_t idx, std::span<const Arm> arms, measure::Record& record) const override {
+    const Ready& ready = ready_[idx];
+    for (const Arm& arm : arms) {
+      measure::ArmResult& result = record.arms[arm.name];
+      const std::string text = answer(arm.llm, ready.prompt, ready.task->max_tokens, result);
+      const double score = ruler_score(text, record.references, ready.task->any_reference);
+      result.values["score"] = {{score, 1}};
+    }
+  }
+
+  std::vector<Metric> metrics() const override {
+    return {{.name = "score", .title = "score", .transform = percent}};
+  }
+
+ private:
+  struct Ready {
+    const RulerTask* task;
+    std::vector<int32_t> prompt;
+  };
+
+  std::vector<const RulerTask*> wanted() const {
+    std::vector<const RulerTask*> out;
+    std::string known;
+    for (const RulerTask& task : ruler_tasks()) {
+      known += fmt::format("{}{}", known.empty() ? "" : ", ", task.name);
+      if (tasks_ == "all") out.push_back(&task);
+    }
+    if (tasks_ == "all") return out;
+    std::string_view rest = tasks_;
+    while (true) {
+      const size_t comma = rest.find(',');
+      const std::string_view name = rest.substr(0, comma);
+      const auto found = std::find_if(ruler_tasks().begin(), ruler_tasks().end(),
+                                      [&](const RulerTask& task) { return task.name == name; });
+      FOVEAL_CHECK(found != ruler_tasks().end(), ErrorKind::kInvalidArgument, "--tasks",
+                   "got '{}'; need all, or some of {}", name, known);
+      out.push_back(&*found);
+      if (comma == std::string_view::npos) return out;
+      rest.remove_prefix(comma + 1);
+    }
+  }
+
+  void add(const LLM& llm, const Common& common, const Materials& materials, const RulerTask& task,
+           int64_t length, int64_t idx) {
+    measure::Record record{.id = fmt::format("{}/length={}/{}", task.name, length, idx)};
+    record.tags = {{"task", std::string(task.name)}, {"length", fmt::format("{}", length)}};
+    std::vector<int32_t> prompt;
+    try {
+      FOVEAL_CHECK(length <= llm.max_seq_len(), ErrorKind::kContextLength, record.id,
+                   "got {} tokens; need at most {}, the context", length, llm.max_seq_len());
+      const measure::Random random(common.seed, record.id);
+      const auto ids = [&](const Draft& draft) {
+        return prompt_ids(llm, {{"user", draft.user}}, draft.prefix, common.chat_template);
+      };
+      const auto fits = [&](size_t units) {
+        const Draft draft = task.build(materials, random, units);
+        return std::ssize(ids(draft)) + task.max_tokens <= length;
+      };
+      FOVEAL_CHECK(fits(0), ErrorKind::kInvalidArgument, record.id,
+                   "got a length of {}; need room for question and answer alone", length);
+      const Draft draft =
+          task.build(materials, random, largest(static_cast<size_t>(length / kLeastUnit), fits));
+      record.references = draft.references;
+      prompt = ids(draft);
+    } catch (const Error& error) {
+      record.error = error.what();
+    }
+    record.prompt_tokens = std::ssize(prompt);
+    records_.push_back(std::move(record));
+    ready_.push_back({.task = &task, .prompt = std::move(prompt)});
+  }
+
+  std::string tasks_ = "all";
+  std::string lengths_ = "4096";
+  std::string haystack_, questions_;
+  std::vector<measure::Record> records_;
+  std::vector<Ready> ready_;
+};
+
+}  // namespace
+
+std::unique_ptr<Task> make_ruler() { return std::make_unique<Ruler>(); }
+
+}  // namespace foveal::eval
