@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "attention/paged.h"
+#include "attention/skip_softmax/checkpoint.h"
 #include "attention/skip_softmax/resolve.h"
 #include "base/check.h"
+#include "base/log.h"
 #include "base/math.h"
 
 namespace foveal::attention {
@@ -113,6 +115,23 @@ class SkipSoftmax final : public AttentionMethod {
   int32_t key_tile_;
 };
 
+/// A formula belongs to the tiles that it was calibrated with: elsewhere another share is left out.
+void compare_tiles(std::string_view checkpoint_json, DeviceKind device) {
+  const skip_softmax::CheckpointSettings settings = skip_softmax::read_checkpoint(checkpoint_json);
+  const boost::json::value* calibration = settings.group.if_contains("calibration");
+  if (calibration == nullptr || !calibration->is_object()) return;
+  const boost::json::value* tiles = calibration->get_object().if_contains("tiles");
+  const bool cpu = device == DeviceKind::kCpu;
+  const std::string own = fmt::format("{}x{}", cpu ? kernels::kQueryTile : kernels::kCudaQueryTile,
+                                      cpu ? kernels::kKeyTile : kernels::kCudaKeyTile);
+  if (tiles == nullptr || !tiles->is_string() || tiles->get_string() == own) return;
+  log_warn(
+      "[sparse_attention_config] got a formula calibrated for tiles of {} on tiles of {}; need "
+      "foveal "
+      "calibrate on this device for its target to be met",
+      std::string_view(tiles->get_string()), own);
+}
+
 MethodExample example(std::string name, PhaseValue factors, bool equals_dense) {
   SkipSoftmaxAttentionConfig config;
   config.threshold_scale_factor = factors;
@@ -129,6 +148,9 @@ std::unique_ptr<AttentionMethod> make_skip_softmax(const SparseAttentionConfig* 
   std::optional<Settings> settings =
       skip_softmax::resolve_settings(own, context.checkpoint_sparse_json, context.shape.num_layers);
   if (!settings) return nullptr;
+  if (own == nullptr || !own->threshold_scale_factor) {
+    compare_tiles(context.checkpoint_sparse_json, context.device.kind);
+  }
   return std::make_unique<SkipSoftmax>(*std::move(settings), context.shape.num_layers,
                                        context.device.kind);
 }
