@@ -12,6 +12,7 @@
 #include "calibrate/law.h"
 #include "calibrate/output.h"
 #include "calibrate/probe.h"
+#include "calibrate/rocket.h"
 #include "cli_options.h"
 #include "commands.h"
 #include "eval/haystack.h"
@@ -37,6 +38,9 @@ struct CalibrateOptions {
   int64_t decode_tokens = 32;
   int64_t seed = 42;
   double time_limit = 3600;
+  std::string prompt_budgets = "256,512,1024,2048";
+  std::string topks = "16,32,64,128";
+  double budget_kl = 0.05;
 };
 
 OptionGroup describe(CalibrateOptions& options) {
@@ -44,8 +48,8 @@ OptionGroup describe(CalibrateOptions& options) {
       .fields = {
           {.name = "method",
            .target = &options.method,
-           .help = "what to calibrate: skip_softmax",
-           .choices = {"skip_softmax"},
+           .help = "what to calibrate",
+           .choices = {"skip_softmax", "rocket"},
            .required = true},
           {.name = "output",
            .target = &options.output,
@@ -87,7 +91,17 @@ OptionGroup describe(CalibrateOptions& options) {
           {.name = "time_limit",
            .target = &options.time_limit,
            .help = "seconds; what was measured by then is fitted",
-           .range = {.min = 1}}}};
+           .range = {.min = 1}},
+          {.name = "prompt_budgets",
+           .target = &options.prompt_budgets,
+           .help = "rocket: values of prompt_budget to try; only those below the prompt"},
+          {.name = "topks",
+           .target = &options.topks,
+           .help = "rocket: values of topk to try with each"},
+          {.name = "budget_kl",
+           .target = &options.budget_kl,
+           .help = "rocket: the KL to dense that is allowed, mean over decoded tokens in nats",
+           .range = {.min = 0}}}};
 }
 
 /// Points that a length is measured at.
@@ -232,21 +246,31 @@ LlmConfig measuring_config(LlmConfig config) {
   return config;
 }
 
-}  // namespace
+// Of a list of lengths the longest: the setting must do for it.
+int calibrate_rocket(const CalibrateOptions& own, const LlmConfig& config) {
+  FOVEAL_CHECK(!own.file.empty(), ErrorKind::kInvalidArgument, "file",
+               "got none; need a text, for generated sentences say nothing of eviction");
+  const std::vector<int64_t> lengths = eval::parse_lengths(own.lengths);
+  const calibrate::RocketSweep sweep{
+      .file = own.file,
+      .length = *std::max_element(lengths.begin(), lengths.end()),
+      .decode_tokens = own.decode_tokens,
+      .num_samples = own.num_samples,
+      .budgets = eval::parse_lengths(own.prompt_budgets, "--prompt-budgets"),
+      .topks = eval::parse_lengths(own.topks, "--topks"),
+      .time_limit = own.time_limit};
+  const std::vector<calibrate::RocketPoint> points = calibrate::sweep_rocket(config, sweep);
+  const calibrate::RocketPoint& chosen = calibrate::choose_rocket(points, own.budget_kl);
+  write_file("output", own.output, calibrate::rocket_yaml(points, chosen, sweep, own.budget_kl));
+  write_file("report-json", own.report_json, calibrate::rocket_json(points, chosen));
+  write_out(calibrate::rocket_table(points, chosen));
+  return 0;
+}
 
-int calibrate_main(std::span<const std::string> args) {
-  CalibrateOptions own;
-  LlmConfig config;
-  Command command("calibrate",
-                  "Find the threshold scale factors that leave out a wanted share of attention.");
-  command.options("Calibrate", describe(own));
-  command.llm_config(config);
-  if (!command.parse(args)) return 0;
+int calibrate_skip_softmax(const CalibrateOptions& own, const Command& command,
+                           const LlmConfig& config) {
   FOVEAL_CHECK(config.sparse_attention_config.empty(), ErrorKind::kInvalidArgument, "calibrate",
                "got a sparse_attention_config; need none, for it is what is sought");
-  check_writable("output", own.output);
-  check_writable("report-json", own.report_json);
-  check_not_input("output", own.output, config.model);
   calibrate::check_target(own.output, config.model);
   LLM llm(measuring_config(config), loading_bar());
   const std::vector<Texts> texts =
@@ -269,6 +293,30 @@ int calibrate_main(std::span<const std::string> args) {
   write_file("report-json", own.report_json, calibrate::report_json(llm, results));
   write_out(calibrate::summary_text(results));
   return 0;
+}
+
+}  // namespace
+
+int calibrate_main(std::span<const std::string> args) {
+  CalibrateOptions own;
+  LlmConfig config;
+  Command command("calibrate",
+                  "Find the settings of a sparse method that leave out a wanted share, or that "
+                  "change answers no more than is allowed.");
+  command.options("Calibrate", describe(own));
+  command.llm_config(config);
+  if (!command.parse(args)) return 0;
+  check_writable("output", own.output);
+  check_writable("report-json", own.report_json);
+  check_not_input("output", own.output, config.model);
+  check_not_input("output", own.output, own.file);
+  if (own.method == "skip_softmax") return calibrate_skip_softmax(own, command, config);
+  for (const SparseAttentionConfig& other : config.sparse_attention_config) {
+    FOVEAL_CHECK(std::holds_alternative<RocketSparseAttentionConfig>(other),
+                 ErrorKind::kInvalidArgument, "calibrate",
+                 "got another method in sparse_attention_config; need rocket, or none");
+  }
+  return calibrate_rocket(own, config);
 }
 
 }  // namespace foveal::tools

@@ -30,8 +30,9 @@ class Tiny(Calibrate):
         folder = self.path / "model"
         shutil.copytree(GOLDEN, folder)
         shutil.copy(self.path / "config.json", folder / "config.json")
-        shown = foveal("inspect", "--model", folder, "--device", "cpu").stdout
-        self.assertIn("skip_softmax", shown)
+        shown = foveal("inspect", "--model", folder, "--device", "cpu")
+        self.assertIn("skip_softmax", shown.stdout)
+        self.assertNotIn("tiles", shown.stderr)
         foveal("eval", "--model", folder, "--device", "cpu", "--baseline", "dense", "perplexity", "--file", file,
                "--length", 400, "--decode-tokens", 0, "--output-dir", self.path / "out")
         got = self.read("out/summary.json")["sparse"]["sparsity"]["prefill"]
@@ -39,6 +40,11 @@ class Tiny(Calibrate):
         # Attention of random weights is nearly even: about 6 % is all there is to leave out.
         self.assertAlmostEqual(want[0], 0.04, delta=0.02)
         self.assertAlmostEqual(got, want[0], delta=0.02)  # other texts of the same kind
+
+        # Of other tiles the formula is not right, and loading says so.
+        config = folder / "config.json"
+        config.write_text(config.read_text().replace("16x32", "128x128"))
+        self.assertIn("128x128", foveal("inspect", "--model", folder, "--device", "cpu").stderr)
 
     def test_yaml_is_a_configuration(self):
         file = self.ids(1000)
@@ -51,7 +57,9 @@ class Tiny(Calibrate):
     def test_odd_requests_are_refused(self):
         file = self.ids(100)
         output = ("--output", self.path / "c.yaml")
-        for words in (["--method", "rocket", *output], ["--method", "skip_softmax"],
+        for words in (["--method", "rocket", *output], ["--method", "dsa", *output], ["--method", "skip_softmax"],
+                      ["--method", "rocket", *output, "--file", file, "--prompt-budgets", "none"],
+                      ["--method", "rocket", *output, "--file", file, "--lengths", "100", "--prompt-budgets", "512"],
                       [*COMMON, *output, "--file", file, "--lengths", "400"],
                       [*COMMON, *output, "--file", file, "--lengths", "40", "--target-sparsity", "1.5"],
                       [*COMMON, *output, "--file", file, "--target-sparsity", "{}"],
@@ -61,6 +69,22 @@ class Tiny(Calibrate):
             self.refused("calibrate", "--model", GOLDEN, *words)
         if MODEL:
             self.refused("calibrate", "--model", MODEL, *COMMON, "--output", self.path / "config.json")
+
+
+    def test_rocket_takes_the_least_memory_that_the_kl_allows(self):
+        file = self.ids(420)
+        words = ("--method", "rocket", "--device", "cpu", "--threads", 2, "--file", file, "--lengths", 400,
+                 "--num-samples", 1, "--prompt-budgets", "64,128,4096", "--topks", "4,1024",
+                 "--output", self.path / "c.yaml", "--report-json", self.path / "r.json")
+        foveal("calibrate", "--model", GOLDEN, *words, "--budget-kl", 100)
+        points = self.read("r.json")["points"]
+        self.assertEqual([(point["prompt_budget"], point["topk"]) for point in points],
+                         [(64, 4), (64, 1024), (128, 4), (128, 1024)])
+        self.assertEqual([point["chosen"] for point in points], [True, False, False, False])
+        self.assertLess(points[0]["kv_bytes"], points[2]["kv_bytes"])
+        self.assertGreater(points[0]["kl"], 0)
+        foveal("inspect", "--model", GOLDEN, "--device", "cpu", "--config", self.path / "c.yaml")
+        self.refused("calibrate", "--model", GOLDEN, *words, "--budget-kl", 0)
 
 
 @unittest.skipUnless(MODEL and LICENSE.exists(), "needs FOVEAL_TEST_MODEL and the GPL's text")

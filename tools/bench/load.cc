@@ -69,7 +69,7 @@ class Load {
     try {
       call();
     } catch (const Error& error) {
-      errors_[idx] = error.what();
+      errors_[idx].assign(error.what());
     }
   }
 

@@ -111,8 +111,12 @@ std::optional<Law> fit(std::span<const Point> points, size_t terms, std::string 
           .most = *different.rbegin()};
   if (terms == 3) law.coefficients.emplace_back("c", (*found)[2]);
   // A factor that falls with the target would be no law.
-  for (double at = law.least; at < law.most; at += 0.01) {
-    if (law.factor(at + 0.01) <= law.factor(at)) return std::nullopt;
+  constexpr int kSteps = 100;
+  double last = 0;
+  for (int step = 0; step <= kSteps; ++step) {
+    const double now = law.factor(law.least + (law.most - law.least) * step / kSteps);
+    if (now <= last) return std::nullopt;
+    last = now;
   }
   law.error = rms_error(good, weight, [&](const Point& point) {
     return inverse([&](double target) { return law.factor(target); }, point.factor);

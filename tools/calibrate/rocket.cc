@@ -1,0 +1,183 @@
+#include "calibrate/rocket.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "base/progress.h"
+#include "eval/task.h"
+#include "foveal/llm.h"
+#include "json_writer.h"
+#include "measure/configs.h"
+
+namespace foveal::calibrate {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The task's own flags, filled as the command line would.
+void set_up(eval::Task& task, const RocketSweep& sweep) {
+  ConfigNode root = ConfigNode::map();
+  const auto set = [&](std::string_view name, std::string value) {
+    assign_path(root, name, ConfigNode::scalar(std::move(value), {}, /*quoted=*/name == "file"));
+  };
+  set("file", sweep.file);
+  set("length", fmt::format("{}", sweep.length));
+  set("decode_tokens", fmt::format("{}", sweep.decode_tokens));
+  set("positions", fmt::format("{}", sweep.decode_tokens));  // prompts are read densely
+  bind_options(task.options(), root);
+}
+
+RocketPoint measured(const eval::Task& task, LLM& dense, LLM& tested) {
+  const std::vector<eval::Arm> arms{{"dense", dense}, {"sparse", tested}};
+  std::vector<measure::Unit> kl;
+  std::vector<measure::Unit> top1;
+  std::vector<double> kv_bytes;
+  SparsityReport sparsity;
+  for (size_t idx = 0; idx < task.samples().size(); ++idx) {
+    measure::Record record = task.samples()[idx];
+    FOVEAL_CHECK(!record.error, ErrorKind::kInvalidArgument, "calibrate", "{}",
+                 record.error.value_or(""));
+    task.run(idx, arms, record);
+    const measure::ArmResult& result = record.arms.at("sparse");
+    const auto take = [&](std::string_view name, std::vector<measure::Unit>& into) {
+      const auto& units = result.values.find(name)->second;
+      into.insert(into.end(), units.begin(), units.end());
+    };
+    take("kl", kl);
+    take("top1", top1);
+    kv_bytes.push_back(static_cast<double>(result.kv_bytes));
+    sparsity.add(result.sparsity);
+  }
+  return {.kl = measure::mean(kl),
+          .top1 = measure::mean(top1),
+          .decode_left_out = sparsity.total().decode.skipped(),
+          .kv_bytes = measure::average(kv_bytes)};
+}
+
+LlmConfig with_rocket(LlmConfig config, int64_t budget, int64_t topk) {
+  RocketSparseAttentionConfig rocket;
+  if (!config.sparse_attention_config.empty()) {
+    rocket = std::get<RocketSparseAttentionConfig>(config.sparse_attention_config.front());
+  }
+  rocket.prompt_budget = budget;
+  rocket.topk = topk;
+  config.sparse_attention_config = {rocket};
+  return config;
+}
+
+// Every budget that evicts something, with every topk, in the order of what they cost.
+std::vector<RocketPoint> settings_of(const RocketSweep& sweep) {
+  std::vector<RocketPoint> out;
+  for (const int64_t budget : sweep.budgets) {
+    if (budget >= sweep.length - sweep.decode_tokens) continue;
+    for (const int64_t topk : sweep.topks) {
+      out.push_back({.prompt_budget = budget, .topk = topk});
+    }
+  }
+  FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, "prompt-budgets",
+               "got none below a prompt of {} tokens; need one, or a longer --lengths",
+               sweep.length - sweep.decode_tokens);
+  std::sort(out.begin(), out.end(), [](const RocketPoint& a, const RocketPoint& b) {
+    return std::pair(a.prompt_budget, a.topk) < std::pair(b.prompt_budget, b.topk);
+  });
+  return out;
+}
+
+std::string row(const RocketPoint& point, bool chosen) {
+  return fmt::format("{:>7} {:>6} {:>10.5f} {:>8.3f} {:>9.1f} {:>12.0f}{}\n", point.prompt_budget,
+                     point.topk, point.kl, point.top1, 100 * point.decode_left_out, point.kv_bytes,
+                     chosen ? "  <" : "");
+}
+
+constexpr const char* kHead = " budget   topk         KL     top1  left out %     KV bytes\n";
+
+}  // namespace
+
+std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep& sweep) {
+  std::vector<RocketPoint> settings = settings_of(sweep);
+  const auto start = Clock::now();
+  const auto task = eval::make_kl();
+  set_up(*task, sweep);
+  LlmConfig sized = config;
+  if (!sized.kv_cache_config.max_tokens) {
+    sized.kv_cache_config.max_tokens =
+        2 * sweep.length + 4 * sized.kv_cache_config.tokens_per_block;
+  }
+  LLM dense(measure::baseline_config(sized, "dense"));
+  task->prepare(dense, {.num_samples = sweep.num_samples, .paired = true});
+  std::vector<RocketPoint> out;
+  Progress bar("calibrating", std::ssize(settings));
+  for (const RocketPoint& setting : settings) {
+    if (std::chrono::duration<double>(Clock::now() - start).count() > sweep.time_limit) {
+      log_warn("[calibrate] got no more time; need a larger --time-limit for all settings");
+      break;
+    }
+    LLM tested(with_rocket(sized, setting.prompt_budget, setting.topk));
+    RocketPoint point = measured(*task, dense, tested);
+    point.prompt_budget = setting.prompt_budget;
+    point.topk = setting.topk;
+    out.push_back(point);
+    bar.update(std::ssize(out));
+  }
+  return out;
+}
+
+const RocketPoint& choose_rocket(const std::vector<RocketPoint>& points, double budget_kl) {
+  const RocketPoint* best = nullptr;
+  double least = points.empty() ? 0 : points.front().kl;
+  for (const RocketPoint& point : points) {
+    least = std::min(least, point.kl);
+    if (point.kl > budget_kl) continue;
+    const auto cost = [](const RocketPoint& of) {
+      return std::pair(of.kv_bytes, -of.decode_left_out);
+    };
+    if (best == nullptr || cost(point) < cost(*best)) best = &point;
+  }
+  FOVEAL_CHECK(best != nullptr, ErrorKind::kInvalidArgument, "budget-kl",
+               "got {}; need at least {:.5f}, the best of {} settings, or larger ones", budget_kl,
+               least, points.size());
+  return *best;
+}
+
+std::string rocket_table(const std::vector<RocketPoint>& points, const RocketPoint& chosen) {
+  std::string out = kHead;
+  for (const RocketPoint& point : points) out += row(point, &point == &chosen);
+  return out;
+}
+
+std::string rocket_yaml(const std::vector<RocketPoint>& points, const RocketPoint& chosen,
+                        const RocketSweep& sweep, double budget_kl) {
+  std::string out = fmt::format(
+      "# foveal calibrate: {} windows of {} tokens, the last {} decoded; the least memory with a "
+      "KL\n"
+      "# to dense of at most {:g} nats.\n#{}",
+      sweep.num_samples, sweep.length, sweep.decode_tokens, budget_kl, kHead);
+  for (const RocketPoint& point : points) {
+    out += '#';
+    out += row(point, &point == &chosen);
+  }
+  return out +
+         fmt::format(
+             "sparse_attention_config:\n  algorithm: rocket\n  prompt_budget: {}\n  topk: {}\n",
+             chosen.prompt_budget, chosen.topk);
+}
+
+std::string rocket_json(const std::vector<RocketPoint>& points, const RocketPoint& chosen) {
+  tools::JsonWriter out;
+  out.begin_object().key("points").begin_array();
+  for (const RocketPoint& point : points) {
+    out.begin_object().field("prompt_budget", point.prompt_budget).field("topk", point.topk);
+    out.field("kl", point.kl).field("top1_agreement", point.top1);
+    out.field("decode_left_out", point.decode_left_out).field("kv_bytes", point.kv_bytes);
+    out.field("chosen", &point == &chosen).end_object();
+  }
+  out.end_array().end_object();
+  return out.text() + "\n";
+}
+
+}  // namespace foveal::calibrate
