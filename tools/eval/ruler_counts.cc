@@ -113,11 +113,13 @@ Draft variable_tracking(const Materials& /*materials*/, Random random, size_t un
 }
 
 Draft common_words(const Materials& /*materials*/, Random random, size_t units) {
-  const WordList example = word_list(random, 0, 10, 3);
-  // Short texts have no room for 300 common entries.
-  constexpr size_t kLongText = 300;
+  // A unit is about one entry of the list. Short texts, up to some 4,000 tokens, have no room for
+  // words that often.
+  constexpr size_t kLongText = 600;
   const bool is_long = units >= kLongText;
-  const WordList asked = word_list(random, units, is_long ? 30 : 6, is_long ? 3 : 1);
+  const WordList asked =
+      is_long ? word_list(random, units / 3, 30, 3) : word_list(random, units, 6, 1);
+  const WordList example = is_long ? word_list(random, 30, 10, 3) : word_list(random, 10, 3, 1);
   return {.user = fmt::format("{}\n{} {}\n\n{}", words_prompt(example), kWordsPrefix,
                               numbered(example.common), words_prompt(asked)),
           .prefix = kWordsPrefix,
