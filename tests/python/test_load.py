@@ -53,18 +53,21 @@ def test_files_that_are_not_there_or_broken(tmp_path):
 
 
 def test_accepts(tiny_path):
-    for sparse in (None, SkipSoftmaxAttentionConfig(threshold_scale_factor=5.0),
-                   RocketSparseAttentionConfig(prompt_budget=64),
-                   [SkipSoftmaxAttentionConfig(threshold_scale_factor={"prefill": 5.0}),
-                    RocketSparseAttentionConfig(mode="multi_turn")],
-                   [SkipSoftmaxAttentionConfig(threshold_scale_factor={"decode": 5.0})],
-                   {"algorithm": "skip_softmax", "threshold_scale_factor": 5}):
+    for method, sparse in [
+            ("dense", None),
+            ("skip_softmax", SkipSoftmaxAttentionConfig(threshold_scale_factor=5.0)),
+            ("skip_softmax", [SkipSoftmaxAttentionConfig(threshold_scale_factor={"decode": 5.0})]),
+            ("skip_softmax", {"algorithm": "skip_softmax", "threshold_scale_factor": 5}),
+            ("rocket", RocketSparseAttentionConfig(prompt_budget=64)),
+            ("skip_softmax+rocket",
+             [SkipSoftmaxAttentionConfig(threshold_scale_factor={"prefill": 5.0}),
+              RocketSparseAttentionConfig(mode="multi_turn")])]:
         with LLM(pathlib.Path(tiny_path), dtype="auto", tensor_parallel_size=1, load_format="auto",
                  trust_remote_code=False, enable_chunked_prefill=True, max_batch_size=4, threads=1,
                  scheduler_config=SchedulerConfig(), sparse_attention_config=sparse,
                  kv_cache_config=KvCacheConfig(max_tokens=2048)) as llm:
             assert llm.info.kv_tokens == 2048 and llm.info.threads == 1
-            assert llm.info.method == ("dense" if sparse is None else "skip_softmax")
+            assert llm.info.method == method
 
 
 def test_keywords_win_over_the_file(tiny_path, tmp_path):
