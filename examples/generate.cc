@@ -31,7 +31,7 @@ int run(const std::string& model, const std::vector<std::string>& prompts) {
   foveal::LlmConfig config;
   config.model = model;
   config.sparse_attention_config = {foveal::SkipSoftmaxAttentionConfig{
-      .threshold_scale_factor = foveal::PhaseValue{.prefill = 100.0, .decode = 1000.0}}};
+      .threshold_scale_factor = foveal::PhaseValue{.prefill = 100.0, .decode = 30.0}}};
   foveal::LLM llm(config);
   std::printf("%s on %s: %s\n", llm.info().name.c_str(), llm.info().device.c_str(),
               llm.info().attention.c_str());

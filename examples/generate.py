@@ -10,7 +10,7 @@ def main(model, prompts):
     with LLM(
         model=model,
         sparse_attention_config=SkipSoftmaxAttentionConfig(
-            threshold_scale_factor={"prefill": 100.0, "decode": 1000.0}),
+            threshold_scale_factor={"prefill": 100.0, "decode": 30.0}),
         kv_cache_config=KvCacheConfig(enable_block_reuse=True),
     ) as llm:
         for output in llm.generate(prompts, SamplingParams(max_tokens=32)):
