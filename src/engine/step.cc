@@ -218,7 +218,9 @@ void Engine::Loop::end_prompts(const Flight& flight) {
   for (size_t idx = 0; idx < prompts.size(); ++idx) {
     if (!flight.plan.work[idx].prompt_done) continue;
     const RequestId id = flight.plan.work[idx].id;
-    Running& running = *running_.at(id);
+    const auto found = running_.find(id);
+    if (found == running_.end()) continue;  // cancelled while the step ran
+    Running& running = *found->second;
     const auto prompt_len = static_cast<int32_t>(running.prompt_len());
     if (running.request().sampling.max_tokens <= 1) {  // nothing is decoded
       running.count_prompt(prompt_len);
