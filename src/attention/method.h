@@ -68,6 +68,8 @@ struct Resolution {
 class SequenceState {
  public:
   virtual ~SequenceState() = default;
+  /// What kernels read of it on a device that runs behind the host (DeviceSeqs::states).
+  virtual const void* device_data() const { return nullptr; }
 };
 
 /// One layer's attention of one phase in one step. Sequences are of that phase only. Matrices lie

@@ -1,17 +1,20 @@
 // The paged loops on CUDA: from AttendArgs to the kernels' parameters.
+#include "attention/paged_cuda.h"
+
 #include "attention/paged.h"
 #include "base/check.h"
 #include "kernels/cuda/attention.h"
 
 namespace foveal::attention {
-namespace {
 
-int32_t dtype_of(DType dtype) {
+int32_t cuda_dtype(DType dtype) {
   if (dtype == DType::kBF16) return FOVEAL_BF16;
   if (dtype == DType::kF16) return FOVEAL_F16;
   FOVEAL_INVARIANT(dtype == DType::kF8E4M3);
   return FOVEAL_E4M3;
 }
+
+namespace {
 
 void fill_cache(foveal_attention_params& params, const KvLayerView& kv) {
   const int64_t token = kv.head_dim;
@@ -26,7 +29,7 @@ void fill_cache(foveal_attention_params& params, const KvLayerView& kv) {
   params.head_dim = kv.head_dim;
   params.page_size = kv.page_size;
   params.num_pages = kv.num_pages;
-  params.kv_dtype = dtype_of(kv.dtype);
+  params.kv_dtype = cuda_dtype(kv.dtype);
   params.k_scale = kv.k_scale;
   params.v_scale = kv.v_scale;
 }
@@ -44,10 +47,12 @@ void fill_seqs(foveal_attention_params& params, const kernels::DeviceSeqs& seqs)
   params.threshold_len = seqs.threshold_len;
 }
 
-foveal_attention_params make_params(const AttendArgs& args, float skip_factor) {
+}  // namespace
+
+foveal_attention_params paged_params(const AttendArgs& args, float skip_factor) {
   foveal_attention_params params{};
   params.struct_size = sizeof(params);
-  params.q_dtype = dtype_of(args.activation);
+  params.q_dtype = cuda_dtype(args.activation);
   params.q = args.q;
   params.q_row_stride = args.q_stride;
   params.q_head_stride = args.kv.head_dim;
@@ -60,6 +65,7 @@ foveal_attention_params make_params(const AttendArgs& args, float skip_factor) {
   params.softmax_scale = args.softmax_scale;
   params.window = args.window;
   params.q_scale = 1;
+  if (args.batch_invariant) params.flags |= FOVEAL_ATTENTION_FIXED_SPLITS;
   params.skip_factor = skip_factor;
   if (skip_factor > 0) {
     params.skip_factors = args.device_seqs->skip_factors;
@@ -69,21 +75,23 @@ foveal_attention_params make_params(const AttendArgs& args, float skip_factor) {
   return params;
 }
 
-}  // namespace
-
-void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream) {
+void give_workspace(foveal_attention_params& params, size_t bytes, const AttendArgs& args,
+                    const Stream& stream) {
   FOVEAL_INVARIANT(args.workspace != nullptr);
-  const bool prefill = phase == Phase::kPrefill;
-  foveal_attention_params params = make_params(args, skip_factor);
-  if (!prefill) params.cu_q = nullptr;
-  if (args.batch_invariant) params.flags |= FOVEAL_ATTENTION_FIXED_SPLITS;
-  const size_t bytes = prefill ? kernels::cuda::prefill_pool_workspace_bytes(params)
-                               : kernels::cuda::decode_workspace_bytes(params);
   FOVEAL_CHECK(
       bytes <= args.workspace->size() || !stream.is_capturing(), ErrorKind::kInternal, "attention",
       "got a recorded step that needs {} bytes of workspace; need it to have run before", bytes);
   params.workspace = args.workspace->reserve(stream.device(), bytes);
   params.workspace_bytes = args.workspace->size();
+}
+
+void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream) {
+  const bool prefill = phase == Phase::kPrefill;
+  foveal_attention_params params = paged_params(args, skip_factor);
+  if (!prefill) params.cu_q = nullptr;
+  const size_t bytes = prefill ? kernels::cuda::prefill_pool_workspace_bytes(params)
+                               : kernels::cuda::decode_workspace_bytes(params);
+  give_workspace(params, bytes, args, stream);
   if (prefill) {
     kernels::cuda::attention_prefill(params, stream.native());
   } else {

@@ -131,6 +131,10 @@ void AttentionStep::collect(std::span<const kernels::AttentionSeq> prefill,
       if (!current.dense[layer] && device != nullptr) {
         const size_t row = static_cast<size_t>(phase) * num_layers_ + layer;
         std::copy_n(device + row * max_seqs_, seqs.size(), into);
+        for (size_t seq = 0; seq < seqs.size(); ++seq) {
+          if (seqs[seq].evicted == 0) continue;  // else the kernels know of what is left alone
+          into[seq].pairs = kernels::dense_pairs(seqs[seq], windows_[layer], num_heads_);
+        }
         continue;
       }
       for (size_t seq = 0; seq < seqs.size(); ++seq) {

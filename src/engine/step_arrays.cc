@@ -22,7 +22,7 @@ int32_t most_pages(std::span<const AttentionSeq> seqs, int32_t page_size) {
 }
 
 size_t upload_bytes(const StepLimits& limits) {
-  constexpr size_t kArrays = 24;  // each rounded up to the alignment of an array
+  constexpr size_t kArrays = 32;  // each rounded up to the alignment of an array
   constexpr size_t kAlignment = 256;
   const auto rows = static_cast<size_t>(limits.max_rows);
   const auto seqs = static_cast<size_t>(limits.max_seqs);
@@ -30,7 +30,7 @@ size_t upload_bytes(const StepLimits& limits) {
   // Every sequence may begin a page, and a prompt's rows fill whole ones.
   const size_t pages = rows / static_cast<size_t>(limits.page_size) + 2 * seqs;
   const size_t places = pages * 2 * static_cast<size_t>(limits.num_layers);
-  return (2 * rows + 8 * seqs + tables + places) * sizeof(int32_t) +
+  return (2 * rows + 16 * seqs + tables + places) * sizeof(int32_t) +
          rows * (sizeof(kernels::cuda::SampleRow) + sizeof(int32_t)) +
          StepArrays::kMaxEdits * sizeof(kernels::cuda::LogitEdit) + kArrays * kAlignment;
 }
@@ -61,8 +61,9 @@ void StepArrays::send(const Batch& batch, const StepShape& shape, std::span<cons
   input_ = {};
   // What a recorded step reads comes first, in an order and size that follow from its shape.
   add_tokens(batch.tokens(), shape, batch.prefill_rows());
-  input_.prefill = add_prefill(batch.prefill(), shape.prefill_stride);
-  input_.decode = add_decode(batch.decode(), shape);
+  const attention::AttentionStep::States states = batch.states();
+  input_.prefill = add_prefill(batch.prefill(), states.prefill, shape.prefill_stride);
+  input_.decode = add_decode(batch.decode(), states.decode, shape);
   if (shape.padded) {
     logit_rows_.resize(static_cast<size_t>(shape.decode_rows));
     std::iota(logit_rows_.begin(), logit_rows_.end(), 0);
@@ -83,7 +84,8 @@ void StepArrays::add_tokens(std::span<const int32_t> tokens, const StepShape& sh
   input_.token_ids = array.device;
 }
 
-DeviceSeqs StepArrays::add_prefill(std::span<const AttentionSeq> seqs, int32_t stride) {
+DeviceSeqs StepArrays::add_prefill(std::span<const AttentionSeq> seqs, States states,
+                                   int32_t stride) {
   DeviceSeqs out{.num_seqs = static_cast<int32_t>(seqs.size()), .page_table_stride = stride};
   if (seqs.empty()) return out;
   const auto cu_q = upload_.add<int32_t>(seqs.size() + 1);
@@ -96,29 +98,32 @@ DeviceSeqs StepArrays::add_prefill(std::span<const AttentionSeq> seqs, int32_t s
   }
   cu_q.host[seqs.size()] = out.num_rows;
   out.cu_q = cu_q.device;
-  add_seqs(seqs, out);
+  add_seqs(seqs, states, out);
   return out;
 }
 
-DeviceSeqs StepArrays::add_decode(std::span<const AttentionSeq> seqs, const StepShape& shape) {
+DeviceSeqs StepArrays::add_decode(std::span<const AttentionSeq> seqs, States states,
+                                  const StepShape& shape) {
   // Bounds follow from the shape alone, as a recorded launch has no others.
   DeviceSeqs out{.num_seqs = shape.decode_rows,
                  .num_rows = shape.decode_rows,
                  .max_q_len = 1,
                  .max_kv_len = shape.decode_stride * limits_.page_size,
                  .page_table_stride = shape.decode_stride};
-  if (shape.decode_rows > 0) add_seqs(seqs, out);
+  if (shape.decode_rows > 0) add_seqs(seqs, states, out);
   return out;
 }
 
 // Rows past `seqs` fill up the step: one key each, on the page that is nobody's.
-void StepArrays::add_seqs(std::span<const AttentionSeq> seqs, DeviceSeqs& out) {
+void StepArrays::add_seqs(std::span<const AttentionSeq> seqs, States states, DeviceSeqs& out) {
   const auto count = static_cast<size_t>(out.num_seqs);
   const auto stride = static_cast<size_t>(out.page_table_stride);
   FOVEAL_INVARIANT(seqs.size() <= count);
   const auto kv_len = upload_.add<int32_t>(count);
+  const auto evicted = upload_.add<int32_t>(count);
   const auto threshold_len = upload_.add<int32_t>(count);
   const auto factors = upload_.add<float>(count);
+  const auto held = upload_.add<const void*>(count);
   const auto table = upload_.add<int32_t>(count * stride);
   for (size_t idx = 0; idx < count; ++idx) {
     const std::span<int32_t> row = table.host.subspan(idx * stride, stride);
@@ -130,12 +135,17 @@ void StepArrays::add_seqs(std::span<const AttentionSeq> seqs, DeviceSeqs& out) {
       std::copy_n(seq.pages, pages, row.begin());
     }
     kv_len.host[idx] = idx < seqs.size() ? seqs[idx].kv_len : 1;
+    evicted.host[idx] = idx < seqs.size() ? seqs[idx].evicted : 0;
+    const attention::SequenceState* state = idx < states.size() ? states[idx] : nullptr;
+    held.host[idx] = state != nullptr ? state->device_data() : nullptr;
     threshold_len.host[idx] = idx < seqs.size() ? seqs[idx].threshold_len : 1;
     factors.host[idx] = idx < seqs.size() ? seqs[idx].own_skip_factor : -1.0F;
     // Kernels may prefetch a page id past the length.
     std::fill(row.begin() + static_cast<ptrdiff_t>(pages), row.end(), limits_.scratch_page);
   }
   out.kv_len = kv_len.device;
+  out.evicted = evicted.device;
+  out.states = held.device;
   out.threshold_len = threshold_len.device;
   out.skip_factors = factors.device;
   out.page_table = table.device;

@@ -68,10 +68,13 @@ class StepArrays {
 
  private:
   void add_tokens(std::span<const int32_t> tokens, const StepShape& shape, int64_t prefill_rows);
-  kernels::DeviceSeqs add_prefill(std::span<const kernels::AttentionSeq> seqs, int32_t stride);
-  kernels::DeviceSeqs add_decode(std::span<const kernels::AttentionSeq> seqs,
+  using States = std::span<attention::SequenceState* const>;
+  kernels::DeviceSeqs add_prefill(std::span<const kernels::AttentionSeq> seqs, States states,
+                                  int32_t stride);
+  kernels::DeviceSeqs add_decode(std::span<const kernels::AttentionSeq> seqs, States states,
                                  const StepShape& shape);
-  void add_seqs(std::span<const kernels::AttentionSeq> seqs, kernels::DeviceSeqs& out);
+  void add_seqs(std::span<const kernels::AttentionSeq> seqs, States states,
+                kernels::DeviceSeqs& out);
   void add_rest(std::span<const int32_t> places, const SamplePlan& sampling);
   template <class T>
   const T* add_copy(std::span<const T> values);

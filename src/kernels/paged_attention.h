@@ -53,10 +53,13 @@ struct DeviceSeqs {
   int64_t total_kv_len = 0;                ///< of all together, on the host; 0: not known
   const int32_t* cu_q = nullptr;           ///< [num_seqs + 1], rows of the phase; decode: null
   const int32_t* kv_len = nullptr;         ///< [num_seqs]
+  const int32_t* evicted = nullptr;        ///< [num_seqs], see AttentionSeq
   const int32_t* threshold_len = nullptr;  ///< [num_seqs]
   const float* skip_factors = nullptr;     ///< [num_seqs], negative: the call's; null: no own ones
   const int32_t* page_table = nullptr;     ///< [num_seqs, page_table_stride]
   int64_t page_table_stride = 0;
+  /// [num_seqs]: what a method keeps of each on the device, or null.
+  const void* const* states = nullptr;
 };
 
 /// Work of one sequence in one layer, over all heads. A pair is one unmasked (query, key).

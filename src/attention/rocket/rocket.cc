@@ -11,6 +11,7 @@
 #include "attention/rocket/page_attend.h"
 #include "attention/rocket/page_select.h"
 #include "attention/rocket/prompt_select.h"
+#include "attention/rocket/rocket_device.h"
 #include "attention/rocket/settings.h"
 #include "base/check.h"
 #include "base/math.h"
@@ -86,9 +87,11 @@ void trace_selection(TraceSink* trace, const std::string& name, const OwnedSelec
 
 class Rocket final : public AttentionMethod {
  public:
-  Rocket(Settings settings, DeviceKind device)
+  Rocket(Settings settings, const ModelShape& shape, DeviceKind device)
       : settings_(std::move(settings)), capabilities_(paged_capabilities(device)) {
     capabilities_.devices = {DeviceKind::kCpu};
+    if (device == DeviceKind::kCuda) device_ = rocket::make_rocket_device(settings_, shape);
+    if (device_) capabilities_.devices = {DeviceKind::kCpu, DeviceKind::kCuda};
   }
 
   std::string_view name() const override { return "rocket"; }
@@ -136,11 +139,13 @@ class Rocket final : public AttentionMethod {
   }
 
   std::unique_ptr<SequenceState> make_state() const override {
+    if (device_) return device_->make_state();
     return std::make_unique<RocketState>(settings_.dense.size());
   }
 
   void append(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) override {
     if (settings_.dense.at(static_cast<size_t>(layer))) return;
+    if (device_) return device_->append(layer, phase, args, stream);
     rocket::update_bounds(args.kv, args.seqs, bounds(args.kv), stream);
     if (phase == Phase::kDecode) return;
     for (size_t idx = 0; idx < args.seqs.size(); ++idx) {
@@ -153,6 +158,7 @@ class Rocket final : public AttentionMethod {
     if (settings_.dense.at(static_cast<size_t>(layer))) {
       return attend_paged(phase, args, /*skip_factor=*/0, stream);
     }
+    if (device_) return device_->attend(args, layer, stream);
     const OwnedSelection selection = select(layer, args, stream);
     std::vector<kernels::AttentionCounters> before;
     if (args.counters != nullptr) {
@@ -181,6 +187,7 @@ class Rocket final : public AttentionMethod {
     const int32_t prompt_len = end.seq.kv_len;
     if (!selects(prompt_len)) return;
     FOVEAL_INVARIANT(end.fresh.empty() != settings_.evicts);
+    if (device_) return device_->after_prefill(end, stream);
     RocketState& state = state_of(end.state);
     state.first_new = prompt_len / settings_.page_size;
     state.has_candidates = !settings_.evicts;
@@ -302,6 +309,7 @@ class Rocket final : public AttentionMethod {
 
   Settings settings_;
   Capabilities capabilities_;
+  std::unique_ptr<rocket::RocketDevice> device_;  ///< null on a CPU
 };
 
 MethodExample example(std::string name, const RocketSparseAttentionConfig& config,
@@ -318,7 +326,7 @@ std::unique_ptr<AttentionMethod> make_rocket(const SparseAttentionConfig* config
   if (config == nullptr) return nullptr;
   return std::make_unique<Rocket>(
       rocket::make_settings(std::get<RocketSparseAttentionConfig>(*config), context.shape),
-      context.device.kind);
+      context.shape, context.device.kind);
 }
 
 std::vector<MethodExample> rocket_examples() {

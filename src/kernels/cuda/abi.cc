@@ -7,6 +7,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/decode_choose.h"
 #include "kernels/cuda/prefill.h"
+#include "kernels/cuda/rocket.h"
 
 // The C entries: what was thrown becomes a status and a sentence.
 
@@ -25,9 +26,8 @@ foveal_status status_of(ErrorKind kind) {
   return kind == ErrorKind::kUnsupported ? FOVEAL_UNSUPPORTED : FOVEAL_CUDA_ERROR;
 }
 
-using Entry = void (*)(const foveal_attention_params&, void*);
-
-foveal_status guarded(Entry entry, const char* name, const foveal_attention_params* params,
+template <class Params>
+foveal_status guarded(void (*entry)(const Params&, void*), const char* name, const Params* params,
                       void* stream, char* message, size_t size) {
   try {
     tell("", message, size);
@@ -49,8 +49,8 @@ foveal_status guarded(Entry entry, const char* name, const foveal_attention_para
 }
 
 /// What `query` says of sizes that the entry takes, by `check`; nothing for others.
-template <class Check, class Query>
-auto sized(Check check, Query query, const foveal_attention_params* params) noexcept {
+template <class Check, class Query, class Params>
+auto sized(Check check, Query query, const Params* params) noexcept {
   decltype(query(*params)) nothing{};
   try {
     if (params == nullptr) return nothing;
@@ -89,4 +89,47 @@ foveal_attention_tiling foveal_attention_prefill_tiling(const foveal_attention_p
 }
 foveal_attention_tiling foveal_attention_decode_tiling(const foveal_attention_params* params) {
   return ours::sized(ours::decode_check_sizes, ours::decode_tiling, params);
+}
+
+foveal_status foveal_rocket_decode(const foveal_rocket_params* params, void* cuda_stream,
+                                   char* message, size_t message_size) {
+  return ours::guarded(ours::rocket_decode, "rocket_decode", params, cuda_stream, message,
+                       message_size);
+}
+
+size_t foveal_rocket_decode_workspace(const foveal_rocket_params* params) {
+  return ours::sized(ours::rocket_check_sizes, ours::rocket_decode_workspace_bytes, params);
+}
+
+foveal_status foveal_rocket_prompt(const foveal_rocket_prompt_params* params, void* cuda_stream,
+                                   char* message, size_t message_size) {
+  return ours::guarded(ours::rocket_prompt, "rocket_prompt", params, cuda_stream, message,
+                       message_size);
+}
+
+size_t foveal_rocket_prompt_workspace(const foveal_rocket_prompt_params* params) {
+  return ours::sized(ours::rocket_prompt_check_sizes, ours::rocket_prompt_workspace_bytes, params);
+}
+
+foveal_status foveal_rocket_compact(const foveal_compact_params* params, void* cuda_stream,
+                                    char* message, size_t message_size) {
+  return ours::guarded(ours::rocket_compact, "rocket_compact", params, cuda_stream, message,
+                       message_size);
+}
+
+foveal_status foveal_rocket_candidates(const foveal_candidates_params* params, void* cuda_stream,
+                                       char* message, size_t message_size) {
+  return ours::guarded(ours::rocket_candidates, "rocket_candidates", params, cuda_stream, message,
+                       message_size);
+}
+
+foveal_status foveal_rocket_bounds(const foveal_bounds_params* params, void* cuda_stream,
+                                   char* message, size_t message_size) {
+  return ours::guarded(ours::rocket_bounds, "rocket_bounds", params, cuda_stream, message,
+                       message_size);
+}
+
+foveal_status foveal_top_k(const foveal_top_k_params* params, void* cuda_stream, char* message,
+                           size_t message_size) {
+  return ours::guarded(ours::top_k, "top_k", params, cuda_stream, message, message_size);
 }

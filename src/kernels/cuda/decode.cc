@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <bit>
 #include <mutex>
 #include <numbers>
@@ -30,14 +31,14 @@ int32_t multiprocessors(int device) {
   return count;
 }
 
-const void* find_kernel(const foveal_attention_params& params, const DecodeChoice& choice) {
-  switch (params.kv_dtype) {
+const void* find_kernel(int32_t kv_dtype, const DecodeShape& shape, bool listed) {
+  switch (kv_dtype) {
     case FOVEAL_BF16:
-      return decode_kernel_bf16(choice.shape);
+      return listed ? decode_listed_kernel_bf16(shape) : decode_kernel_bf16(shape);
     case FOVEAL_F16:
-      return decode_kernel_f16(choice.shape);
+      return listed ? decode_listed_kernel_f16(shape) : decode_kernel_f16(shape);
     default:
-      return decode_kernel_e4m3(choice.shape);
+      return listed ? decode_listed_kernel_e4m3(shape) : decode_kernel_e4m3(shape);
   }
 }
 
@@ -78,7 +79,43 @@ void fill_rows(DecodeArgs& args, const foveal_attention_params& params) {
       params.page_table != nullptr ? std::countr_zero(static_cast<uint32_t>(params.page_size)) : 0;
 }
 
-DecodeArgs make_args(const foveal_attention_params& params, const DecodeChoice& choice) {
+/// Over all pages, or over `lists`.
+void launch(const foveal_attention_params& params, const PageLists* lists, void* stream) {
+  const int device = usable_device("attention_decode");
+  const DecodeChoice choice = decode_choose(params, multiprocessors(device));
+  const void* kernel = find_kernel(params.kv_dtype, choice.shape, lists != nullptr);
+  if (kernel == nullptr) {
+    fail(ErrorKind::kUnsupported, "attention_decode", "got {}; need a shape that is compiled",
+         to_string(choice));
+  }
+  allow_shared(kernel, device, choice.shape.shared_bytes());
+  DecodeArgs args = decode_args(params, choice);
+  if (lists != nullptr) {
+    args.counters = nullptr;  // of what was selected from, who selected counts
+    args.kv_len = lists->lengths;
+    args.slots = lists->slots;
+    args.slots_stride = lists->stride;
+    args.slots_lengths = lists->row_lengths;
+    args.slot_shift = std::countr_zero(static_cast<uint32_t>(lists->page_tokens));
+    args.prefetch_lines = 0;
+  }
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(choice.grid));
+  config.blockDim = dim3(static_cast<unsigned>(choice.shape.warps() * 32));
+  config.dynamicSmemBytes = static_cast<size_t>(choice.shape.shared_bytes());
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &overlap;
+  config.numAttrs = 1;
+  void* arguments[] = {&args};
+  check_call(cudaLaunchKernelExC(&config, kernel, arguments), "the launch of the decode kernel");
+}
+
+}  // namespace
+
+DecodeArgs decode_args(const foveal_attention_params& params, const DecodeChoice& choice) {
   DecodeArgs args{};
   fill_rows(args, params);
   args.num_seqs = params.num_seqs;
@@ -109,31 +146,22 @@ DecodeArgs make_args(const foveal_attention_params& params, const DecodeChoice& 
   return args;
 }
 
-}  // namespace
-
 void attention_decode(const foveal_attention_params& params, void* stream) {
   decode_check(params);
-  const int device = usable_device("attention_decode");
-  const DecodeChoice choice = decode_choose(params, multiprocessors(device));
-  const void* kernel = find_kernel(params, choice);
-  if (kernel == nullptr) {
-    fail(ErrorKind::kUnsupported, "attention_decode", "got {}; need a shape that is compiled",
-         to_string(choice));
-  }
-  allow_shared(kernel, device, choice.shape.shared_bytes());
-  DecodeArgs args = make_args(params, choice);
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(choice.grid));
-  config.blockDim = dim3(static_cast<unsigned>(choice.shape.warps() * 32));
-  config.dynamicSmemBytes = static_cast<size_t>(choice.shape.shared_bytes());
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &overlap;
-  config.numAttrs = 1;
-  void* arguments[] = {&args};
-  check_call(cudaLaunchKernelExC(&config, kernel, arguments), "the launch of the decode kernel");
+  launch(params, nullptr, stream);
+}
+
+foveal_attention_params listed_params(const foveal_attention_params& params, int64_t stride,
+                                      int32_t page_tokens) {
+  foveal_attention_params listed = params;
+  listed.max_kv_len =
+      static_cast<int32_t>(std::min<int64_t>(params.max_kv_len, stride * page_tokens));
+  return listed;
+}
+
+void attention_decode_listed(const foveal_attention_params& params, const PageLists& lists,
+                             void* stream) {
+  launch(listed_params(params, lists.stride, lists.page_tokens), &lists, stream);
 }
 
 size_t decode_workspace_bytes(const foveal_attention_params& params) {

@@ -72,11 +72,13 @@ struct RopeStoreParams {
 void rope_store(const RopeStoreParams& params, Stream& stream);
 
 /// slots[row] = page_table[seq, position / page_size] * page_size + position % page_size for the
-/// rows of every sequence, with positions[row] = kv_len[seq] - (rows of seq) + (row in seq) written
-/// as well. `cu_q` null: one row a sequence. A page table entry below 0 gives slot -1.
+/// rows of every sequence, where position = kv_len[seq] - (rows of seq) + (row in seq), with
+/// positions[row] = position + evicted[seq] written as well. `cu_q` null: one row a sequence. A
+/// page table entry below 0 gives slot -1.
 struct FillSlotsParams {
   const int32_t* cu_q = nullptr;        ///< [num_seqs + 1] or null
   const int32_t* kv_len = nullptr;      ///< [num_seqs], the new rows included
+  const int32_t* evicted = nullptr;     ///< [num_seqs] or null: none
   const int32_t* page_table = nullptr;  ///< [num_seqs, page_table_stride]
   int64_t page_table_stride = 0;
   int32_t num_seqs = 0;

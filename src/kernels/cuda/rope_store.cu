@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kThreads) fill_slots_kernel(FillSlotsParams p)
   }
   const int position = p.kv_len[seq] - (end - begin) + (row - begin);
   const int page = p.page_table[seq * p.page_table_stride + position / p.page_size];
-  p.positions[row] = position;
+  p.positions[row] = position + (p.evicted != nullptr ? p.evicted[seq] : 0);
   p.slots[row] = page < 0 ? -1 : int64_t{page} * p.page_size + position % p.page_size;
 }
 

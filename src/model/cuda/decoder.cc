@@ -153,6 +153,7 @@ void CudaDecoder::place_rows(const ForwardInput& input, int32_t page_size, Strea
     if (seqs->num_seqs == 0) continue;
     cuda::fill_slots({.cu_q = seqs->cu_q,
                       .kv_len = seqs->kv_len,
+                      .evicted = seqs->evicted,
                       .page_table = seqs->page_table,
                       .page_table_stride = seqs->page_table_stride,
                       .num_seqs = seqs->num_seqs,

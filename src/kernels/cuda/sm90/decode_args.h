@@ -55,6 +55,14 @@ struct DecodeArgs {
   Divider chunk_units;
   uint32_t min_chunks_log2;  ///< fewest chunks a CTA
   int32_t max_splits;  ///< slots of a (sequence, KV head) with fixed splits; 0: splits as dealt
+
+  /// Listed pages (sm90/decode_listed.cuh): kv_len counts the tokens of a sequence's longest list,
+  /// and no page table is read.
+  const int32_t* slots;  ///< [num_seqs, KV heads, slots_stride] pages of 2^slot_shift tokens, by
+                         ///< their place in the pool
+  int64_t slots_stride;
+  const int32_t* slots_lengths;  ///< [num_seqs, KV heads] at most kv_len
+  int32_t slot_shift;
 };
 
 }  // namespace foveal::kernels::cuda

@@ -17,13 +17,12 @@ class UnitRing {
  public:
   __device__ explicit UnitRing(char* shared) : ring_(shared) {}
 
-  __device__ void fill(const DecodeArgs& args, bool own, const UnitRows& rows, int32_t keys,
-                       int lane) {
+  template <class Rows>
+  __device__ void fill(const DecodeArgs& args, bool own, const Rows& rows, int32_t keys, int lane) {
     const uint32_t slot = foveal::cuda::smem_address(ring_) + write_ * 2 * kUnitBytes;
-    if (own) Tile::template copy_rows<true>(slot, rows.k, args.k_token_bytes, keys, lane);
+    if (own) rows.template copy<Tile, true>(args, slot, keys, lane);
     foveal::cuda::cp_async_commit();
-    if (own)
-      Tile::template copy_rows<false>(slot + kUnitBytes, rows.v, args.v_token_bytes, keys, lane);
+    if (own) rows.template copy<Tile, false>(args, slot + kUnitBytes, keys, lane);
     foveal::cuda::cp_async_commit();
     write_ = write_ + 1 == kStages ? 0 : write_ + 1;
   }
@@ -50,7 +49,7 @@ class UnitRing {
 };
 
 // Computes: out = softmax(scale q K^T) V of one query a sequence over paged K and V, all
-//   query heads of a KV head together.
+//   query heads of a KV head together; over all pages, or (Pages = ListedWindow) those listed.
 // In/out: DecodeArgs; K and V [num_pages, ...] by strides; out [num_seqs, num_heads,
 //   head_dim].
 // Units: keys of 16 (a warp's step) and 64 (a chunk, the grain of the work); scores in the
@@ -65,7 +64,7 @@ class UnitRing {
 //   Flash-Decoding.
 // Measured: H100, 64x16k, 32/8 heads, d 128, bf16: 1415 us, 98.7 % of a plain read,
 //   2026-11-28; more in docs/kernels/cuda_decode.md.
-template <class Kv, int kHeadDim, int kHeadBlocks>
+template <class Kv, int kHeadDim, int kHeadBlocks, class Pages = PageWindow>
 __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::kShape.warps() * 32,
                                   1) decode_dense_kernel(const __grid_constant__ DecodeArgs args) {
   using Tile = DecodeTile<Kv, kHeadDim, kHeadBlocks, false>;
@@ -79,7 +78,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   const SegmentQueue segments(queues + kShape.kRunQueueBytes + warp * SegmentQueue::kBytes);
   DecodeMerge<Tile> merge(args, queues + kShape.queue_bytes());
   const DecodeDeal deal = open_call(args, runs, lane);
-  StepWalk<kWarps, false> copies(args, deal, runs, segments, warp, lane);
+  StepWalk<kWarps, false, Pages> copies(args, deal, runs, segments, warp, lane);
   UnitRing<Tile> ring(shared + warp * kShape.stages() * 2 * kShape.unit_bytes());
   Segment segment;
   uint32_t run = 0;
@@ -88,7 +87,7 @@ __global__ void __launch_bounds__(DecodeTile<Kv, kHeadDim, kHeadBlocks, false>::
   typename Tile::Accumulator acc;
   typename DecodeMerge<Tile>::Parts parts;
   int32_t step_unit = 0;
-  UnitRows rows{};
+  typename Pages::Rows rows{};
   int32_t keys = 0;
   bool own = false;
   int ahead = -1;  // steps whose copies are under way; one place in the code starts them all

@@ -9,12 +9,21 @@ namespace foveal::kernels::cuda {
 struct UnitRows {
   const char* k;
   const char* v;
+
+  template <class Tile, bool kKey>
+  __device__ void copy(const DecodeArgs& args, uint32_t slot, int32_t keys, int lane) const {
+    Tile::template copy_rows<kKey>(slot, kKey ? k : v,
+                                   kKey ? args.k_token_bytes : args.v_token_bytes, keys, lane);
+  }
 };
 
 /// Page ids of a warp's coming units: lane i holds that of the i-th of 32, so that one load a 32
 /// units is enough and no copy waits for its address.
 class PageWindow {
  public:
+  using Rows = UnitRows;
+
+  __device__ static void trim(const DecodeArgs& /*args*/, Segment& /*segment*/) {}
   /// The unit `unit`, then every `stride`-th from `next` on.
   __device__ void open(const DecodeArgs& args, const Segment& segment, int32_t unit, int32_t next,
                        int32_t stride, int lane) {

@@ -123,8 +123,8 @@ __device__ int32_t seed_unit(const Segment& segment, int warp) {
 }
 
 /// Where the copies are: the coming step of a warp. With kSeed each segment begins with a step of
-/// seed units.
-template <int kWarps, bool kSeed>
+/// seed units. `Pages` knows where the rows of a unit lie.
+template <int kWarps, bool kSeed, class Pages = PageWindow>
 class StepWalk {
  public:
   __device__ StepWalk(const DecodeArgs& args, const DecodeDeal& deal, const RunQueue& runs,
@@ -141,7 +141,7 @@ class StepWalk {
 
   /// Moves to the next step. True if the warp has a unit in it: its rows, and how many of its 16
   /// keys exist.
-  __device__ bool next(UnitRows& rows, int32_t& keys) {
+  __device__ bool next(typename Pages::Rows& rows, int32_t& keys) {
     pass_on();
     step_unit_ += kWarps;
     if (step_unit_ >= segment_.end_unit && !enter()) return false;
@@ -158,7 +158,11 @@ class StepWalk {
     if (!alive_) return false;
     const uint32_t before = walk_.asked();
     alive_ = walk_.next(segment_);
-    if (!alive_) segment_.chunks = 0;
+    if (alive_) {
+      Pages::trim(args_, segment_);
+    } else {
+      segment_.chunks = 0;
+    }
     segments_.put(entered_++, segment_, walk_.run(), lane_);
     if (!alive_) return false;
     if (walk_.asked() != before) take();
@@ -194,7 +198,7 @@ class StepWalk {
   uint32_t entered_ = 0;
   RunWalk walk_;
   Segment segment_;
-  PageWindow pages_;
+  Pages pages_;
   int32_t step_unit_ = 0;
 };
 

@@ -2,6 +2,8 @@
 
 namespace foveal::kernels::cuda {
 
-const void* decode_kernel_e4m3(const DecodeShape& shape) { return decode_instance<E4m3>(shape); }
+const void* decode_kernel_e4m3(const DecodeShape& shape) {
+  return decode_instance<AllPages, E4m3>(shape);
+}
 
 }  // namespace foveal::kernels::cuda

@@ -3,7 +3,7 @@
 namespace foveal::kernels::cuda {
 
 const void* decode_kernel_f16(const DecodeShape& shape) {
-  return decode_instance<foveal::cuda::F16>(shape);
+  return decode_instance<AllPages, foveal::cuda::F16>(shape);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -1,0 +1,173 @@
+"""RocketKV's decode kernels for tensors of PyTorch: include/foveal/kernels_rocket.h, in the manner of
+foveal.kernels.
+
+    lane = torch.empty(pages, kv_heads, 64 // 4, 2, head_dim, dtype=torch.float8_e5m2, device="cuda")
+    kernels_rocket.page_bounds(k_pages, kv_len, page_table=table, bounds=lane)
+    out = kernels_rocket.rocket_decode(q, k_pages, v_pages, kv_len, page_table=table, bounds=lane, topk=64)
+"""
+
+import ctypes
+
+from foveal import _errors, kernels
+from foveal._tensors import view
+
+GROUP_MAX = 1  # flags: a page ranks by its best query head, not by their sum
+
+_PTR, _I32, _I64, _U32 = kernels._PTR, kernels._I32, kernels._I64, kernels._U32
+_STORED = {"bfloat16": 0, "float8_e5m2": 1}
+_KINDS = {"minmax": 0, "mean_std": 1}
+
+
+class _Lane(ctypes.Structure):  # foveal_page_bounds
+    _fields_ = [("data", _PTR), ("page_stride", _I64), ("dtype", _I32), ("page_tokens", _I32), ("kind", _I32)]
+
+
+class _Bounds(ctypes.Structure):  # foveal_bounds_params
+    _fields_ = [
+        ("struct_size", _U32), ("kv_dtype", _I32),
+        ("k", _PTR), ("k_page_stride", _I64), ("k_head_stride", _I64), ("k_token_stride", _I64),
+        ("num_seqs", _I32), ("num_kv_heads", _I32), ("head_dim", _I32), ("page_size", _I32), ("max_q_len", _I32),
+        ("cu_q", _PTR), ("kv_len", _PTR), ("page_table", _PTR), ("page_table_stride", _I64), ("bounds", _Lane),
+    ]
+
+
+class _Decode(ctypes.Structure):  # foveal_rocket_params
+    _fields_ = [
+        ("struct_size", _U32), ("topk", _I32), ("attention", kernels._Params), ("bounds", _Lane),
+        ("num_channels", _I32), ("sink_pages", _I32), ("recent_pages", _I32),
+        ("candidates", _PTR), ("candidates_offset", _I64), ("candidates_stride", _I64),
+        ("pages", _PTR), ("count", _PTR), ("ranks", _PTR), ("ranks_stride", _I64), ("flags", _U32),
+    ]
+
+
+class _TopK(ctypes.Structure):  # foveal_top_k_params
+    _fields_ = [
+        ("struct_size", _U32), ("num_rows", _I32), ("values", _PTR), ("row_stride", _I64), ("lengths", _PTR),
+        ("rows_a_length", _I32), ("max_length", _I32), ("k", _I32), ("indices", _PTR), ("indices_stride", _I64),
+        ("counts", _PTR),
+    ]
+
+
+def rocket_decode(q, k, v, kv_len, *, bounds, topk, page_table, num_channels=0, sink_pages=0, recent_pages=0,
+                  kind="minmax", pages=None, count=None, group_max=False, out=None, workspace=None, stream=None,
+                  **options):
+    """Attention of one query a sequence over the `topk` best pages of each KV head. Returns `out`.
+
+    bounds: the lane, [pages, kv_heads, page_size / page_tokens, 2, head_dim] in float8_e5m2 or bfloat16
+    num_channels: query channels that scores use (0: all); sink_pages, recent_pages: always taken
+    pages [sequences, kv_heads, topk], count [sequences, kv_heads] int32: where to write what was taken
+    The rest is as in foveal.kernels.attention_decode."""
+    where = "rocket_decode"
+    torch = _torch(where, q)
+    handle = kernels._stream_handle(where, stream, q, torch)
+    options = dict(options, page_table=page_table)
+    attention, device = kernels._params("decode", q, k, v, kv_len, options, handle)
+    if out is None:
+        out = torch.empty(q.shape, device=q.device, dtype=torch.bfloat16 if attention.q_dtype == 2 else q.dtype)
+    kernels._set_out(where, attention, out, device, handle)
+    params = _Decode(struct_size=ctypes.sizeof(_Decode), topk=topk, attention=attention,
+                     bounds=_lane(where, bounds, attention.page_size, kind, device, handle),
+                     num_channels=num_channels, sink_pages=sink_pages, recent_pages=recent_pages,
+                     flags=GROUP_MAX if group_max else 0)
+    rows = (attention.num_seqs, attention.num_kv_heads)
+    for name, tensor, shape in (("pages", pages, (*rows, topk)), ("count", count, rows)):
+        if tensor is not None:
+            setattr(params, name, _dense(where, name, tensor, "int32", shape, device, handle))
+    size = _function("foveal_rocket_decode_workspace", ctypes.c_size_t, [_PTR])(ctypes.byref(params))
+    if workspace is None and size:
+        workspace = kernels._kept_workspace(where, "rocket", size, q, handle, torch)
+    if workspace is not None:
+        held = view(where, "workspace", workspace, ("uint8",), 1, handle)
+        params.attention.workspace, params.attention.workspace_bytes = held.ptr, held.shape[0]
+    _call("foveal_rocket_decode", params, handle)
+    return out
+
+
+def page_bounds(k, kv_len, *, page_table, bounds, kind="minmax", cu_q=None, kv_layout="HND", max_q_len=None,
+                stream=None):
+    """Fills `bounds` (see rocket_decode) for the pages that hold the last cu_q[s + 1] - cu_q[s] tokens of each
+    sequence, or without cu_q for all. Returns `bounds`."""
+    where = "rocket_bounds"
+    handle = kernels._stream_handle(where, stream, k, _torch(where, k))
+    keys = view(where, "k", k, kernels._FLOATS, 4, handle)
+    head, token = (1, 2) if kv_layout == "HND" else (2, 1)
+    lengths = view(where, "kv_len", kv_len, ("int32",), 1, handle)
+    table = view(where, "page_table", page_table, ("int32",), 2, handle)
+    page_size = keys.shape[token]
+    params = _Bounds(struct_size=ctypes.sizeof(_Bounds), kv_dtype=kernels._DTYPE[keys.dtype], k=keys.ptr,
+                     k_page_stride=keys.strides[0], k_head_stride=keys.strides[head],
+                     k_token_stride=keys.strides[token], num_seqs=lengths.shape[0], num_kv_heads=keys.shape[head],
+                     head_dim=keys.shape[3], page_size=page_size,
+                     max_q_len=max_q_len or table.shape[1] * page_size, kv_len=lengths.ptr, page_table=table.ptr,
+                     page_table_stride=table.strides[0],
+                     bounds=_lane(where, bounds, page_size, kind, keys.device, handle))
+    if cu_q is not None:
+        params.cu_q = _dense(where, "cu_q", cu_q, "int32", (params.num_seqs + 1,), keys.device, handle)
+    _call("foveal_rocket_bounds", params, handle)
+    return bounds
+
+
+def top_k(values, k, *, indices=None, lengths=None, stream=None):
+    """Indices [rows, k] of the k largest of each row of float32 `values`, of equals the lowest, ascending; of
+    rows with fewer than k values (`lengths` [rows] int32) all of them first. Exact."""
+    where = "top_k"
+    torch = _torch(where, values)
+    handle = kernels._stream_handle(where, stream, values, torch)
+    given = view(where, "values", values, ("float32",), 2, handle)
+    if indices is None:
+        indices = torch.empty((given.shape[0], k), device=values.device, dtype=torch.int32)
+    params = _TopK(struct_size=ctypes.sizeof(_TopK), num_rows=given.shape[0], values=given.ptr,
+                   row_stride=given.strides[0], rows_a_length=1, max_length=given.shape[1], k=k, indices_stride=k)
+    params.indices = _dense(where, "indices", indices, "int32", (given.shape[0], k), given.device, handle)
+    if lengths is not None:
+        params.lengths = _dense(where, "lengths", lengths, "int32", (given.shape[0],), given.device, handle)
+    _call("foveal_top_k", params, handle)
+    return indices
+
+
+def _torch(where, tensor):
+    import sys
+    torch = sys.modules.get("torch")
+    if not (torch and isinstance(tensor, torch.Tensor)):
+        _errors.refuse(where, f"a {type(tensor).__name__}", "a tensor of PyTorch")
+    return torch
+
+
+def _lane(where, bounds, page_size, kind, device, stream):
+    found = view(where, "bounds", bounds, tuple(_STORED), 5, stream)
+    kernels._same_device(where, "bounds", found, device)
+    kernels._need(where, kind in _KINDS, f"kind {kind!r}", "'minmax' or 'mean_std'")
+    pages = found.shape[2]
+    dense = found.strides[4] == 1 and found.strides[3] == found.shape[4] and found.strides[2] == 2 * found.shape[4]
+    kernels._need(where, dense and pages > 0 and page_size % pages == 0 and
+                  found.strides[1] == pages * found.strides[2], f"bounds of shape {list(found.shape)}",
+                  "a dense [pages, kv_heads, page_size / page_tokens, 2, head_dim]")
+    return _Lane(data=found.ptr, page_stride=found.strides[0], dtype=_STORED[found.dtype],
+                 page_tokens=page_size // pages, kind=_KINDS[kind])
+
+
+def _dense(where, name, tensor, dtype, shape, device, stream):
+    found = view(where, name, tensor, (dtype,), len(shape), stream)
+    kernels._same_device(where, name, found, device)
+    kernels._shape(where, name, found, shape)
+    step = 1
+    for size, stride in zip(reversed(found.shape), reversed(found.strides)):
+        kernels._need(where, size < 2 or stride == step, f"{name} with stride {stride}", f"{step}, dense rows")
+        step *= size
+    return found.ptr
+
+
+def _function(name, result, arguments):
+    kernels._entry("decode")  # loads the library
+    function = getattr(kernels._library, name)
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+def _call(name, params, stream):
+    call = _function(name, ctypes.c_int, [_PTR, _PTR, ctypes.c_char_p, ctypes.c_size_t])
+    message = ctypes.create_string_buffer(1024)
+    status = call(ctypes.byref(params), stream, message, len(message))
+    if status != 0:
+        kinds = {1: _errors.InvalidArgumentError, 2: _errors.UnsupportedError}
+        raise kinds.get(status, _errors.InternalError)(message.value.decode(errors="replace"))

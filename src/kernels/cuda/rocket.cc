@@ -1,0 +1,153 @@
+#include "kernels/cuda/rocket.h"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "device/cuda/check.h"
+#include "device/cuda/properties.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/decode_launch.h"
+#include "kernels/cuda/rocket_launch.h"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+/// After what attention over lists needs.
+struct Workspace {
+  size_t lengths;  ///< offsets
+  size_t row_lengths;
+  size_t slots;
+  size_t stats;
+  size_t logits;
+  size_t bytes;
+};
+
+int32_t max_entries(const foveal_rocket_params& p) {
+  return static_cast<int32_t>(round_up(
+      std::max<int64_t>(ceil_div(p.attention.max_kv_len, p.bounds.page_tokens), 1), kScoreBlock));
+}
+
+/// No list is longer than there are pages.
+int32_t list_pages(const foveal_rocket_params& p) { return std::min(p.topk, max_entries(p)); }
+
+foveal_attention_params over_lists(const foveal_rocket_params& p) {
+  return listed_params(p.attention, list_pages(p), p.bounds.page_tokens);
+}
+
+Workspace workspace_of(const foveal_rocket_params& p) {
+  const auto rows =
+      static_cast<size_t>(p.attention.num_seqs) * static_cast<size_t>(p.attention.num_kv_heads);
+  const auto heads = static_cast<size_t>(p.attention.num_heads / p.attention.num_kv_heads);
+  const auto entries = static_cast<size_t>(max_entries(p));
+  const auto align = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
+  Workspace out{};
+  // Calls over all pages may use the same memory, of which they keep zero what they use.
+  out.lengths =
+      align(std::max(decode_workspace_bytes(p.attention), decode_workspace_bytes(over_lists(p))));
+  out.row_lengths = out.lengths + align(static_cast<size_t>(p.attention.num_seqs) * 4);
+  out.slots = out.row_lengths + align(rows * 4);
+  out.stats = out.slots + align(rows * static_cast<size_t>(list_pages(p)) * 4);
+  out.logits = out.stats + align(rows * (entries / kScoreBlock) * heads * 8);
+  out.bytes = out.logits + align(rows * entries * heads * 4);
+  return out;
+}
+
+RocketArgs make_args(const foveal_rocket_params& p, int32_t processors) {
+  const foveal_attention_params& a = p.attention;
+  RocketArgs args{};
+  args.decode = decode_args(a, decode_choose(a, processors));
+  args.num_kv_heads = a.num_kv_heads;
+  args.heads = a.num_heads / a.num_kv_heads;
+  args.kv_dtype = a.kv_dtype;
+  args.bounds = static_cast<char*>(p.bounds.data);
+  args.bounds_page_bytes = p.bounds.page_stride * (p.bounds.dtype == FOVEAL_BOUND_BF16 ? 2 : 1);
+  args.bound_kind = p.bounds.kind;
+  args.slot_shift = std::countr_zero(static_cast<uint32_t>(p.bounds.page_tokens));
+  args.topk = list_pages(p);
+  args.num_channels = p.num_channels > 0 ? p.num_channels : a.head_dim;
+  args.sink_pages = p.sink_pages;
+  args.recent_pages = p.recent_pages;
+  args.flags = p.flags;
+  args.candidates = p.candidates;
+  args.candidates_offset = p.candidates_offset;
+  args.candidates_stride = p.candidates_stride;
+  args.max_entries = max_entries(p);
+  const Workspace offsets = workspace_of(p);
+  auto* workspace = static_cast<char*>(a.workspace);
+  args.lengths = reinterpret_cast<int32_t*>(workspace + offsets.lengths);
+  args.row_lengths = reinterpret_cast<int32_t*>(workspace + offsets.row_lengths);
+  args.slots = reinterpret_cast<int32_t*>(workspace + offsets.slots);
+  args.stats = reinterpret_cast<float*>(workspace + offsets.stats);
+  args.logits = reinterpret_cast<float*>(workspace + offsets.logits);
+  args.pages = p.pages;
+  args.pages_stride = p.topk;
+  args.count = p.count;
+  args.ranks = p.ranks;
+  args.ranks_stride = p.ranks_stride;
+  return args;
+}
+
+void launch_score(const foveal_rocket_params& p, RocketArgs& args, int32_t processors,
+                  void* stream) {
+  const bool bf16 = p.bounds.dtype == FOVEAL_BOUND_BF16;
+  const ScoreShape shape{p.attention.head_dim, bf16 ? 2 : 1,
+                         static_cast<int32_t>(ceil_div(args.decode.group, 8))};
+  const void* kernel = bf16 ? rocket_score_kernel_bf16(shape) : rocket_score_kernel_e5m2(shape);
+  FOVEAL_INVARIANT(kernel != nullptr);
+  foveal::cuda::check_launch(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           shape.shared_bytes()),
+      "rocket_score");
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  const int64_t most =
+      int64_t{p.attention.num_seqs} * args.decode.num_kv_heads * (args.max_entries / kScoreBlock);
+  const int32_t resident =
+      kMaxSharedBytes / shape.shared_bytes() >= 2 ? 2 * processors : processors;
+  config.gridDim = dim3(static_cast<unsigned>(std::min<int64_t>(most, resident)));
+  config.blockDim = dim3(static_cast<unsigned>(shape.warps()) * 32);
+  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes());
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &overlap;
+  config.numAttrs = 1;
+  void* arguments[] = {&args};
+  foveal::cuda::check_launch(cudaLaunchKernelExC(&config, kernel, arguments), "rocket_score");
+}
+
+}  // namespace
+
+void rocket_bounds(const foveal_bounds_params& params, void* stream) {
+  rocket_bounds_check(params);
+  usable_device("rocket_bounds");
+  launch_rocket_bounds(params, stream);
+}
+
+size_t rocket_decode_workspace_bytes(const foveal_rocket_params& params) {
+  return workspace_of(params).bytes;
+}
+
+void rocket_decode(const foveal_rocket_params& params, void* stream) {
+  rocket_check(params);
+  const int32_t processors =
+      foveal::cuda::device_properties(usable_device("rocket_decode")).num_sms;
+  RocketArgs args = make_args(params, processors);
+  launch_score(params, args, processors, stream);
+  launch_rocket_select(args, processors, stream);
+  if ((params.flags & FOVEAL_ROCKET_SELECT) != 0) return;
+  attention_decode_listed(params.attention,
+                          {.slots = args.slots,
+                           .stride = args.topk,
+                           .lengths = args.lengths,
+                           .row_lengths = args.row_lengths,
+                           .page_tokens = params.bounds.page_tokens},
+                          stream);
+}
+
+}  // namespace foveal::kernels::cuda

@@ -1,0 +1,164 @@
+#include <cuda_runtime_api.h>
+
+#include <bit>
+#include <numbers>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "device/cuda/check.h"
+#include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/rocket.h"
+#include "kernels/cuda/rocket_launch.h"
+#include "kernels/cuda/top_k_launch.h"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+using Params = foveal_rocket_prompt_params;
+
+struct Workspace {
+  size_t stats;  ///< offsets
+  size_t scores;
+  size_t pooled;
+  size_t bytes;
+};
+
+int32_t row_blocks(const Params& p) {
+  return static_cast<int32_t>(
+      ceil_div(int64_t{p.num_heads / p.num_kv_heads} * p.window, kWindowRows));
+}
+int32_t splits(const Params& p) {
+  return static_cast<int32_t>(ceil_div(p.prompt_len, kWindowSplit));
+}
+
+Workspace workspace_of(const Params& p) {
+  const auto align = [](int64_t floats) { return static_cast<size_t>(round_up(floats * 4, 256)); };
+  const int64_t heads = p.num_kv_heads;
+  const int64_t blocks = row_blocks(p);
+  Workspace out{};
+  out.scores = align(heads * splits(p) * blocks * kWindowRows * 2);
+  out.pooled = out.scores + align(heads * blocks * (p.prompt_len - p.window));
+  out.bytes = out.pooled + align(heads * (p.prompt_len - p.window));
+  return out;
+}
+
+WindowArgs window_args(const Params& p, const Workspace& offsets) {
+  const int64_t q_bytes = p.q_dtype == FOVEAL_E4M3 ? 1 : 2;
+  const int64_t kv_bytes = p.kv_dtype == FOVEAL_E4M3 ? 1 : 2;
+  WindowArgs args{};
+  args.decode.q = static_cast<const char*>(p.q);
+  args.decode.q_row_bytes = p.q_row_stride * q_bytes;
+  args.decode.q_head_bytes = p.q_head_stride * q_bytes;
+  args.decode.k = static_cast<const char*>(p.k);
+  args.decode.k_page_bytes = p.k_page_stride * kv_bytes;
+  args.decode.k_head_bytes = p.k_head_stride * kv_bytes;
+  args.decode.k_token_bytes = p.k_token_stride * kv_bytes;
+  args.decode.page_table = p.page_table;
+  args.decode.page_shift = std::countr_zero(static_cast<uint32_t>(p.page_size));
+  args.decode.group = p.num_heads / p.num_kv_heads;
+  args.decode.q_dtype = p.q_dtype;
+  args.decode.scale_log2 = p.softmax_scale * std::numbers::log2e_v<float> *
+                           (p.kv_dtype == FOVEAL_E4M3 ? p.k_scale : 1.0F) *
+                           (p.q_dtype == FOVEAL_E4M3 ? p.q_scale : 1.0F);
+  args.num_kv_heads = p.num_kv_heads;
+  args.prompt_len = p.prompt_len;
+  args.window = p.window;
+  args.row_blocks = row_blocks(p);
+  args.splits = splits(p);
+  auto* workspace = static_cast<char*>(p.workspace);
+  args.stats = reinterpret_cast<float*>(workspace + offsets.stats);
+  args.scores = reinterpret_cast<float*>(workspace + offsets.scores);
+  return args;
+}
+
+void launch_window(const void* kernel, int32_t shared_bytes, WindowArgs& args, void* stream) {
+  foveal::cuda::check_launch(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
+      "rocket_window");
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(args.splits), static_cast<unsigned>(args.row_blocks),
+                        static_cast<unsigned>(args.num_kv_heads));
+  config.blockDim = dim3(256);
+  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &overlap;
+  config.numAttrs = 1;
+  void* arguments[] = {&args};
+  foveal::cuda::check_launch(cudaLaunchKernelExC(&config, kernel, arguments), "rocket_window");
+}
+
+WindowKernels window_kernels(const Params& p) {
+  switch (p.kv_dtype) {
+    case FOVEAL_BF16:
+      return rocket_window_kernels_bf16(p.head_dim);
+    case FOVEAL_F16:
+      return rocket_window_kernels_f16(p.head_dim);
+    default:
+      return rocket_window_kernels_e4m3(p.head_dim);
+  }
+}
+
+}  // namespace
+
+size_t rocket_prompt_workspace_bytes(const Params& params) {
+  return params.prompt_len <= params.budget ? 0 : workspace_of(params).bytes;
+}
+
+void rocket_prompt(const Params& p, void* stream) {
+  rocket_prompt_check(p);
+  usable_device("rocket_prompt");
+  if (p.prompt_len <= p.budget) {
+    rocket_keep_range(p.kept, p.budget, p.num_kv_heads, /*first=*/0, p.prompt_len, stream);
+    return;
+  }
+  const Workspace offsets = workspace_of(p);
+  WindowArgs args = window_args(p, offsets);
+  const WindowKernels kernels = window_kernels(p);
+  FOVEAL_INVARIANT(kernels.rows != nullptr);
+  launch_window(kernels.rows, kernels.shared_bytes, args, stream);
+  launch_window(kernels.columns, kernels.shared_bytes, args, stream);
+  const int32_t prefix = p.prompt_len - p.window;
+  auto* pooled = reinterpret_cast<float*>(static_cast<char*>(p.workspace) + offsets.pooled);
+  launch_rocket_pool({.scores = args.scores,
+                      .pooled = pooled,
+                      .sums = p.scores,
+                      .kept = p.kept,
+                      .num_kv_heads = p.num_kv_heads,
+                      .parts = args.row_blocks,
+                      .prefix = prefix,
+                      .window = p.window,
+                      .budget = p.budget,
+                      .kernel_size = p.kernel_size,
+                      .sink_tokens = p.sink_tokens,
+                      .mean = (p.flags & FOVEAL_ROCKET_MEAN_POOL) != 0},
+                     stream);
+  launch_top_k({.struct_size = sizeof(foveal_top_k_params),
+                .num_rows = p.num_kv_heads,
+                .values = pooled,
+                .row_stride = prefix,
+                .lengths = nullptr,
+                .rows_a_length = 1,
+                .max_length = prefix,
+                .k = p.budget - p.window,
+                .indices = p.kept,
+                .indices_stride = p.budget,
+                .counts = nullptr},
+               stream);
+}
+
+void rocket_compact(const foveal_compact_params& params, void* stream) {
+  rocket_compact_check(params);
+  usable_device("rocket_compact");
+  launch_rocket_compact(params, stream);
+}
+
+void rocket_candidates(const foveal_candidates_params& params, void* stream) {
+  rocket_candidates_check(params);
+  usable_device("rocket_candidates");
+  launch_rocket_candidates(params, stream);
+}
+
+}  // namespace foveal::kernels::cuda
