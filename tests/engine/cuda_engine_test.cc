@@ -133,13 +133,14 @@ TEST_P(CudaGolden, LosesNoMoreThanBfloat16) {
 }
 
 // e4m3 has 4 significant bits to bf16's 8, so keys and values are rounded 16 times as coarsely, and
-// the divergence grows with the square of what causes it.
+// the divergence grows with the square of what causes it. Where a router's near tie goes the other
+// way the loss is another expert's, as in transformers' own bfloat16 run.
 TEST_P(CudaGolden, AnFp8CacheLosesWhatItsRoundingMust) {
   const GoldenFamily golden = load_golden(family(GetParam()));
   const double bf16 = golden_loss(golden, "bf16");
   const double fp8 = golden_loss(golden, "fp8");
   EXPECT_GT(fp8, bf16);
-  EXPECT_LE(fp8, 16 * 16 * bf16);
+  EXPECT_LE(fp8, std::max(16 * 16 * bf16, 2 * golden.bf16_kl));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, CudaGolden,
