@@ -89,9 +89,7 @@ class Rocket final : public AttentionMethod {
  public:
   Rocket(Settings settings, const ModelShape& shape, DeviceKind device)
       : settings_(std::move(settings)), capabilities_(paged_capabilities(device)) {
-    capabilities_.devices = {DeviceKind::kCpu};
     if (device == DeviceKind::kCuda) device_ = rocket::make_rocket_device(settings_, shape);
-    if (device_) capabilities_.devices = {DeviceKind::kCpu, DeviceKind::kCuda};
   }
 
   std::string_view name() const override { return "rocket"; }
