@@ -3,9 +3,8 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "eval/length_task.h"
 #include "eval/needles.h"
-#include "eval/task.h"
-#include "measure/documents.h"
 
 namespace foveal::eval {
 namespace {
@@ -16,8 +15,10 @@ constexpr const char* kIntroduction =
 
 /// One context, and questions about it one after the other. Each turn's prompt has the arm's own
 /// answers so far.
-class MultiTurn final : public Task {
+class MultiTurn final : public LengthTask {
  public:
+  MultiTurn() : LengthTask("2048,4096") {}
+
   OptionGroup options() override {
     return {.fields = {{.name = "lengths",
                         .target = &lengths_,
@@ -34,17 +35,9 @@ class MultiTurn final : public Task {
                         .help = "of an answer",
                         .range = {.min = 1}}}};
   }
-  int64_t longest() const override {
-    const std::vector<int64_t> lengths = parse_lengths(lengths_);
-    return *std::max_element(lengths.begin(), lengths.end());
-  }
-  measure::Settings contents() const override {
-    if (haystack_.empty()) return {};
-    return {{"haystack", measure::content_hash(haystack_)}};
-  }
 
   void prepare(const LLM& llm, const Common& common) override {
-    const Haystack haystack = haystack_.empty() ? Haystack() : Haystack(haystack_);
+    const Haystack haystack = make_haystack();
     chat_template_ = common.chat_template;
     const int64_t count = common.num_samples == 0 ? 10 : common.num_samples;
     for (const int64_t length : parse_lengths(lengths_)) {
@@ -135,9 +128,7 @@ class MultiTurn final : public Task {
     talks_.push_back(std::move(talk));
   }
 
-  std::string lengths_ = "2048,4096";
   int64_t turns_ = 5;
-  std::string haystack_;
   int64_t max_tokens_ = 24;
   bool chat_template_ = true;
   std::vector<std::string> names_;

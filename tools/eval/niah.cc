@@ -3,9 +3,8 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "eval/length_task.h"
 #include "eval/needles.h"
-#include "eval/task.h"
-#include "measure/documents.h"
 
 namespace foveal::eval {
 namespace {
@@ -14,8 +13,10 @@ constexpr const char* kIntroduction =
     "Some special magic numbers are hidden within the following text. Make sure to memorize them. "
     "I will quiz you about the numbers afterwards.\n";
 
-class Niah final : public Task {
+class Niah final : public LengthTask {
  public:
+  Niah() : LengthTask("512,1024,2048,4096") {}
+
   OptionGroup options() override {
     return {
         .fields = {{.name = "lengths",
@@ -37,17 +38,9 @@ class Niah final : public Task {
                     .help = "of an answer",
                     .range = {.min = 1}}}};
   }
-  int64_t longest() const override {
-    const std::vector<int64_t> lengths = parse_lengths(lengths_);
-    return *std::max_element(lengths.begin(), lengths.end());
-  }
-  measure::Settings contents() const override {
-    if (haystack_.empty()) return {};
-    return {{"haystack", measure::content_hash(haystack_)}};
-  }
 
   void prepare(const LLM& llm, const Common& common) override {
-    const Haystack haystack = haystack_.empty() ? Haystack() : Haystack(haystack_);
+    const Haystack haystack = make_haystack();
     const int64_t repeats = std::max<int64_t>(1, common.num_samples);
     for (const int64_t length : parse_lengths(lengths_)) {
       for (int64_t depth = 0; depth < depths_; ++depth) {
@@ -102,10 +95,8 @@ class Niah final : public Task {
     prompts_.push_back(std::move(prompt));
   }
 
-  std::string lengths_ = "512,1024,2048,4096";
   int64_t depths_ = 10;
   int64_t distractors_ = 0;
-  std::string haystack_;
   int64_t max_tokens_ = 24;
   std::vector<measure::Record> records_;
   std::vector<std::vector<int32_t>> prompts_;

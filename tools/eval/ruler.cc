@@ -4,8 +4,8 @@
 
 #include "base/check.h"
 #include "eval/answer.h"
+#include "eval/length_task.h"
 #include "eval/ruler_tasks.h"
-#include "eval/task.h"
 #include "measure/documents.h"
 
 namespace foveal::eval {
@@ -14,8 +14,10 @@ namespace {
 // Tokens that the smallest unit has at the least: bounds how many could fit.
 constexpr int64_t kLeastUnit = 2;
 
-class Ruler final : public Task {
+class Ruler final : public LengthTask {
  public:
+  Ruler() : LengthTask("4096") {}
+
   OptionGroup options() override {
     return {
         .fields = {{.name = "tasks",
@@ -35,20 +37,15 @@ class Ruler final : public Task {
                     .help = "a file for qa_1 and qa_2: {\"question\", \"answers\", \"documents\"} "
                             "a line; absent: made up"}}};
   }
-  int64_t longest() const override {
-    const std::vector<int64_t> lengths = parse_lengths(lengths_);
-    return *std::max_element(lengths.begin(), lengths.end());
-  }
   measure::Settings contents() const override {
-    measure::Settings out;
-    if (!haystack_.empty()) out.emplace_back("haystack", measure::content_hash(haystack_));
+    measure::Settings out = LengthTask::contents();
     if (!questions_.empty()) out.emplace_back("questions", measure::content_hash(questions_));
     return out;
   }
 
   void prepare(const LLM& llm, const Common& common) override {
     Materials materials;
-    if (!haystack_.empty()) materials.haystack = Haystack(haystack_);
+    materials.haystack = make_haystack();
     if (!questions_.empty()) materials.questions = read_questions(questions_);
     const int64_t count = common.num_samples == 0 ? 10 : common.num_samples;
     for (const RulerTask* task : wanted()) {
@@ -132,7 +129,6 @@ class Ruler final : public Task {
   }
 
   std::string tasks_ = "all";
-  std::string lengths_ = "4096";
   std::string haystack_, questions_;
   std::vector<measure::Record> records_;
   std::vector<Ready> ready_;
