@@ -7,13 +7,17 @@
 #include <cmath>
 #include <numeric>
 
+#include "engine_testing.h"
 #include "foveal/llm.h"
 
 namespace foveal {
 namespace {
 
+using engine_testing::kVocab;
+using engine_testing::random_prompt;
+using engine_testing::tokens;
+
 constexpr const char* kModel = FOVEAL_SOURCE_DIR "/tests/golden/llama3";
-constexpr int32_t kVocab = 384;
 
 LlmConfig small_config() {
   LlmConfig config;
@@ -22,23 +26,6 @@ LlmConfig small_config() {
   config.threads = 2;
   config.kv_cache_config.max_tokens = 4096;
   return config;
-}
-
-std::vector<int32_t> random_prompt(uint32_t seed, size_t len) {
-  std::vector<int32_t> out(len);
-  uint32_t state = seed * 2654435761U + 1;
-  for (int32_t& token : out) {
-    state = state * 1664525U + 1013904223U;
-    token = static_cast<int32_t>((state >> 8) % kVocab);
-  }
-  return out;
-}
-
-SamplingParams tokens(int64_t count) {
-  SamplingParams out;
-  out.max_tokens = count;
-  out.ignore_eos = true;
-  return out;
 }
 
 ErrorKind kind_of(const std::function<void()>& call) {

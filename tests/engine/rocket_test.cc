@@ -6,6 +6,7 @@
 #include <new>
 #include <thread>
 
+#include "engine_testing.h"
 #include "foveal/llm.h"
 
 namespace {
@@ -32,7 +33,7 @@ std::atomic<int> g_countdown{0};
 namespace foveal {
 namespace {
 
-constexpr int32_t kVocab = 384;
+using engine_testing::random_prompt;
 
 LlmConfig config_of(const std::string& family) {
   LlmConfig config;
@@ -55,20 +56,8 @@ LlmConfig with(LlmConfig config, const RocketSparseAttentionConfig& rocket) {
   return config;
 }
 
-std::vector<int32_t> random_prompt(uint32_t seed, size_t len) {
-  std::vector<int32_t> out(len);
-  uint32_t state = seed * 2654435761U + 1;
-  for (int32_t& token : out) {
-    state = state * 1664525U + 1013904223U;
-    token = static_cast<int32_t>((state >> 8) % kVocab);
-  }
-  return out;
-}
-
 SamplingParams tokens(int64_t count) {
-  SamplingParams out;
-  out.max_tokens = count;
-  out.ignore_eos = true;
+  SamplingParams out = engine_testing::tokens(count);
   out.logprobs = 0;
   return out;
 }
