@@ -17,19 +17,8 @@ int32_t cuda_dtype(DType dtype) {
 namespace {
 
 void fill_cache(foveal_attention_params& params, const KvLayerView& kv) {
-  const int64_t token = kv.head_dim;
-  const int64_t head = token * kv.page_size;
-  const int64_t page = head * kv.num_kv_heads;
-  params.k = kv.k;
-  params.v = kv.v;
-  params.k_page_stride = params.v_page_stride = page;
-  params.k_head_stride = params.v_head_stride = head;
-  params.k_token_stride = params.v_token_stride = token;
-  params.num_kv_heads = kv.num_kv_heads;
-  params.head_dim = kv.head_dim;
-  params.page_size = kv.page_size;
+  fill_keys_and_values(params, kv);
   params.num_pages = kv.num_pages;
-  params.kv_dtype = cuda_dtype(kv.dtype);
   params.k_scale = kv.k_scale;
   params.v_scale = kv.v_scale;
 }

@@ -10,6 +10,29 @@ namespace foveal::attention {
 /// The foveal_dtype of activations or of a cache.
 int32_t cuda_dtype(DType dtype);
 
+/// What every kernel that reads a cache is told of its keys. Strides are in elements.
+template <class Params>
+void fill_keys(Params& params, const KvLayerView& kv) {
+  params.kv_dtype = cuda_dtype(kv.dtype);
+  params.k = kv.k;
+  params.k_token_stride = kv.head_dim;
+  params.k_head_stride = params.k_token_stride * kv.page_size;
+  params.k_page_stride = params.k_head_stride * kv.num_kv_heads;
+  params.num_kv_heads = kv.num_kv_heads;
+  params.head_dim = kv.head_dim;
+  params.page_size = kv.page_size;
+}
+
+/// The values too, which lie as the keys do.
+template <class Params>
+void fill_keys_and_values(Params& params, const KvLayerView& kv) {
+  fill_keys(params, kv);
+  params.v = kv.v;
+  params.v_token_stride = params.k_token_stride;
+  params.v_head_stride = params.k_head_stride;
+  params.v_page_stride = params.k_page_stride;
+}
+
 /// A call's parameters but for its workspace; with a skip_factor above 0 its counters and
 /// the sequences' own factors too.
 foveal_attention_params paged_params(const AttendArgs& args, float skip_factor);

@@ -59,9 +59,6 @@ DeviceState& state_of(SequenceState* state) {
   return static_cast<DeviceState&>(*state);  // made by make_state
 }
 
-int64_t head_stride(const KvLayerView& kv) { return int64_t{kv.head_dim} * kv.page_size; }
-int64_t page_stride(const KvLayerView& kv) { return head_stride(kv) * kv.num_kv_heads; }
-
 class RocketCuda final : public RocketDevice {
  public:
   RocketCuda(const Settings& settings, const ModelShape& shape)
@@ -104,7 +101,7 @@ class RocketCuda final : public RocketDevice {
     params.flags = settings_.max_over_group ? FOVEAL_ROCKET_GROUP_MAX : 0;
     if (!settings_.evicts) {
       params.candidates = reinterpret_cast<const int32_t* const*>(args.device_seqs->states);
-      params.candidates_offset = 1 + layer * list_stride() * args.kv.num_kv_heads;
+      params.candidates_offset = list_offset(layer, args.kv.num_kv_heads);
       params.candidates_stride = list_stride();
     }
     give_workspace(params.attention, cuda::rocket_decode_workspace_bytes(params), args, stream);
@@ -120,7 +117,7 @@ class RocketCuda final : public RocketDevice {
     auto* tokens = reinterpret_cast<int32_t*>(
         kept_.reserve(stream.device(), static_cast<size_t>(kept) * sizeof(int32_t)));
     if (!settings_.evicts) {
-      const int64_t cells = 1 + shape_.num_layers * int64_t{first.num_kv_heads} * list_stride();
+      const int64_t cells = list_offset(shape_.num_layers, first.num_kv_heads);
       state.lists =
           shared_->lists.take(stream.device(), static_cast<size_t>(cells) * sizeof(int32_t));
     }
@@ -150,6 +147,10 @@ class RocketCuda final : public RocketDevice {
   /// A prompt's candidates in a layer and KV head: their number and the pages, of which there are
   /// no more than kept tokens.
   int64_t list_stride() const { return int64_t{settings_.prompt_budget} + 1; }
+  /// Of a layer's lists, behind the first own page.
+  int64_t list_offset(int64_t layer, int64_t num_kv_heads) const {
+    return 1 + layer * num_kv_heads * list_stride();
+  }
   int64_t width() const { return int64_t{shape_.num_heads} * shape_.head_dim; }
 
   foveal_page_bounds lane(const KvLayerView& kv) const {
@@ -167,14 +168,7 @@ class RocketCuda final : public RocketDevice {
   foveal_bounds_params bounds_params(const KvLayerView& kv) const {
     foveal_bounds_params out{};
     out.struct_size = sizeof(out);
-    out.kv_dtype = cuda_dtype(kv.dtype);
-    out.k = kv.k;
-    out.k_page_stride = page_stride(kv);
-    out.k_head_stride = head_stride(kv);
-    out.k_token_stride = kv.head_dim;
-    out.num_kv_heads = kv.num_kv_heads;
-    out.head_dim = kv.head_dim;
-    out.page_size = kv.page_size;
+    fill_keys(out, kv);
     out.bounds = lane(kv);
     return out;
   }
@@ -221,20 +215,13 @@ class RocketCuda final : public RocketDevice {
     FOVEAL_INVARIANT(state.rings.size() > 0);
     foveal_rocket_prompt_params params{};
     params.struct_size = sizeof(params);
+    fill_keys(params, kv);
     params.q_dtype = FOVEAL_BF16;
-    params.kv_dtype = cuda_dtype(kv.dtype);
     params.q = state.rings.data() + layer * settings_.window_size * width() * 2;
     params.q_row_stride = width();
     params.q_head_stride = kv.head_dim;
-    params.k = kv.k;
-    params.k_page_stride = page_stride(kv);
-    params.k_head_stride = head_stride(kv);
-    params.k_token_stride = kv.head_dim;
     params.page_table = from_pages_;
     params.num_heads = shape_.num_heads;
-    params.num_kv_heads = kv.num_kv_heads;
-    params.head_dim = kv.head_dim;
-    params.page_size = kv.page_size;
     params.prompt_len = seq.kv_len;
     params.window = settings_.window_size;
     params.budget = settings_.prompt_budget;
@@ -253,15 +240,7 @@ class RocketCuda final : public RocketDevice {
   void move(const KvLayerView& kv, const int32_t* tokens, Stream& stream) const {
     foveal_compact_params params{};
     params.struct_size = sizeof(params);
-    params.kv_dtype = cuda_dtype(kv.dtype);
-    params.k = kv.k;
-    params.v = kv.v;
-    params.k_page_stride = params.v_page_stride = page_stride(kv);
-    params.k_head_stride = params.v_head_stride = head_stride(kv);
-    params.k_token_stride = params.v_token_stride = kv.head_dim;
-    params.num_kv_heads = kv.num_kv_heads;
-    params.head_dim = kv.head_dim;
-    params.page_size = kv.page_size;
+    fill_keys_and_values(params, kv);
     params.num_tokens = settings_.prompt_budget;
     params.kept = tokens;
     params.kept_stride = settings_.prompt_budget;
@@ -290,7 +269,7 @@ class RocketCuda final : public RocketDevice {
     params.end_page = prompt_len / settings_.page_size;
     params.kept = tokens;
     params.kept_stride = settings_.prompt_budget;
-    params.candidates = cells + 1 + layer * kv.num_kv_heads * list_stride();
+    params.candidates = cells + list_offset(layer, kv.num_kv_heads);
     params.candidates_stride = list_stride();
     params.first_own = cells;
     cuda::rocket_candidates(params, stream.native());
