@@ -11,27 +11,9 @@
 
 #include "base/half.h"
 #include "base/math.h"
+#include "kernels/garbage_testing.h"
 
 namespace foveal::kernels::testing {
-namespace {
-
-/// Large finite values, so that a slot past a sequence's length shows when it is used.
-void fill_garbage(std::vector<std::byte>& bytes, DType dtype, std::mt19937_64& rng) {
-  std::normal_distribution<float> normal(0, dtype == DType::kF16 ? 1e4F : 1e30F);
-  const size_t size = dtype == DType::kF32 ? 4 : 2;
-  for (size_t at = 0; at + size <= bytes.size(); at += size) {
-    const float value = normal(rng);
-    const uint16_t bits =
-        dtype == DType::kF16 ? float_to_f16(std::clamp(value, -6e4F, 6e4F)) : float_to_bf16(value);
-    if (size == 4) {
-      std::memcpy(&bytes[at], &value, 4);
-    } else {
-      std::memcpy(&bytes[at], &bits, 2);
-    }
-  }
-}
-
-}  // namespace
 
 AttentionCase::AttentionCase(const CaseShape& wanted, uint64_t seed, Stream& stream)
     : shape(wanted) {

@@ -15,6 +15,7 @@
 namespace foveal::attention::rocket::testing {
 
 using kernels::cuda::testing::DeviceArray;
+using kernels::cuda::testing::float_to_e4m3;
 using kernels::cuda::testing::kGpu;
 
 inline uint16_t to_bits(float value, int32_t dtype) {
@@ -23,25 +24,6 @@ inline uint16_t to_bits(float value, int32_t dtype) {
 inline float from_bits(uint16_t bits, int32_t dtype) {
   return dtype == FOVEAL_F16 ? f16_to_float(bits) : bf16_to_float(bits);
 }
-/// The e4m3 value nearest to a bf16.
-inline uint8_t nearest_e4m3(float value) {
-  static const std::vector<uint8_t> table = [] {
-    std::vector<uint8_t> out(1 << 16);
-    for (uint32_t bits = 0; bits < out.size(); ++bits) {
-      const float wanted = bf16_to_float(static_cast<uint16_t>(bits));
-      for (int code = 1; code < 256; ++code) {
-        const auto own = static_cast<uint8_t>(code);
-        if ((code & 0x7f) != 0x7f &&
-            std::abs(e4m3_to_float(own) - wanted) < std::abs(e4m3_to_float(out[bits]) - wanted)) {
-          out[bits] = own;
-        }
-      }
-    }
-    return out;
-  }();
-  return table[float_to_bf16(value)];
-}
-
 /// A Case with its queries rounded to what the GPU takes, and the same cache, page table and lane
 /// in the GPU's layouts. With `kv_dtype` e4m3 the Case's cache is rounded to e4m3 as well.
 class CudaCase {
@@ -206,7 +188,8 @@ class CudaCase {
       auto* bits = reinterpret_cast<uint16_t*>(lane);
       const int64_t count = data.kv.page_bytes * data.kv.num_pages / 2;
       for (int64_t i = 0; i < count; ++i) {
-        bits[i] = float_to_bf16(e4m3_to_float(nearest_e4m3(bf16_to_float(bits[i]))));
+        // No negative zero, which as a bound would differ from zero in its bits only.
+        bits[i] = float_to_bf16(e4m3_to_float(float_to_e4m3(bf16_to_float(bits[i]))) + 0.0F);
       }
     }
     std::vector<kernels::AttentionSeq> whole = data.seqs;
@@ -228,7 +211,7 @@ class CudaCase {
             for (int32_t channel = 0; channel < s.head_dim; ++channel, ++at) {
               const auto own = static_cast<float>(value(key, page, head, slot, channel));
               if (bytes == 1) {
-                cells[at] = nearest_e4m3(own);
+                cells[at] = float_to_e4m3(own);
               } else {
                 const uint16_t bits = to_bits(own, kv_dtype);
                 std::memcpy(&cells[at * 2], &bits, 2);
