@@ -35,8 +35,20 @@ struct Capabilities {
   bool prefill = true;
   bool decode = true;
   bool sliding_window = true;
+  bool per_head = true;                ///< caches of K and V per KV head
+  bool latent = false;                 ///< latent caches (MLA), see base/kv_view.h
   bool shares_prefix_pages = true;     ///< pages it writes may be reused by another request
   int32_t prefill_chunk_multiple = 1;  ///< chunks but the last end at multiples of this position
+};
+
+/// A lightning indexer (DeepSeek Sparse Attention) as the checkpoint has it.
+struct IndexerShape {
+  int32_t num_heads = 0;
+  int32_t head_dim = 0;
+  int32_t topk = 0;
+  bool rope_interleave = false;  ///< pairs (2i, 2i + 1) rotate, else (i, i + rotary_dim / 2)
+  std::vector<uint8_t> full;     ///< [num_layers]: 1 = has an indexer, 0 = uses the set of the last
+                                 ///< layer that has one
 };
 
 /// What the model looks like to a method.
@@ -44,8 +56,10 @@ struct ModelShape {
   int32_t num_layers = 0;
   int32_t num_heads = 0;
   int32_t num_kv_heads = 0;
-  int32_t head_dim = 0;
+  int32_t head_dim = 0;          ///< of the cache: MLA's latent and rotating channels together
+  int32_t value_dim = 0;         ///< above 0: MLA over a latent cache
   std::vector<int32_t> windows;  ///< [num_layers], 0: full attention
+  std::optional<IndexerShape> indexer;
 };
 
 /// What a method may know when it is made.
@@ -72,14 +86,26 @@ class SequenceState {
   virtual const void* device_data() const { return nullptr; }
 };
 
+/// What a layer's own indexer projections give for the rows of a call, in the activation type but
+/// for the weights. Rows and strides are those of q: row i of `q` is row i here.
+struct IndexInputs {
+  const void* q = nullptr;         ///< [rows, num_heads, head_dim] after rope
+  const void* k = nullptr;         ///< [rows, head_dim] after LayerNorm and rope
+  const float* weights = nullptr;  ///< [rows, num_heads] as projected, unscaled
+  int64_t q_stride = 0;
+  int64_t k_stride = 0;
+  int64_t weights_stride = 0;
+};
+
 /// One layer's attention of one phase in one step. Sequences are of that phase only. Matrices lie
 /// on the stream's device, in `activation`: f32 on a CPU, bf16 on CUDA; strides are in elements.
 struct AttendArgs {
   DType activation = DType::kF32;
-  const void* q = nullptr;  ///< [rows, num_heads, head_dim] after rope
+  const void* q = nullptr;  ///< [rows, num_heads, head_dim] after rope; of a latent cache absorbed
   const void* k = nullptr;  ///< [rows, num_kv_heads, head_dim] after rope; already in the cache
-  const void* v = nullptr;
-  void* out = nullptr;  ///< [rows, num_heads, head_dim]
+  const void* v = nullptr;  ///< null with a latent cache
+  void* out = nullptr;      ///< [rows, num_heads, head_dim; of a latent cache kv.value_dim]
+  const IndexInputs* index = nullptr;  ///< null: the layer has no indexer
   int64_t q_stride = 0;
   int64_t kv_stride = 0;
   int64_t out_stride = 0;

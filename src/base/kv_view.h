@@ -19,7 +19,19 @@ namespace foveal {
 ///
 ///     [num_kv_heads][page_size][head_dim]
 ///
-/// in bf16, f16 or e4m3, so that a tile of one head's keys is one box in memory. Slots past a
+/// in bf16, f16 or e4m3, so that a tile of one head's keys is one box in memory.
+///
+/// A latent cache (MLA; value_dim > 0) has one KV head and no V lane: a page of K is, on either
+/// device,
+///
+///     [page_size][head_dim]
+///
+/// in bf16, f16 or f32 (CUDA: bf16), and the first value_dim channels of a row are its value. In
+/// e4m3 (CUDA) a row is kFp8LatentRowBytes long: value_dim e4m3 values, a float32 scale for each
+/// 128 of them (powers of two; a stored value times its scale is the channel), and the rest of the
+/// channels in bf16. That is FlashMLA's "FP8 with scale" row.
+///
+/// Slots past a
 /// sequence's length hold finite values (pages are zeroed when a sequence takes them), so that a
 /// masked slot times zero is zero.
 struct KvLayerView {
@@ -30,8 +42,9 @@ struct KvLayerView {
   int32_t num_pages = 0;
   int32_t page_size = 0;  ///< tokens, a multiple of 16
   int32_t num_kv_heads = 0;
-  int32_t head_dim = 0;  ///< even
-  float k_scale = 1;     ///< e4m3: a stored value times this is the key
+  int32_t head_dim = 0;   ///< even
+  int32_t value_dim = 0;  ///< above 0: a latent cache, see above
+  float k_scale = 1;      ///< e4m3: a stored value times this is the key
   float v_scale = 1;
   /// The method's lanes of this layer, in its order, each [num_pages][LaneSpec::bytes_per_page];
   /// null where it has none.
@@ -40,6 +53,9 @@ struct KvLayerView {
   std::byte* k_page(int32_t page) const { return k + page * page_bytes; }
   std::byte* v_page(int32_t page) const { return v + page * page_bytes; }
 };
+
+/// Of 512 value channels and 64 that rotate.
+inline constexpr int32_t kFp8LatentRowBytes = 656;
 
 constexpr int32_t kv_pair(DType dtype) { return dtype == DType::kBF16 ? 2 : 1; }
 

@@ -14,6 +14,7 @@ struct KvGeometry {
   int32_t num_layers = 0;
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;        ///< even
+  int32_t value_dim = 0;       ///< above 0: a latent cache (one KV head, no V lane)
   DType dtype = DType::kBF16;  ///< bf16, f16, f32 or f8_e4m3
   int32_t page_size = 0;       ///< tokens, a multiple of 16
 };
