@@ -9,7 +9,11 @@
 
 namespace foveal::kernels {
 
-/// Which keys each row of a call attends to: ascending, request-local, without repeats.
+/// Members of a row's set that one softmax tile takes; tiles are joined in ascending order.
+inline constexpr int32_t kLatentTile = 256;
+
+/// Which keys each row of a call attends to: ascending, request-local, without repeats; at least
+/// one a row and none after its own.
 struct TokenSets {
   const int64_t* offsets = nullptr;  ///< [rows + 1], row r: tokens[offsets[r] .. offsets[r + 1])
   const int32_t* tokens = nullptr;

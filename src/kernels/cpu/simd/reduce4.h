@@ -30,3 +30,16 @@ FOVEAL_SIMD void store_sums4(float* y, int64_t left, const float* bias, bool acc
 }  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS
 
 #endif
+
+namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
+
+/// y[0, 4) = the sums of four vectors' lanes, in the same order for each.
+FOVEAL_SIMD void store_reduced4(float* y, const F32 (&v)[4]) {
+#if FOVEAL_ISA_LEVEL >= 2
+  _mm_storeu_ps(y, reduce4(v[0], v[1], v[2], v[3]));
+#else
+  for (int idx = 0; idx < 4; ++idx) y[idx] = reduce_add(v[idx]);
+#endif
+}
+
+}  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS

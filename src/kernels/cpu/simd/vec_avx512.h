@@ -171,6 +171,13 @@ FOVEAL_SIMD Pairs pack_pairs(F32 even, F32 odd) {
 FOVEAL_SIMD Pairs pack_bf16(F32 first, F32 second) {
   return {(__m512i)_mm512_cvtne2ps_pbh(second.v, first.v)};
 }
+/// Pairs (a[i], b[i]) of 2 * kLanes consecutive values each: `low` has the first kLanes of them.
+FOVEAL_SIMD void interleave(Pairs a, Pairs b, Pairs& low, Pairs& high) {
+  const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40,
+                                         8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  low = {_mm512_permutex2var_epi16(a.v, order, b.v)};
+  high = {_mm512_permutex2var_epi16(a.v, _mm512_add_epi16(order, _mm512_set1_epi16(16)), b.v)};
+}
 #endif
 /// acc + a.odd * b.odd + a.even * b.even, lane by lane.
 FOVEAL_SIMD F32 dot(F32 acc, Pairs a, Pairs b) {
