@@ -34,7 +34,7 @@ AttentionSet::Methods make_configured(std::span<const SparseAttentionConfig> con
 /// Methods that the checkpoint's own metadata asks for.
 AttentionSet::Methods make_from_checkpoint(const MethodContext& context) {
   AttentionSet::Methods methods;
-  if (context.checkpoint_sparse_json.empty()) return methods;
+  if (context.checkpoint_sparse_json.empty() && !context.shape.indexer) return methods;
   for (const MethodRow& row : method_rows()) {
     if (row.name == kDenseMethod) continue;
     if (auto method = row.make(/*config=*/nullptr, context)) methods.push_back(std::move(method));
@@ -134,12 +134,14 @@ PhaseValue AttentionSet::request_factors(const SparseOverride& wanted) const {
   return own;
 }
 
-void AttentionSet::require(Device device, DType kv_dtype, int32_t head_dim) const {
+void AttentionSet::require(Device device, const kv::KvGeometry& cache) const {
   for (const auto& method : methods_) method->require_use();
   for (const Phase phase : kPhases) {
-    require_capable(
-        method(phase),
-        {.device = device.kind, .kv_dtype = kv_dtype, .phase = phase, .head_dim = head_dim});
+    require_capable(method(phase), {.device = device.kind,
+                                    .kv_dtype = cache.dtype,
+                                    .phase = phase,
+                                    .latent = cache.value_dim > 0,
+                                    .head_dim = cache.head_dim});
   }
 }
 

@@ -42,7 +42,7 @@ class AttentionSet {
   PhaseValue request_factors(const SparseOverride& wanted) const;
   /// Throws kUnsupported unless both phases' methods can read such a cache there, and each that was
   /// asked for has something to do.
-  void require(Device device, DType kv_dtype, int32_t head_dim) const;
+  void require(Device device, const kv::KvGeometry& cache) const;
   bool shares_prefix_pages() const;
   /// Prefill chunks but the last must end at multiples of this position.
   int32_t prefill_chunk_multiple() const { return prefill_->capabilities().prefill_chunk_multiple; }

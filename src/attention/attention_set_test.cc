@@ -98,25 +98,30 @@ TEST(AttentionSet, RefusesOneAlgorithmTwice) {
   EXPECT_NE(text.find("skip_softmax twice"), std::string::npos) << text;
 }
 
+kv::KvGeometry cache(DType dtype, int32_t head_dim) {
+  return {
+      .num_layers = 4, .num_kv_heads = 2, .head_dim = head_dim, .dtype = dtype, .page_size = 32};
+}
+
 TEST(AttentionSet, RefusesACacheTheDeviceHasNoKernelFor) {
   const Device cuda{DeviceKind::kCuda, 0};
   const auto on_cuda = make_attention({}, kShape, {}, cuda);
   const auto on_cpu = make_attention({}, kShape, {}, Device{});
   for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF8E4M3}) {
-    EXPECT_NO_THROW(on_cuda->require(cuda, dtype, 64));
+    EXPECT_NO_THROW(on_cuda->require(cuda, cache(dtype, 64)));
   }
   const std::string text =
-      error_of(ErrorKind::kUnsupported, [&] { on_cuda->require(cuda, DType::kF32, 64); });
+      error_of(ErrorKind::kUnsupported, [&] { on_cuda->require(cuda, cache(DType::kF32, 64)); });
   EXPECT_NE(text.find("got device cuda, kv dtype f32"), std::string::npos) << text;
-  EXPECT_NO_THROW(on_cpu->require(Device{}, DType::kF32, 80));
-  error_of(ErrorKind::kUnsupported, [&] { on_cpu->require(Device{}, DType::kF8E4M3, 64); });
+  EXPECT_NO_THROW(on_cpu->require(Device{}, cache(DType::kF32, 80)));
+  error_of(ErrorKind::kUnsupported, [&] { on_cpu->require(Device{}, cache(DType::kF8E4M3, 64)); });
 }
 
 TEST(AttentionSet, RefusesAHeadSizeTheDeviceHasNoKernelFor) {
   const Device cuda{DeviceKind::kCuda, 0};
   const auto set = make_attention({}, kShape, {}, cuda);
   const std::string text =
-      error_of(ErrorKind::kUnsupported, [&] { set->require(cuda, DType::kBF16, 80); });
+      error_of(ErrorKind::kUnsupported, [&] { set->require(cuda, cache(DType::kBF16, 80)); });
   EXPECT_EQ(text, "[dense] got head_dim 80 on cuda; need one of 64, 96, 128, 192, 256");
 }
 

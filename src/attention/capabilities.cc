@@ -34,6 +34,12 @@ std::string describe(const Capabilities& has) {
 void require_capable(const AttentionMethod& method, const Needs& needs) {
   const Capabilities& has = method.capabilities();
   const bool phase_ok = needs.phase == Phase::kPrefill ? has.prefill : has.decode;
+  FOVEAL_CHECK(needs.latent ? has.latent : has.per_head, ErrorKind::kUnsupported, method.name(),
+               "got {} on {}; need {}",
+               needs.latent ? "a latent cache (multi-head latent attention)"
+                            : "a cache of K and V per KV head",
+               kind_name(needs.device),
+               needs.latent ? "one of K and V per KV head" : "a latent one");
   const bool head_ok =
       needs.head_dim == 0 || has.head_dims.empty() || contains(has.head_dims, needs.head_dim);
   FOVEAL_CHECK(head_ok, ErrorKind::kUnsupported, method.name(),

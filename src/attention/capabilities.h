@@ -10,6 +10,7 @@ struct Needs {
   DType kv_dtype = DType::kBF16;
   Phase phase = Phase::kPrefill;
   bool sliding_window = false;
+  bool latent = false;   ///< a latent cache
   int32_t head_dim = 0;  ///< 0: whatever there is
 };
 

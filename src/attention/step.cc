@@ -13,7 +13,7 @@ namespace {
 
 void verify_outputs(const AttentionMethod& method, int32_t layer, Phase phase,
                     const AttendArgs& args) {
-  const int64_t row_values = int64_t{args.num_heads} * args.kv.head_dim;
+  const int64_t row_values = int64_t{args.num_heads} * out_dim(args.kv);
   const auto* rows = static_cast<const float*>(args.out);
   for (const kernels::AttentionSeq& seq : args.seqs) {
     for (int64_t row = seq.q_begin; row < int64_t{seq.q_begin} + seq.q_len; ++row) {
@@ -101,7 +101,8 @@ void AttentionStep::run(int32_t layer, Phase phase, const AttendArgs& args, Stre
   require_capable(method, {.device = stream.device().kind,
                            .kv_dtype = args.kv.dtype,
                            .phase = phase,
-                           .sliding_window = args.window > 0});
+                           .sliding_window = args.window > 0,
+                           .latent = args.kv.value_dim > 0});
   set_.append(layer, phase, args, stream);
   method.attend(layer, phase, args, stream);
   // What lies on the device is not there yet.

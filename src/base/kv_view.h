@@ -57,6 +57,11 @@ struct KvLayerView {
 /// Of 512 value channels and 64 that rotate.
 inline constexpr int32_t kFp8LatentRowBytes = 656;
 
+/// Channels of a head's output.
+constexpr int32_t out_dim(const KvLayerView& kv) {
+  return kv.value_dim > 0 ? kv.value_dim : kv.head_dim;
+}
+
 constexpr int32_t kv_pair(DType dtype) { return dtype == DType::kBF16 ? 2 : 1; }
 
 }  // namespace foveal

@@ -12,6 +12,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/paged_attention.h"
 #include "model/cuda/memory_plan.h"
+#include "model/shape.h"
 
 namespace foveal::engine {
 namespace {
@@ -172,19 +173,16 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   Setup setup;
   setup.device = parse_device(config.device);
   setup.exact = parse_exact(config.compute_dtype, setup.device);
-  setup.shape = {.num_layers = model.num_layers,
-                 .num_heads = model.num_heads,
-                 .num_kv_heads = model.num_kv_heads,
-                 .head_dim = model.head_dim,
-                 .windows = model.windows};
+  setup.shape = model::shape_of(model);
   setup.attention = attention::make_attention(config.sparse_attention_config, setup.shape,
                                               model.sparse_attention_json, setup.device);
   setup.geometry = {.num_layers = model.num_layers,
-                    .num_kv_heads = model.num_kv_heads,
-                    .head_dim = model.head_dim,
+                    .num_kv_heads = setup.shape.num_kv_heads,
+                    .head_dim = setup.shape.head_dim,
+                    .value_dim = setup.shape.value_dim,
                     .dtype = parse_kv_dtype(config.kv_cache_config.dtype, setup.device),
                     .page_size = as_int32(config.kv_cache_config.tokens_per_block)};
-  setup.attention->require(setup.device, setup.geometry.dtype, model.head_dim);
+  setup.attention->require(setup.device, setup.geometry);
   setup.max_seq_len = context_length(config, model);
   setup.scheduler =
       scheduler_config(config, setup.device, setup.attention->prefill_chunk_multiple());

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "base/kv_view.h"
 #include "base/math.h"
 
 namespace foveal::kv {
@@ -23,6 +24,33 @@ int64_t pages_for_tokens(int64_t max_tokens, int32_t page_size) {
   return num_pages;
 }
 
+void check_latent(const KvGeometry& geometry) {
+  FOVEAL_CHECK(geometry.num_kv_heads == 1 && geometry.value_dim <= geometry.head_dim,
+               ErrorKind::kInvalidArgument, kWhere,
+               "got a latent cache of {} KV heads, {} channels and {} values; need one head and no "
+               "more values than channels",
+               geometry.num_kv_heads, geometry.head_dim, geometry.value_dim);
+  const bool fp8 = geometry.dtype == DType::kF8E4M3;
+  FOVEAL_CHECK(!fp8 || (geometry.value_dim == 512 && geometry.head_dim == 576),
+               ErrorKind::kUnsupported, kWhere,
+               "got f8_e4m3 rows of {} latent and {} rotating channels; need 512 and 64, or bf16",
+               geometry.value_dim, geometry.head_dim - geometry.value_dim);
+}
+
+int64_t layers_of(const KvGeometry& geometry, const LaneSpec& lane) {
+  if (lane.layers.empty()) return geometry.num_layers;
+  FOVEAL_INVARIANT(lane.layers.size() == static_cast<size_t>(geometry.num_layers));
+  return std::count_if(lane.layers.begin(), lane.layers.end(), [](uint8_t in) { return in != 0; });
+}
+
+/// Of one token in one lane of one layer.
+std::optional<int64_t> row_bytes(const KvGeometry& geometry) {
+  if (geometry.value_dim > 0 && geometry.dtype == DType::kF8E4M3) return kFp8LatentRowBytes;
+  const std::optional<int64_t> head =
+      checked_mul(dtype_info(geometry.dtype).bytes, geometry.head_dim);
+  return head ? checked_mul(*head, geometry.num_kv_heads) : head;
+}
+
 }  // namespace
 
 int64_t lane_page_bytes(const KvGeometry& geometry) {
@@ -38,10 +66,9 @@ int64_t lane_page_bytes(const KvGeometry& geometry) {
   FOVEAL_CHECK(geometry.page_size > 0 && geometry.page_size % 16 == 0, ErrorKind::kInvalidArgument,
                kWhere, "got a page of {} tokens; need a multiple of 16 above 0",
                geometry.page_size);
-  std::optional<int64_t> bytes = dtype_info(geometry.dtype).bytes;
-  for (const int64_t factor : {geometry.num_kv_heads, geometry.head_dim, geometry.page_size}) {
-    if (bytes) bytes = checked_mul(*bytes, factor);
-  }
+  if (geometry.value_dim > 0) check_latent(geometry);
+  std::optional<int64_t> bytes = row_bytes(geometry);
+  if (bytes) bytes = checked_mul(*bytes, geometry.page_size);
   FOVEAL_CHECK(bytes.has_value(), ErrorKind::kInvalidArgument, kWhere,
                "got pages of {} tokens, {} KV heads and head dim {}; need a size below 2^63",
                geometry.page_size, geometry.num_kv_heads, geometry.head_dim);
@@ -49,14 +76,16 @@ int64_t lane_page_bytes(const KvGeometry& geometry) {
 }
 
 int64_t bytes_per_page(const KvGeometry& geometry, std::span<const LaneSpec> lanes) {
-  std::optional<int64_t> bytes = checked_mul(2, lane_page_bytes(geometry));
+  std::optional<int64_t> bytes = checked_mul(kv_lanes(geometry), lane_page_bytes(geometry));
+  if (bytes) bytes = checked_mul(*bytes, geometry.num_layers);
   for (const LaneSpec& lane : lanes) {
     FOVEAL_CHECK(lane.bytes_per_page > 0, ErrorKind::kInvalidArgument, kWhere,
                  "got {} bytes a page for lane '{}'; need 1 or more", lane.bytes_per_page,
                  lane.name);
-    if (bytes) bytes = checked_add(*bytes, lane.bytes_per_page);
+    const std::optional<int64_t> whole =
+        checked_mul(lane.bytes_per_page, layers_of(geometry, lane));
+    bytes = bytes && whole ? checked_add(*bytes, *whole) : std::nullopt;
   }
-  if (bytes) bytes = checked_mul(*bytes, geometry.num_layers);
   FOVEAL_CHECK(bytes.has_value(), ErrorKind::kInvalidArgument, kWhere,
                "got {} layers whose pages overflow 63 bits; need a smaller geometry",
                geometry.num_layers);

@@ -23,6 +23,9 @@ struct KvGeometry {
 /// one a cache can have or when its size overflows.
 int64_t lane_page_bytes(const KvGeometry& geometry);
 
+/// How many lanes of such pages a layer has: K and V, or the one of a latent cache.
+constexpr int32_t kv_lanes(const KvGeometry& geometry) { return geometry.value_dim > 0 ? 1 : 2; }
+
 /// Bytes of one page over all layers: K, V and the method's lanes. Throws as `lane_page_bytes`.
 int64_t bytes_per_page(const KvGeometry& geometry, std::span<const LaneSpec> lanes);
 

@@ -37,6 +37,39 @@ TEST(Capacity, CountsEveryLaneOfEveryLayer) {
   EXPECT_EQ(bytes_per_token(kSmall, lanes), (kSmallPage + 321 + 15) / 16);
 }
 
+constexpr KvGeometry kLatent = {.num_layers = 3,
+                                .num_kv_heads = 1,
+                                .head_dim = 576,
+                                .value_dim = 512,
+                                .dtype = DType::kBF16,
+                                .page_size = 16};
+
+TEST(Capacity, ALatentCacheHasOneLane) {
+  EXPECT_EQ(bytes_per_page(kLatent, {}), 3 * 16 * 576 * 2);
+  KvGeometry fp8 = kLatent;
+  fp8.dtype = DType::kF8E4M3;
+  EXPECT_EQ(bytes_per_token(fp8, {}), 3 * 656);
+}
+
+TEST(Capacity, RefusesALatentCacheThatCannotBe) {
+  KvGeometry heads = kLatent;
+  heads.num_kv_heads = 2;
+  EXPECT_EQ(kind_of([&] { bytes_per_page(heads, {}); }), ErrorKind::kInvalidArgument);
+  KvGeometry values = kLatent;
+  values.value_dim = 578;
+  EXPECT_EQ(kind_of([&] { bytes_per_page(values, {}); }), ErrorKind::kInvalidArgument);
+  KvGeometry fp8 = kLatent;
+  fp8.dtype = DType::kF8E4M3;
+  fp8.head_dim = 320;
+  fp8.value_dim = 256;
+  EXPECT_EQ(kind_of([&] { bytes_per_page(fp8, {}); }), ErrorKind::kUnsupported);
+}
+
+TEST(Capacity, ALaneMayBeInSomeLayersOnly) {
+  const std::vector<LaneSpec> lanes = {{"keys", 100, {1, 0, 1}}};
+  EXPECT_EQ(bytes_per_page(kSmall, lanes), kSmallPage + 2 * 100);
+}
+
 TEST(Capacity, MaxTokensAreRoundedUpToPages) {
   const CapacityPlan plan =
       plan_capacity(kSmall, {}, {.max_tokens = 33, .free_bytes = 3 * kSmallPage});

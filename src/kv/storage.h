@@ -12,11 +12,10 @@
 
 namespace foveal::kv {
 
-/// The memory behind the page ids: for every layer one K lane, one V lane and the method's lanes,
-/// each [num_pages][bytes]. On a CPU the system backs a page of it when it is first written, so a
-/// pool that is larger than its use costs nothing. On CUDA all K and V lanes are one piece of
-/// memory
-/// (`pool`), so that one kernel reaches any of their pages.
+/// The memory behind the page ids: for every layer one K lane, one V lane (but for a latent cache)
+/// and the method's lanes, each [num_pages][bytes]. On a CPU the system backs a page of it when it
+/// is first written, so a pool that is larger than its use costs nothing. On CUDA all K and V lanes
+/// are one piece of memory (`pool`), so that one kernel reaches any of their pages.
 class KvStorage {
  public:
   /// Throws kInvalidArgument for a geometry, lane or page count that cannot be (see
@@ -33,8 +32,8 @@ class KvStorage {
 
   int32_t num_lanes() const { return static_cast<int32_t>(lanes_.size()); }
   const LaneSpec& lane_spec(int32_t lane) const;
-  /// Start of a method's lane in one layer, [num_pages][lane_spec(lane).bytes_per_page]. Lanes are
-  /// numbered as given to the constructor.
+  /// Start of a method's lane in one layer, [num_pages][lane_spec(lane).bytes_per_page]; null where
+  /// the layer has none. Lanes are numbered as given to the constructor.
   std::byte* lane_data(int32_t lane, int32_t layer) const;
   std::byte* lane_page(int32_t lane, int32_t layer, PageId page) const;
 
@@ -53,7 +52,7 @@ class KvStorage {
   struct Lane {
     LaneSpec spec;
     std::vector<Buffer> buffers;     ///< empty for K and V on CUDA
-    std::vector<std::byte*> layers;  ///< [num_layers]
+    std::vector<std::byte*> layers;  ///< [num_layers], null where the layer has none; or empty
   };
 
   Lane make_lane(LaneSpec spec) const;

@@ -53,6 +53,31 @@ TEST(KvStorage, DescribesItsLayers) {
   EXPECT_EQ(KvStorage({}, kSmall, {}, 5).layer_view(1).lanes, nullptr);
 }
 
+TEST(KvStorage, ALatentCacheHasNoValues) {
+  const KvStorage storage({},
+                          {.num_layers = 2,
+                           .num_kv_heads = 1,
+                           .head_dim = 12,
+                           .value_dim = 8,
+                           .dtype = DType::kF32,
+                           .page_size = 16},
+                          std::vector<LaneSpec>{{"keys", 8, {0, 1}}}, 2);
+  const KvLayerView view = storage.layer_view(1);
+  EXPECT_EQ(view.v, nullptr);
+  EXPECT_EQ(view.value_dim, 8);
+  EXPECT_EQ(view.page_bytes, 16 * 12 * 4);
+  EXPECT_EQ(storage.layer_view(0).lanes[0], nullptr);
+  ASSERT_NE(view.lanes[0], nullptr);
+  std::memset(view.k_page(1), 7, static_cast<size_t>(view.page_bytes));
+  std::memset(storage.lane_page(0, 1, 1), 7, 8);
+  storage.zero_pages(0, 2, std::vector<PageId>{1});
+  EXPECT_TRUE(all_equal({view.k_page(1), view.page_bytes}, std::byte{0}));
+  EXPECT_TRUE(all_equal({storage.lane_page(0, 1, 1), 8}, std::byte{0}));
+  std::vector<int32_t> places;
+  storage.append_pool_pages(1, places);
+  EXPECT_EQ(places, (std::vector<int32_t>{1, 3}));
+}
+
 TEST(KvStorage, BlocksDoNotOverlapAndStartAtZero) {
   const KvStorage storage({}, kSmall, kLanes, 5);
   int64_t bytes = 0;

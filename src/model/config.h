@@ -35,6 +35,36 @@ struct RopeConfig {
       freq_factors;  ///< GGUF rope_freqs.weight, [rotary_dim / 2]; divides frequencies
 };
 
+/// Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values of all heads are
+/// products of one latent a token, which is what the cache holds, beside channels that rotate.
+struct LatentConfig {
+  int32_t q_rank = 0;  ///< 0: queries are projected in one step
+  int32_t kv_rank = 0;
+  int32_t nope_dim = 0;   ///< channels of a query or key head that do not rotate; they come first
+  int32_t rope_dim = 0;   ///< and those that do, which all heads' keys share
+  int32_t value_dim = 0;  ///< of a head
+  int32_t width() const { return kv_rank + rope_dim; }  ///< of a cached row
+};
+
+/// DeepSeek Sparse Attention's indexer, which chooses the keys that a query attends to.
+struct IndexerConfig {
+  int32_t num_heads = 0;
+  int32_t head_dim = 0;  ///< the first LatentConfig::rope_dim channels rotate
+  int32_t topk = 0;
+  bool rope_interleave = false;  ///< pairs (2i, 2i + 1) rotate, else (i, i + rope_dim / 2)
+  std::vector<uint8_t> full;     ///< [num_layers]: 0 = uses the choice of the last layer with 1
+};
+
+/// How a mixture chooses experts and weighs them.
+struct RouterConfig {
+  /// DeepSeek-V3: scores are sigmoids; a bias of each expert counts in the choice alone; whole
+  /// groups drop out first, by the sum of their two best. Else: a softmax, and its largest.
+  bool sigmoid = false;
+  int32_t num_groups = 1;
+  int32_t topk_groups = 1;
+  double scale = 1;  ///< of the experts' sum
+};
+
 /// Hyperparameters of a decoder, the same fields for every family and file format. Arch files give
 /// family-specific meaning; readers fill what the file says.
 struct ModelConfig {
@@ -47,7 +77,9 @@ struct ModelConfig {
   int32_t num_layers = 0;
   int32_t num_heads = 0;
   int32_t num_kv_heads = 0;
-  int32_t head_dim = 0;
+  int32_t head_dim = 0;                  ///< of queries and keys
+  std::optional<LatentConfig> latent;    ///< absent: K and V per KV head
+  std::optional<IndexerConfig> indexer;  ///< of latent attention alone
   int32_t rotary_dim = 0;  ///< channels of a head that rotate (partial_rotary_factor applied)
   int32_t vocab_size = 0;
   int64_t max_positions = 0;  ///< context length
@@ -72,7 +104,9 @@ struct ModelConfig {
   int32_t num_experts = 0;
   int32_t experts_per_token = 0;
   int32_t moe_intermediate_size = 0;
+  int32_t shared_intermediate_size = 0;  ///< of the expert that every token takes; 0: none
   bool norm_topk_prob = false;
+  RouterConfig router;
   std::vector<uint8_t> moe_layers;  ///< [num_layers]: 1 = experts, 0 = dense mlp
   /// Of weights in e4m3 that have a scale a block: rows and columns of one.
   std::array<int64_t, 2> fp8_block{128, 128};

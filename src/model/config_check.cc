@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "base/check.h"
@@ -11,9 +10,8 @@
 namespace foveal::model {
 namespace {
 
-// Multi-head latent attention, with or without DeepSeek Sparse Attention.
-constexpr std::array<std::string_view, 4> kLatent{"deepseek_v3", "deepseek_v32", "glm_moe_dsa",
-                                                  "deepseek2"};
+/// Known, and not built in: GGUF files of latent attention.
+constexpr std::string_view kGgufLatent = "deepseek2";
 
 void check_range(std::string_view field, int64_t value, int64_t least, int64_t most,
                  const std::string& source) {
@@ -74,7 +72,7 @@ void check_tokens(const ModelConfig& config, const std::string& source) {
 }  // namespace
 
 void refuse_architecture(std::string_view architecture, const std::string& source) {
-  if (std::find(kLatent.begin(), kLatent.end(), architecture) != kLatent.end()) {
+  if (architecture == kGgufLatent) {
     fail(
         ErrorKind::kUnsupported, source,
         "got architecture '{}', which is known but not available in this build yet; need one of {}",

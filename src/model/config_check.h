@@ -18,6 +18,7 @@ struct ConfigLimits {
   static constexpr int32_t kVocab = 1 << 24;
   static constexpr int64_t kPositions = 1 << 30;
   static constexpr int32_t kExperts = 1 << 14;
+  static constexpr int32_t kIndexTopk = 1 << 20;
 };
 
 /// "llama, mistral, ...": what ModelConfig::architecture can be.

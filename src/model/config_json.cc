@@ -12,7 +12,7 @@
 namespace foveal::model {
 namespace {
 
-constexpr std::array<FamilyDefaults, 9> kFamilies{{
+constexpr std::array<FamilyDefaults, 12> kFamilies{{
     {"llama", false, 0, 0, 2048, 1e4, 1e-6},
     {"mistral", false, 0, 8, 131072, 1e4, 1e-6},
     {"qwen2", false, 0, 32, 32768, 1e4, 1e-6},
@@ -22,6 +22,9 @@ constexpr std::array<FamilyDefaults, 9> kFamilies{{
     {"smollm3", true, 0, 4, 32768, 2e6, 1e-6},
     {"phi3", false, 0, 0, 4096, 1e4, 1e-5},
     {"granite", false, 0, 0, 2048, 1e4, 1e-6},
+    {"deepseek_v3", false, 0, 0, 4096, 1e4, 1e-6, true},
+    {"deepseek_v32", false, 0, 0, 163840, 1e4, 1e-6, true, 64},
+    {"glm_moe_dsa", false, 0, 0, 202752, 1e4, 1e-5, true, 32},
 }};
 
 }  // namespace
@@ -174,8 +177,10 @@ ModelConfig parse_config_json(std::string_view text, const std::string& source) 
       config.architecture == "qwen2" || fields.boolean("attention_bias").value_or(false);
   config.mlp_bias = fields.boolean("mlp_bias").value_or(false);
   read_experts(config, fields);
+  if (family.latent) read_latent(config, fields, family);
   read_scales(config, fields);
   read_rope(config, fields, family);
+  if (config.latent) scale_latent(config);
   read_layers(config, fields);
   const auto bos = fields.token_ids("bos_token_id");
   if (!bos.empty()) config.bos_token = bos.front();

@@ -8,22 +8,6 @@ namespace {
 
 constexpr int64_t kMaxWindow = INT32_MAX;
 
-std::optional<std::vector<uint8_t>> sliding_by_layer_types(const ModelConfig& config,
-                                                           const JsonFields& fields) {
-  const auto types = fields.texts("layer_types");
-  if (!types) return std::nullopt;
-  FOVEAL_CHECK(types->size() == static_cast<size_t>(config.num_layers), ErrorKind::kCorruptFile,
-               fields.source(), "got {} layer_types; need {}", types->size(), config.num_layers);
-  std::vector<uint8_t> sliding;
-  for (const std::string& type : *types) {
-    FOVEAL_CHECK(type == "sliding_attention" || type == "full_attention", ErrorKind::kUnsupported,
-                 fields.source(), "got layer type '{}'; need full_attention or sliding_attention",
-                 type);
-    sliding.push_back(type == "sliding_attention" ? 1 : 0);
-  }
-  return sliding;
-}
-
 /// Which layers slide when `layer_types` does not say, by the family's own rule in transformers.
 bool slides(const ModelConfig& config, const JsonFields& fields, int32_t layer) {
   if (config.architecture == "qwen2" || config.architecture == "qwen3") {
@@ -41,7 +25,7 @@ bool slides(const ModelConfig& config, const JsonFields& fields, int32_t layer) 
 /// The window of sliding layers; 0 when no layer slides.
 int32_t window_size(const ModelConfig& config, const JsonFields& fields) {
   const std::string& arch = config.architecture;
-  if (arch == "llama" || arch == "granite") return 0;
+  if (arch == "llama" || arch == "granite" || config.latent) return 0;
   const bool has_switch =
       arch == "qwen2" || arch == "qwen3" || arch == "qwen3_moe" || arch == "smollm3";
   if (has_switch && !fields.boolean("use_sliding_window").value_or(false)) return 0;
@@ -74,9 +58,22 @@ void read_use_rope(ModelConfig& config, const JsonFields& fields) {
   }
 }
 
+void read_latent_moe_layers(ModelConfig& config, const JsonFields& fields) {
+  if (const auto sparse = layer_words(config, fields, "mlp_layer_types", {"sparse", "dense"})) {
+    config.moe_layers = *sparse;
+    return;
+  }
+  const auto first = fields.integer("first_k_dense_replace", 0, INT32_MAX).value_or(3);
+  const auto step = fields.integer("moe_layer_freq", 1, INT32_MAX).value_or(1);
+  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
+    config.moe_layers[layer] = layer >= first && layer % step == 0;
+  }
+}
+
 void read_moe_layers(ModelConfig& config, const JsonFields& fields) {
   config.moe_layers.assign(static_cast<size_t>(config.num_layers), 0);
   if (config.num_experts == 0) return;
+  if (config.latent) return read_latent_moe_layers(config, fields);
   const auto step = fields.integer("decoder_sparse_step", 1, INT32_MAX).value_or(1);
   for (int32_t layer = 0; layer < config.num_layers; ++layer) {
     config.moe_layers[layer] = (layer + 1) % step == 0;
@@ -89,6 +86,25 @@ void read_moe_layers(ModelConfig& config, const JsonFields& fields) {
 
 }  // namespace
 
+std::optional<std::vector<uint8_t>> layer_words(const ModelConfig& config, const JsonFields& fields,
+                                                std::string_view name, const TwoWords& known) {
+  const auto words = fields.texts(name);
+  if (!words) return std::nullopt;
+  const auto further = fields.integer("num_nextn_predict_layers", 0, INT32_MAX).value_or(0);
+  const auto layers = static_cast<size_t>(config.num_layers);
+  FOVEAL_CHECK(words->size() == layers || words->size() == layers + static_cast<size_t>(further),
+               ErrorKind::kCorruptFile, fields.source(), "got {} {}; need {}", words->size(), name,
+               layers);
+  std::vector<uint8_t> out;
+  for (size_t layer = 0; layer < layers; ++layer) {
+    const std::string& word = (*words)[layer];
+    FOVEAL_CHECK(word == known.yes || word == known.no, ErrorKind::kUnsupported, fields.source(),
+                 "got '{}' in {}; need {} or {}", word, name, known.yes, known.no);
+    out.push_back(word == known.yes ? 1 : 0);
+  }
+  return out;
+}
+
 void read_layers(ModelConfig& config, const JsonFields& fields) {
   read_use_rope(config, fields);
   read_moe_layers(config, fields);
@@ -97,7 +113,9 @@ void read_layers(ModelConfig& config, const JsonFields& fields) {
   const std::string& arch = config.architecture;
   const bool per_layer =
       arch == "qwen2" || arch == "qwen3" || arch == "gemma3" || arch == "smollm3";
-  const auto types = per_layer ? sliding_by_layer_types(config, fields) : std::nullopt;
+  const auto types = per_layer ? layer_words(config, fields, "layer_types",
+                                             {"sliding_attention", "full_attention"})
+                               : std::nullopt;
   config.windows.assign(static_cast<size_t>(config.num_layers), 0);
   for (int32_t layer = 0; window > 0 && layer < config.num_layers; ++layer) {
     const bool sliding = types ? (*types)[layer] != 0 : slides(config, fields, layer);

@@ -140,7 +140,8 @@ void read_rope(ModelConfig& config, const JsonFields& fields, const FamilyDefaul
 
   const double share = main.number("partial_rotary_factor", 1e-6, 1)
                            .value_or(fields.number("partial_rotary_factor", 1e-6, 1).value_or(1));
-  config.rotary_dim = static_cast<int32_t>(config.head_dim * share);
+  config.rotary_dim =
+      config.latent ? config.latent->rope_dim : static_cast<int32_t>(config.head_dim * share);
   const double theta = fields.number("rope_theta", 1, kMaxTheta).value_or(family.rope_theta);
   config.rope = read_one(main, fields, config, theta);
   if (config.architecture != "gemma3") return;

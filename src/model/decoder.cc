@@ -85,14 +85,6 @@ Decoder::Layer Decoder::load_layer(const Checkpoint& checkpoint, int32_t idx) {
   return layer;
 }
 
-attention::ModelShape Decoder::shape() const {
-  return {.num_layers = config_.num_layers,
-          .num_heads = config_.num_heads,
-          .num_kv_heads = config_.num_kv_heads,
-          .head_dim = config_.head_dim,
-          .windows = config_.windows};
-}
-
 float* Decoder::forward(const ForwardInput& input, attention::AttentionStep& attention,
                         Stream& stream) {
   const int64_t rows = input.rows.total;

@@ -22,7 +22,6 @@ class Decoder : public Model {
   float* forward(const ForwardInput& input, attention::AttentionStep& attention,
                  Stream& stream) override;
   const ModelConfig& config() const override { return config_; }
-  attention::ModelShape shape() const override;
 
  private:
   struct Layer {

@@ -74,7 +74,6 @@ class Model {
   /// Values from one row of logits to the next.
   virtual int64_t logits_stride() const { return config().vocab_size; }
   virtual const ModelConfig& config() const = 0;
-  virtual attention::ModelShape shape() const = 0;
 };
 
 }  // namespace foveal::model

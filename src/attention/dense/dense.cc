@@ -1,14 +1,21 @@
 #include "attention/dense/dense.h"
 
+#include "attention/latent.h"
 #include "attention/paged.h"
 
 namespace foveal::attention {
 namespace {
 
+Capabilities dense_capabilities(DeviceKind device) {
+  Capabilities out = paged_capabilities(device);
+  out.latent = device == DeviceKind::kCpu;
+  return out;
+}
+
 class Dense final : public AttentionMethod {
  public:
   Dense(DeviceKind device, bool checkpoint_asks)
-      : capabilities_(paged_capabilities(device)), checkpoint_asks_(checkpoint_asks) {}
+      : capabilities_(dense_capabilities(device)), checkpoint_asks_(checkpoint_asks) {}
 
   std::string_view name() const override { return "dense"; }
 
@@ -25,6 +32,7 @@ class Dense final : public AttentionMethod {
   }
 
   void attend(int32_t /*layer*/, Phase phase, const AttendArgs& args, Stream& stream) override {
+    if (args.kv.value_dim > 0) return attend_latent(args, /*sets=*/nullptr, stream);
     attend_paged(phase, args, /*skip_factor=*/0, stream);
   }
 

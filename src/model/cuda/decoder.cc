@@ -36,7 +36,6 @@ class CudaDecoder final : public Model {
   float* logits() override { return scratch_.logits; }
   int64_t logits_stride() const override { return model::logits_stride(config_); }
   const ModelConfig& config() const override { return config_; }
-  attention::ModelShape shape() const override;
 
  private:
   void load(const Checkpoint& checkpoint, Stream& stream);
@@ -117,14 +116,6 @@ DeviceRope CudaDecoder::load_rope(const RopeConfig& rope, WeightLoader& loader,
 const DeviceRope* CudaDecoder::rope_of(size_t layer) const {
   if (config_.use_rope.at(layer) == 0) return nullptr;
   return config_.windows.at(layer) != 0 && config_.local_rope ? &local_rope_ : &rope_;
-}
-
-attention::ModelShape CudaDecoder::shape() const {
-  return {.num_layers = config_.num_layers,
-          .num_heads = config_.num_heads,
-          .num_kv_heads = config_.num_kv_heads,
-          .head_dim = config_.head_dim,
-          .windows = config_.windows};
 }
 
 float* CudaDecoder::forward(const ForwardInput& input, attention::AttentionStep& attention,
