@@ -22,7 +22,9 @@ std::unique_ptr<model::Checkpoint> open_checkpoint(const LlmConfig& config, Weig
   FOVEAL_CHECK(!config.num_layers, ErrorKind::kInvalidArgument, "num_layers",
                "got {} with load_format {}; need dummy weights for it", *config.num_layers,
                config.load_format);
-  return model::Checkpoint::open(config.model);
+  auto checkpoint = model::Checkpoint::open(config.model);
+  if (config.compute_dtype == "f32") checkpoint->expand_exactly();
+  return checkpoint;
 }
 
 std::unique_ptr<tokenizer::Tokenizer> load_tokenizer(const std::string& path,

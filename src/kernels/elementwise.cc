@@ -1,6 +1,8 @@
 #include "kernels/elementwise.h"
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 
 #include "base/check.h"
 #include "base/math.h"
@@ -45,6 +47,23 @@ void check_stride(const char* where, int64_t stride, int64_t n) {
                stride, n);
 }
 
+void layer_norm_row(const LayerNormParams& params, int64_t row) {
+  const float* x = params.x + row * params.x_stride;
+  float* y = params.y + row * params.y_stride;
+  const auto n = static_cast<double>(params.n);
+  const double mean = std::accumulate(x, x + params.n, 0.0) / n;
+  double squares = 0;
+  for (int64_t col = 0; col < params.n; ++col) {
+    const double centred = double{x[col]} - mean;
+    squares += centred * centred;
+  }
+  const double factor = 1 / std::sqrt(squares / n + double{params.eps});
+  for (int64_t col = 0; col < params.n; ++col) {
+    const double normed = (double{x[col]} - mean) * factor;
+    y[col] = static_cast<float>(normed * params.weight[col] + params.bias[col]);
+  }
+}
+
 }  // namespace
 
 void rms_norm(const RmsNormParams& params, Stream& stream) {
@@ -56,6 +75,18 @@ void rms_norm(const RmsNormParams& params, Stream& stream) {
   const auto& table = cpu::elementwise_table();
   for_blocks(params.m, params.m * params.n, stream,
              [&](int64_t begin, int64_t end) { table.rms_norm(params, begin, end); });
+}
+
+void layer_norm(const LayerNormParams& params, Stream& stream) {
+  require_cpu(stream, "layer_norm");
+  check_extent("layer_norm", params.m, params.n);
+  check_stride("layer_norm", params.x_stride, params.n);
+  check_stride("layer_norm", params.y_stride, params.n);
+  if (params.m == 0) return;
+  // An indexer's keys, 128 channels a token: a sliver of a step, so doubles serve.
+  for_blocks(params.m, params.m * params.n, stream, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) layer_norm_row(params, row);
+  });
 }
 
 void rope(const RopeParams& params, Stream& stream) {

@@ -25,6 +25,20 @@ struct RmsNormParams {
 };
 void rms_norm(const RmsNormParams& params, Stream& stream);
 
+/// y = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias, row by row. In place allowed.
+struct LayerNormParams {
+  const float* x = nullptr;       ///< [m, n], row stride x_stride
+  float* y = nullptr;             ///< [m, n], row stride y_stride
+  const float* weight = nullptr;  ///< [n]
+  const float* bias = nullptr;    ///< [n]
+  int64_t m = 0;
+  int64_t n = 0;
+  int64_t x_stride = 0;
+  int64_t y_stride = 0;
+  float eps = 0;
+};
+void layer_norm(const LayerNormParams& params, Stream& stream);
+
 /// Which channels of a head form a rotated pair.
 enum class RopeStyle : uint8_t {
   kHalf,         ///< (i, i + rotary_dim / 2): Hugging Face, "neox"
@@ -78,8 +92,13 @@ struct EmbedParams {
 };
 void embed(const EmbedParams& params, Stream& stream);
 
-/// Router of a mixture of experts: softmax over the experts, the top k (ties: lowest index),
-/// weights renormalised to sum to 1 if asked. `indices` are in descending order of weight.
+/// Router of a mixture of experts: a score for each expert, the top k (ties: lowest index), their
+/// scores as weights, renormalised to sum to 1 if asked, times `scale`. `indices` are in descending
+/// order of what they were chosen by.
+///
+/// The scores are a softmax over the experts, or with `sigmoid` each expert's own sigmoid. Then
+/// (DeepSeek-V3, arXiv 2412.19437, section 2.1.2) experts are chosen by score + bias, and only from
+/// the topk_groups of num_groups equal groups whose two best sum to the most.
 struct MoeRouteParams {
   const float* logits = nullptr;  ///< [m, num_experts]
   int64_t m = 0;
@@ -88,6 +107,11 @@ struct MoeRouteParams {
   bool normalize = false;
   int32_t* indices = nullptr;  ///< [m, k]
   float* weights = nullptr;    ///< [m, k]
+  bool sigmoid = false;
+  const float* bias = nullptr;  ///< sigmoid: [num_experts]
+  int32_t num_groups = 1;       ///< sigmoid: divides num_experts; if not 1, of 2 or more each
+  int32_t topk_groups = 1;
+  float scale = 1;
 };
 void moe_route(const MoeRouteParams& params, Stream& stream);
 

@@ -104,6 +104,37 @@ TEST_P(Elementwise, RmsNormOfExtremes) {
   }
 }
 
+TEST_P(Elementwise, LayerNorm) {
+  for (const int64_t n : {1, 2, 33, 128, 1025}) {
+    const int64_t m = 3;
+    const int64_t stride = n + 5;
+    std::vector<float> x = normal(m * stride, std::exp(normal(1, 3)[0]));
+    for (float& value : x) value += 3;  // a mean that matters
+    const std::vector<float> weight = normal(n);
+    const std::vector<float> bias = normal(n);
+    std::vector<float> y(x.size(), 7);
+    LayerNormParams params{.x = x.data(),
+                           .y = y.data(),
+                           .weight = weight.data(),
+                           .bias = bias.data(),
+                           .m = m,
+                           .n = n,
+                           .x_stride = stride,
+                           .y_stride = stride,
+                           .eps = 1e-6F};
+    layer_norm(params, stream_);
+    const std::vector<double> want = reference::layer_norm(params);
+    for (int64_t row = 0; row < m; ++row) {
+      for (int64_t col = 0; col < n; ++col) {
+        const auto at = static_cast<size_t>(row * n + col);
+        EXPECT_NEAR(y[static_cast<size_t>(row * stride + col)], want[at],
+                    2 * kEps * std::abs(want[at]) + kTiny);
+      }
+      EXPECT_EQ(y[static_cast<size_t>(row * stride + n)], 7) << "wrote past the row";
+    }
+  }
+}
+
 TEST_P(Elementwise, Rope) {
   for (const RopeStyle style : {RopeStyle::kHalf, RopeStyle::kInterleaved}) {
     for (const int32_t rotary : {2, 6, 34, 64, 80}) {

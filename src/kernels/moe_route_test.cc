@@ -71,6 +71,79 @@ TEST(MoeRoute, AgreesWithReference) {
   }
 }
 
+struct SigmoidCase {
+  int32_t experts;
+  int32_t groups;
+  int32_t topk_groups;
+  int32_t k;
+};
+
+TEST(MoeRoute, SigmoidsAgreeWithReference) {
+  // The same numbers every time: of choices that are closer than float32 can tell, either is right.
+  std::mt19937 rng(7);
+  for (const SigmoidCase at :
+       {SigmoidCase{256, 8, 4, 8}, SigmoidCase{8, 4, 2, 3}, SigmoidCase{6, 3, 2, 2},
+        SigmoidCase{6, 1, 1, 3}, SigmoidCase{1, 1, 1, 1}, SigmoidCase{16, 8, 8, 16}}) {
+    const int64_t m = 37;
+    std::vector<float> logits(static_cast<size_t>(m * at.experts));
+    for (float& logit : logits) logit = std::normal_distribution<float>(0, 2)(rng);
+    std::vector<float> bias(static_cast<size_t>(at.experts));
+    for (float& value : bias) value = std::normal_distribution<float>(0, 0.3F)(rng);
+    for (const bool normalize : {false, true}) {
+      std::vector<int32_t> indices(static_cast<size_t>(m * at.k));
+      std::vector<float> weights(indices.size());
+      const MoeRouteParams params{.logits = logits.data(),
+                                  .m = m,
+                                  .num_experts = at.experts,
+                                  .k = at.k,
+                                  .normalize = normalize,
+                                  .indices = indices.data(),
+                                  .weights = weights.data(),
+                                  .sigmoid = true,
+                                  .bias = bias.data(),
+                                  .num_groups = at.groups,
+                                  .topk_groups = at.topk_groups,
+                                  .scale = 2.5F};
+      ThreadPool pool(2);
+      Stream stream({}, pool);
+      moe_route(params, stream);
+      for (int64_t row = 0; row < m; ++row) {
+        const reference::RoutedRow want = reference::route_by_sigmoids(params, row);
+        for (int32_t idx = 0; idx < at.k; ++idx) {
+          const auto place = static_cast<size_t>(row * at.k + idx);
+          const double weight = want.weights[static_cast<size_t>(idx)];
+          EXPECT_EQ(indices[place], want.experts[static_cast<size_t>(idx)]);
+          // A sigmoid within three roundings, above and below the fraction line, and a last one.
+          EXPECT_NEAR(weights[place], weight, 8 * 0x1p-24 * weight);
+        }
+      }
+    }
+  }
+}
+
+TEST(MoeRoute, TheBiasChoosesAndDoesNotWeigh) {
+  const std::vector<float> logits{0, 0, 0, 0};
+  const std::vector<float> bias{0, 5, 0, 4};
+  int32_t indices[2];
+  float weights[2];
+  ThreadPool pool(1);
+  Stream stream({}, pool);
+  moe_route({.logits = logits.data(),
+             .m = 1,
+             .num_experts = 4,
+             .k = 2,
+             .normalize = true,
+             .indices = indices,
+             .weights = weights,
+             .sigmoid = true,
+             .bias = bias.data()},
+            stream);
+  EXPECT_EQ(indices[0], 1);
+  EXPECT_EQ(indices[1], 3);
+  EXPECT_EQ(weights[0], 0.5F);
+  EXPECT_EQ(weights[1], 0.5F);
+}
+
 TEST(MoeRoute, NanKeepsIndicesInRange) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   EXPECT_EQ(route({nan, 1, nan, 2}, 4, 3, true).indices, (std::vector<int32_t>{3, 1, 0}));

@@ -88,18 +88,22 @@ WeightView Checkpoint::expert_matrix(std::string_view name, int32_t expert, int6
   const size_t place = name.find("{}");
   FOVEAL_CHECK(place != std::string_view::npos, ErrorKind::kInvalidArgument, folder(),
                "got expert tensor name '{}'; need {{}} where the number goes", name);
+  if (find(name) != nullptr) return stacked_matrix(name, expert, rows, cols);
+  return matrix(fmt::format("{}{}{}", name.substr(0, place), expert, name.substr(place + 2)), rows,
+                cols);
+}
+
+WeightView Checkpoint::stacked_matrix(std::string_view name, int32_t idx, int64_t rows,
+                                      int64_t cols) const {
   const TensorView* stacked = find(name);
-  if (stacked == nullptr) {
-    const std::string own =
-        fmt::format("{}{}{}", name.substr(0, place), expert, name.substr(place + 2));
-    return matrix(own, rows, cols);
-  }
-  FOVEAL_CHECK(stacked->shape.size() == 3 && expert >= 0 && expert < stacked->shape[0] &&
+  FOVEAL_CHECK(stacked != nullptr, ErrorKind::kCorruptFile, folder(),
+               "got no tensor '{}'; need it as [more than {}, {}, {}]", name, idx, rows, cols);
+  FOVEAL_CHECK(stacked->shape.size() == 3 && idx >= 0 && idx < stacked->shape[0] &&
                    stacked->shape[1] == rows && stacked->shape[2] == cols,
                ErrorKind::kCorruptFile, folder(), "got '{}' as [{}]; need [more than {}, {}, {}]",
-               name, fmt::join(stacked->shape, ", "), expert, rows, cols);
+               name, fmt::join(stacked->shape, ", "), idx, rows, cols);
   WeightView one = as_matrix(*stacked, name, rows, cols, stacked->data, folder());
-  one.data += expert * rows * one.row_bytes;  // inside the tensor, whose size was checked
+  one.data += idx * rows * one.row_bytes;  // inside the tensor, whose size was checked
   return one;
 }
 

@@ -38,17 +38,21 @@ class Checkpoint {
   virtual const tokenizer::GgufVocab* vocab() const { return nullptr; }
   /// The folder the model lies in (where tokenizer.json would be).
   virtual std::string folder() const = 0;
+  /// From now on, weights that have scales are expanded without rounding, where there are any.
+  virtual void expand_exactly() {}
   /// Advises the system that all tensors are needed soon.
   virtual void prefetch() const {}
 
   /// A matrix, checked to be [rows, cols] and of a weight dtype; kCorruptFile names it otherwise.
-  /// One in e4m3 with scales is expanded to bf16 when first asked for.
+  /// One in e4m3 with scales is expanded to bf16 (see expand_exactly) when first asked for.
   WeightView matrix(std::string_view name, int64_t rows, int64_t cols) const;
   /// A vector of n values, widened to float32.
   std::vector<float> vector(std::string_view name, int64_t n) const;
   /// Expert e of a mixture's matrix, from separate tensors or a stacked one: `name` holds "{}"
   /// where the expert's number goes (`model.layers.0.mlp.experts.{}.up_proj.weight`).
   WeightView expert_matrix(std::string_view name, int32_t expert, int64_t rows, int64_t cols) const;
+  /// Matrix `idx` of the tensor [more than idx, rows, cols] of this name.
+  WeightView stacked_matrix(std::string_view name, int32_t idx, int64_t rows, int64_t cols) const;
 
  protected:
   /// `find` of what is to be multiplied with: as it is stored, or in a type that products read.

@@ -67,11 +67,17 @@ Decoder::Layer Decoder::load_layer(const Checkpoint& checkpoint, int32_t idx) {
   const bool local = config_.windows.at(at) != 0 && local_rope_ != nullptr;
   const RopeTable* rope = local ? local_rope_.get() : rope_.get();
   if (config_.use_rope.at(at) == 0) rope = nullptr;
-  Layer layer{.attention = AttentionBlock(checkpoint, config_, traits_, idx, rope)};
+  Layer layer;
+  if (config_.latent) {
+    layer.latent = std::make_unique<LatentBlock>(checkpoint, config_, idx, *rope_);
+  } else {
+    layer.attention = std::make_unique<AttentionBlock>(checkpoint, config_, traits_, idx, rope);
+  }
   if (config_.num_experts > 0 && config_.moe_layers.at(at) != 0) {
     layer.moe = std::make_unique<Moe>(checkpoint, config_, prefix + "mlp.");
   } else {
-    layer.mlp = std::make_unique<Mlp>(Mlp::load(checkpoint, config_, traits_, prefix + "mlp."));
+    layer.mlp = std::make_unique<Mlp>(
+        Mlp::load(checkpoint, config_, traits_, prefix + "mlp.", config_.intermediate_size));
   }
   const auto norm = [&](const char* name) {
     return load_norm(checkpoint, config_, traits_, prefix + name);
@@ -115,7 +121,11 @@ void Decoder::run_layer(Layer& layer, int32_t idx, const ForwardInput& input,
   const BlockOutput output{.y = direct ? h : branch_.data(), .accumulate = direct};
 
   layer.input_norm.run(h, hidden, normed, hidden, rows, stream);
-  layer.attention.run(normed, output, input, scratch_, attention, stream);
+  if (layer.latent) {
+    layer.latent->run(normed, output, input, scratch_, attention, stream);
+  } else {
+    layer.attention->run(normed, output, input, scratch_, attention, stream);
+  }
   if (traits_.sandwich_norms) {
     layer.post_attention_norm.run(output.y, hidden, output.y, hidden, rows, stream);
   }

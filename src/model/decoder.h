@@ -6,6 +6,7 @@
 #include "model/arch/registry.h"
 #include "model/layers/activations.h"
 #include "model/layers/attention_block.h"
+#include "model/layers/latent_block.h"
 #include "model/layers/mlp.h"
 #include "model/layers/moe.h"
 #include "model/layers/rope_table.h"
@@ -25,7 +26,8 @@ class Decoder : public Model {
 
  private:
   struct Layer {
-    AttentionBlock attention;
+    std::unique_ptr<AttentionBlock> attention;  ///< exactly one of attention and latent
+    std::unique_ptr<LatentBlock> latent;
     std::unique_ptr<Mlp> mlp;  ///< exactly one of mlp and moe
     std::unique_ptr<Moe> moe;
     Norm input_norm;

@@ -68,6 +68,7 @@ class DummyCheckpoint : public TableCheckpoint {
     config_.windows.resize(layers);
     config_.use_rope.resize(layers);
     config_.moe_layers.resize(std::min(config_.moe_layers.size(), layers));
+    if (config_.indexer) config_.indexer->full.resize(layers);
   }
 
   void add_tensors() {
@@ -83,10 +84,14 @@ class DummyCheckpoint : public TableCheckpoint {
         add_norm(prefix + "pre_feedforward_layernorm", hidden);
         add_norm(prefix + "post_feedforward_layernorm", hidden);
       }
-      add_attention(prefix + "self_attn.");
+      if (config_.latent) {
+        add_latent(prefix + "self_attn.", layer);
+      } else {
+        add_attention(prefix + "self_attn.");
+      }
       const bool experts =
           config_.num_experts > 0 && config_.moe_layers.at(static_cast<size_t>(layer)) != 0;
-      experts ? add_experts(prefix + "mlp.") : add_mlp(prefix + "mlp.");
+      experts ? add_experts(prefix + "mlp.") : add_mlp(prefix + "mlp.", config_.intermediate_size);
     }
   }
 
@@ -107,9 +112,36 @@ class DummyCheckpoint : public TableCheckpoint {
     add_norm(prefix + "k_norm", config_.head_dim);
   }
 
-  void add_mlp(const std::string& prefix) {
+  void add_latent(const std::string& prefix, int32_t layer) {
+    const LatentConfig& dims = *config_.latent;
     const int64_t hidden = config_.hidden_size;
-    const int64_t intermediate = config_.intermediate_size;
+    const int64_t heads = config_.num_heads;
+    const int64_t q_rows = heads * config_.head_dim;
+    if (dims.q_rank > 0) {
+      add_linear(prefix + "q_a_proj", dims.q_rank, hidden, config_.attention_bias);
+      add_norm(prefix + "q_a_layernorm", dims.q_rank);
+      add_linear(prefix + "q_b_proj", q_rows, dims.q_rank, /*bias=*/false);
+    } else {
+      add_linear(prefix + "q_proj", q_rows, hidden, /*bias=*/false);
+    }
+    add_linear(prefix + "kv_a_proj_with_mqa", dims.width(), hidden, config_.attention_bias);
+    add_norm(prefix + "kv_a_layernorm", dims.kv_rank);
+    add_linear(prefix + "kv_b_proj", heads * (dims.nope_dim + dims.value_dim), dims.kv_rank,
+               /*bias=*/false);
+    add_linear(prefix + "o_proj", hidden, heads * dims.value_dim, config_.attention_bias);
+    if (!config_.indexer || config_.indexer->full.at(static_cast<size_t>(layer)) == 0) return;
+    const IndexerConfig& indexer = *config_.indexer;
+    const std::string index = prefix + "indexer.";
+    add_linear(index + "wq_b", int64_t{indexer.num_heads} * indexer.head_dim, dims.q_rank,
+               /*bias=*/false);
+    add_linear(index + "wk", indexer.head_dim, hidden, /*bias=*/false);
+    add_linear(index + "weights_proj", indexer.num_heads, hidden, /*bias=*/false);
+    add_norm(index + "k_norm", indexer.head_dim);
+    add(index + "k_norm.bias", {indexer.head_dim});
+  }
+
+  void add_mlp(const std::string& prefix, int64_t intermediate) {
+    const int64_t hidden = config_.hidden_size;
     if (traits_.fused_gate_up) {
       add_linear(prefix + "gate_up_proj", 2 * intermediate, hidden, config_.mlp_bias);
     } else {
@@ -124,6 +156,10 @@ class DummyCheckpoint : public TableCheckpoint {
     const int64_t hidden = config_.hidden_size;
     const int64_t intermediate = config_.moe_intermediate_size;
     add(prefix + "gate.weight", {count, hidden});
+    if (config_.router.sigmoid) add(prefix + "gate.e_score_correction_bias", {count});
+    if (config_.shared_intermediate_size > 0) {
+      add_mlp(prefix + "shared_experts.", config_.shared_intermediate_size);
+    }
     add(prefix + "experts.{}.gate_proj.weight", {count, intermediate, hidden});
     add(prefix + "experts.{}.up_proj.weight", {count, intermediate, hidden});
     add(prefix + "experts.{}.down_proj.weight", {count, hidden, intermediate});

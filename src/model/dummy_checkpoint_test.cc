@@ -89,16 +89,21 @@ TEST(DummyCheckpoint, CountsWhatIsInMemory) {
 }
 
 TEST(DummyCheckpoint, KnowsTheBenchmarksShapes) {
-  for (const char* name : {"Llama-3.1-8B", "Qwen3-30B-A3B", "Qwen2.5-0.5B"}) {
+  for (const char* name : {"Llama-3.1-8B", "Qwen3-30B-A3B", "Qwen2.5-0.5B", "DeepSeek-V3.2"}) {
     EXPECT_NO_THROW(open_dummy_checkpoint(kConfigs + name, {}, DummyData::kDevice)) << name;
   }
-  try {
-    open_dummy_checkpoint(kConfigs + "DeepSeek-V3.2", {}, DummyData::kDevice);
-    ADD_FAILURE() << "must throw";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kUnsupported);
-    EXPECT_NE(std::string(error.what()).find("deepseek_v32"), std::string::npos) << error.what();
-  }
+}
+
+TEST(DummyCheckpoint, HasTheTensorsOfAnIndexer) {
+  const auto opened = open_dummy_checkpoint(kConfigs + "DeepSeek-V3.2", 4, DummyData::kNone);
+  const std::string attention = "model.layers.3.self_attn.";
+  EXPECT_EQ(opened->matrix(attention + "kv_a_proj_with_mqa.weight", 576, 7168).rows, 576);
+  EXPECT_EQ(opened->matrix(attention + "kv_b_proj.weight", 128 * 256, 512).cols, 512);
+  EXPECT_EQ(opened->matrix(attention + "indexer.wq_b.weight", 64 * 128, 1536).cols, 1536);
+  EXPECT_EQ(opened->config().indexer->full.size(), 4U);
+  EXPECT_NE(opened->find("model.layers.3.mlp.gate.e_score_correction_bias"), nullptr);
+  EXPECT_NE(opened->find("model.layers.3.mlp.shared_experts.up_proj.weight"), nullptr);
+  EXPECT_EQ(opened->find("model.layers.2.mlp.gate.weight"), nullptr);
 }
 
 }  // namespace

@@ -66,8 +66,11 @@ Scales scales_of(const std::string& where, std::string_view name, const TensorVi
   return out;
 }
 
-void expand_row(const std::byte* from, int64_t cols, const float* scales, int64_t block,
-                uint16_t* to) {
+void put(float value, float& to) { to = value; }
+void put(float value, uint16_t& to) { to = float_to_bf16(value); }
+
+template <class T>
+void expand_row(const std::byte* from, int64_t cols, const float* scales, int64_t block, T* to) {
   static const std::array<float, 256> kValues = [] {
     std::array<float, 256> values{};
     for (size_t bits = 0; bits < values.size(); ++bits) {
@@ -78,7 +81,7 @@ void expand_row(const std::byte* from, int64_t cols, const float* scales, int64_
   for (int64_t first = 0; first < cols; first += block, ++scales) {
     const int64_t end = std::min(cols, first + block);
     for (int64_t col = first; col < end; ++col) {
-      to[col] = float_to_bf16(kValues[static_cast<size_t>(from[col])] * *scales);
+      put(kValues[static_cast<size_t>(from[col])] * *scales, to[col]);
     }
   }
 }
@@ -90,22 +93,27 @@ const TensorView& Fp8Weights::expanded(std::string_view name, const TensorView& 
   const std::lock_guard lock(mutex_);
   const auto known = owned_.find(name);
   if (known != owned_.end()) return known->second.view;
-  if (owned_.empty()) log_info("weights in f8_e4m3 are expanded to bf16, activations stay in bf16");
+  if (owned_.empty()) {
+    log_info("weights in f8_e4m3 are expanded to {0}, activations stay in {0}", dtype_name(to_));
+  }
   FOVEAL_CHECK(stored.shape.size() == 2, ErrorKind::kUnsupported, where_,
                "got '{}' as f8_e4m3 [{}]; need a matrix", name, fmt::join(stored.shape, ", "));
   const Scales scales = scales_of(where_, name, stored, scale, block_);
   const int64_t rows = stored.shape[0];
   const int64_t cols = stored.shape[1];
   Owned& owned = owned_[std::string(name)];
-  owned.values =
-      std::make_unique_for_overwrite<uint16_t[]>(static_cast<size_t>(stored.num_elements()));
-  owned.view = {.data = reinterpret_cast<const std::byte*>(owned.values.get()),
-                .dtype = DType::kBF16,
-                .shape = stored.shape};
+  const int64_t row_size = cols * dtype_info(to_).bytes;
+  owned.values = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(rows * row_size));
+  owned.view = {.data = owned.values.get(), .dtype = to_, .shape = stored.shape};
   pool_.run(rows, [&](int64_t row, int) {
-    expand_row(stored.data + row * cols, cols,
-               scales.values.data() + row / scales.rows * scales.per_row, scales.cols,
-               owned.values.get() + row * cols);
+    const std::byte* from = stored.data + row * cols;
+    const float* by = scales.values.data() + row / scales.rows * scales.per_row;
+    std::byte* to = owned.values.get() + row * row_size;
+    if (to_ == DType::kF32) {
+      expand_row(from, cols, by, scales.cols, reinterpret_cast<float*>(to));
+    } else {
+      expand_row(from, cols, by, scales.cols, reinterpret_cast<uint16_t*>(to));
+    }
   });
   return owned.view;
 }

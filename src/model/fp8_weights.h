@@ -13,14 +13,14 @@
 
 namespace foveal::model {
 
-/// Matrices in e4m3 with scales, one for all, one a row or one a block, as bf16: what every product
-/// can read. Made when first asked for, and kept.
+/// Matrices in e4m3 with scales, one for all, one a row or one a block, as bf16, or as float32 so
+/// that nothing is rounded: what every product can read. Made when first asked for, and kept.
 class Fp8Weights {
  public:
   /// `where` begins error texts; `block`: rows and columns that share a scale where it is one a
-  /// block.
-  Fp8Weights(std::string where, std::array<int64_t, 2> block)
-      : where_(std::move(where)), block_(block), pool_(0) {}
+  /// block; `to`: kBF16 or kF32.
+  Fp8Weights(std::string where, std::array<int64_t, 2> block, DType to)
+      : where_(std::move(where)), block_(block), to_(to), pool_(0) {}
 
   /// `scale`: what a stored value is multiplied by; null where the file has none. Throws
   /// kCorruptFile, naming the tensor, for scales of another shape or type.
@@ -34,12 +34,13 @@ class Fp8Weights {
 
  private:
   struct Owned {
-    std::unique_ptr<uint16_t[]> values;
+    std::unique_ptr<std::byte[]> values;
     TensorView view;
   };
 
   std::string where_;
   std::array<int64_t, 2> block_;
+  DType to_;
   ThreadPool pool_;
   std::mutex mutex_;
   std::map<std::string, Owned, std::less<>> owned_;

@@ -51,7 +51,7 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     } else {
       open_single(root);
     }
-    if (fp8_bytes_ > 0) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block);
+    if (fp8_bytes_ > 0) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, fp8_to_);
   }
 
   std::string format() const override {
@@ -61,7 +61,13 @@ class SafetensorsCheckpoint : public TableCheckpoint {
   void prefetch() const override {
     for (const MappedFile& file : files_) file.prefetch();
   }
-  int64_t bytes_to_come() const override { return total_bytes_ + 2 * fp8_bytes_; }
+  int64_t bytes_to_come() const override {
+    return total_bytes_ + dtype_info(fp8_to_).bytes * fp8_bytes_;
+  }
+  void expand_exactly() override {
+    fp8_to_ = DType::kF32;
+    if (fp8_) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, fp8_to_);
+  }
 
  protected:
   const TensorView* find_weight(std::string_view name) const override {
@@ -136,6 +142,7 @@ class SafetensorsCheckpoint : public TableCheckpoint {
   std::vector<MappedFile> files_;
   std::vector<std::unique_ptr<std::byte[]>> realigned_;
   int64_t fp8_bytes_ = 0;
+  DType fp8_to_ = DType::kBF16;
   std::unique_ptr<Fp8Weights> fp8_;  ///< where there are any
 };
 

@@ -57,8 +57,8 @@ std::vector<std::string> golden_folders() {
     if (root.empty() || !fs::exists(root)) continue;
     for (const auto& entry : fs::directory_iterator(root)) {
       const std::string name = entry.path().filename();
-      const bool mla = name.starts_with("deepseek") || name.starts_with("glm");
-      if (mla || !fs::exists(entry.path() / "golden.safetensors")) continue;
+      const bool dsa = name == "deepseek_v32" || name == "glm_moe_dsa";
+      if (dsa || !fs::exists(entry.path() / "golden.safetensors")) continue;
       found[name] = entry.path();
     }
   }
@@ -73,7 +73,7 @@ GoldenFamily load_golden(const std::string& folder) {
   const boost::json::value meta = boost::json::parse(read_text(fs::path(folder) / "meta.json"));
   out.tolerance = meta.at("suggested_tolerance_float32").to_number<double>();
   out.bf16_kl = meta.at("bfloat16_run").at("kl").at("mean").to_number<double>();
-  out.discrete = out.name.find("moe") != std::string::npos;
+  out.discrete = out.name.find("moe") != std::string::npos || out.name.starts_with("deepseek");
   const model::MappedFile file((fs::path(folder) / "golden.safetensors").string());
   const auto tensors = model::parse_safetensors(file.bytes(), "golden.safetensors");
   std::map<std::string, const model::SafetensorsTensor*> by_name;

@@ -25,7 +25,7 @@ struct GoldenFamily {
   GoldenCase cases[2];    ///< short, long
 };
 
-/// The families under tests/golden and, where FOVEAL_GOLDEN names a folder, all non-MLA families
+/// The families under tests/golden and, where FOVEAL_GOLDEN names a folder, all without an indexer
 /// there.
 std::vector<std::string> golden_folders();
 GoldenFamily load_golden(const std::string& folder);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <utility>
 
 namespace foveal::kernels::reference {
 
@@ -15,6 +16,23 @@ std::vector<double> rms_norm(const RmsNormParams& params) {
     const double rms = std::sqrt(squares / static_cast<double>(params.n) + double{params.eps});
     for (int64_t col = 0; col < params.n; ++col) {
       y.push_back(x[col] / rms * (double{params.weight[col]} + double{params.weight_offset}));
+    }
+  }
+  return y;
+}
+
+std::vector<double> layer_norm(const LayerNormParams& params) {
+  std::vector<double> y;
+  for (int64_t row = 0; row < params.m; ++row) {
+    const float* x = params.x + row * params.x_stride;
+    double sum = 0;
+    double squares = 0;
+    for (int64_t col = 0; col < params.n; ++col) sum += x[col];
+    const double mean = sum / static_cast<double>(params.n);
+    for (int64_t col = 0; col < params.n; ++col) squares += (x[col] - mean) * (x[col] - mean);
+    const double deviation = std::sqrt(squares / static_cast<double>(params.n) + params.eps);
+    for (int64_t col = 0; col < params.n; ++col) {
+      y.push_back((x[col] - mean) / deviation * params.weight[col] + params.bias[col]);
     }
   }
   return y;
@@ -83,6 +101,46 @@ std::vector<double> router_softmax(const MoeRouteParams& params) {
     }
   }
   return probabilities;
+}
+
+RoutedRow route_by_sigmoids(const MoeRouteParams& params, int64_t row) {
+  const auto count = static_cast<size_t>(params.num_experts);
+  const size_t size = count / static_cast<size_t>(params.num_groups);
+  std::vector<double> scores(count);
+  std::vector<double> choice(count);
+  for (size_t expert = 0; expert < count; ++expert) {
+    const double logit = params.logits[static_cast<size_t>(row) * count + expert];
+    scores[expert] = 1 / (1 + std::exp(-logit));
+    choice[expert] = scores[expert] + double{params.bias[expert]};
+  }
+  std::vector<std::pair<double, size_t>> groups;
+  for (size_t first = 0; params.num_groups > 1 && first < count; first += size) {
+    std::vector<double> sorted(choice.begin() + static_cast<int64_t>(first),
+                               choice.begin() + static_cast<int64_t>(first + size));
+    std::sort(sorted.rbegin(), sorted.rend());
+    groups.emplace_back(-(sorted[0] + sorted[1]), first);
+  }
+  std::sort(groups.begin(), groups.end());
+  std::vector<std::pair<double, int32_t>> open;
+  for (size_t expert = 0; expert < count; ++expert) {
+    bool in = groups.empty();
+    for (size_t at = 0; at < groups.size() && at < static_cast<size_t>(params.topk_groups); ++at) {
+      in = in || (expert >= groups[at].second && expert < groups[at].second + size);
+    }
+    if (in) open.emplace_back(-choice[expert], static_cast<int32_t>(expert));
+  }
+  std::sort(open.begin(), open.end());
+  RoutedRow out;
+  double sum = 1e-20;
+  for (size_t at = 0; at < static_cast<size_t>(params.k); ++at) {
+    out.experts.push_back(open[at].second);
+    out.weights.push_back(scores[static_cast<size_t>(open[at].second)]);
+    sum += out.weights.back();
+  }
+  for (double& weight : out.weights) {
+    weight *= params.normalize ? params.scale / sum : double{params.scale};
+  }
+  return out;
 }
 
 }  // namespace foveal::kernels::reference

@@ -7,8 +7,11 @@
 namespace foveal::model {
 namespace {
 
-constexpr std::array<Architecture, 9> kArchitectures{{
+constexpr std::array<Architecture, 12> kArchitectures{{
+    {"deepseek_v3", deepseek_v3_traits},
+    {"deepseek_v32", deepseek_v3_traits},
     {"gemma3", gemma3_traits},
+    {"glm_moe_dsa", deepseek_v3_traits},
     {"granite", granite_traits},
     {"llama", llama_traits},
     {"mistral", mistral_traits},

@@ -33,6 +33,7 @@ std::span<const Architecture> architectures();
 const Architecture& find_architecture(std::string_view name);
 
 // One a file in this folder.
+DecoderTraits deepseek_v3_traits(const ModelConfig& config);
 DecoderTraits gemma3_traits(const ModelConfig& config);
 DecoderTraits granite_traits(const ModelConfig& config);
 DecoderTraits llama_traits(const ModelConfig& config);

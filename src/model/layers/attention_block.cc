@@ -5,21 +5,9 @@
 #include <array>
 #include <cmath>
 
-#include "base/check.h"
 #include "kernels/paged_attention.h"
 
 namespace foveal::model {
-namespace {
-
-void trace(const ForwardInput& input, std::string_view what, int32_t layer, const float* data,
-           int64_t cols) {
-  if (input.trace == nullptr) return;
-  const std::string name = fmt::format("{}.{}", what, layer);
-  if (input.trace->wants(name)) input.trace->add(name, data, input.rows.total, cols, cols);
-}
-
-}  // namespace
-
 AttentionBlock::AttentionBlock(const Checkpoint& checkpoint, const ModelConfig& config,
                                const DecoderTraits& traits, int32_t layer, const RopeTable* rope)
     : layer_(layer),
@@ -76,12 +64,12 @@ void AttentionBlock::run(const float* x, const BlockOutput& output, const Forwar
   }
   rotate(q, num_heads_, input, stream);
   rotate(k, num_kv_heads_, input, stream);
-  trace(input, "q", layer_, q, q_cols);
-  trace(input, "k", layer_, k, kv_cols);
-  trace(input, "v", layer_, v, kv_cols);
+  trace_rows(input, "q", layer_, q, q_cols);
+  trace_rows(input, "k", layer_, k, kv_cols);
+  trace_rows(input, "v", layer_, v, kv_cols);
   store(input, scratch, stream);
   attend(input, scratch, attention, stream);
-  trace(input, "attention", layer_, scratch.out.data(), q_cols);
+  trace_rows(input, "attention", layer_, scratch.out.data(), q_cols);
 
   std::array<kernels::GemmOutput, 1> projected{o_.output(output.y, hidden_, output.accumulate)};
   linear(input.rows, scratch.out.data(), q_cols, q_cols, projected, stream);
@@ -120,27 +108,18 @@ void AttentionBlock::store(const ForwardInput& input, const LayerScratch& scratc
 
 void AttentionBlock::attend(const ForwardInput& input, const LayerScratch& scratch,
                             attention::AttentionStep& attention, Stream& stream) const {
-  attention::AttendArgs args{.q = scratch.q.data(),
-                             .k = scratch.k.data(),
-                             .v = scratch.v.data(),
-                             .out = scratch.out.data(),
-                             .q_stride = int64_t{num_heads_} * head_dim_,
-                             .kv_stride = int64_t{num_kv_heads_} * head_dim_,
-                             .out_stride = int64_t{num_heads_} * head_dim_,
-                             .num_heads = num_heads_,
-                             .kv = input.kv[static_cast<size_t>(layer_)],
-                             .softmax_scale = softmax_scale_,
-                             .window = window_,
-                             .exact = input.rows.exact,
-                             .trace = input.trace};
-  if (!input.prefill.empty()) {
-    args.seqs = input.prefill;
-    attention.attend(layer_, attention::Phase::kPrefill, args, stream);
-  }
-  if (!input.decode.empty()) {
-    args.seqs = input.decode;
-    attention.attend(layer_, attention::Phase::kDecode, args, stream);
-  }
+  const attention::AttendArgs args{.q = scratch.q.data(),
+                                   .k = scratch.k.data(),
+                                   .v = scratch.v.data(),
+                                   .out = scratch.out.data(),
+                                   .q_stride = int64_t{num_heads_} * head_dim_,
+                                   .kv_stride = int64_t{num_kv_heads_} * head_dim_,
+                                   .out_stride = int64_t{num_heads_} * head_dim_,
+                                   .num_heads = num_heads_,
+                                   .kv = input.kv[static_cast<size_t>(layer_)],
+                                   .softmax_scale = softmax_scale_,
+                                   .window = window_};
+  attend_phases(layer_, args, input, attention, stream);
 }
 
 }  // namespace foveal::model

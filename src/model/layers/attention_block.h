@@ -2,13 +2,12 @@
 
 #include <optional>
 
-#include "attention/step.h"
 #include "model/arch/registry.h"
-#include "model/layers/activations.h"
+#include "model/layers/block_io.h"
+#include "model/layers/latent_scratch.h"
 #include "model/layers/norm.h"
 #include "model/layers/rope_table.h"
 #include "model/layers/weights.h"
-#include "model/model.h"
 
 namespace foveal::model {
 
@@ -20,12 +19,7 @@ struct LayerScratch {
   Activation out;   ///< [rows, num_heads * head_dim]
   Activation gate;  ///< [rows, intermediate]
   Activation up;    ///< [rows, intermediate]
-};
-
-/// Where a block's result goes: into `y`, or added to it.
-struct BlockOutput {
-  float* y = nullptr;  ///< [rows, hidden]
-  bool accumulate = false;
+  LatentScratch latent;
 };
 
 /// q, k, v projections, per-head norms, rope, K/V store, attention, output projection.

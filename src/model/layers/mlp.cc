@@ -5,9 +5,8 @@
 namespace foveal::model {
 
 Mlp Mlp::load(const Checkpoint& checkpoint, const ModelConfig& config, const DecoderTraits& traits,
-              const std::string& prefix) {
+              const std::string& prefix, int64_t intermediate) {
   const int64_t hidden = config.hidden_size;
-  const int64_t intermediate = config.intermediate_size;
   const auto projection = [&](const char* name, int64_t rows, int64_t cols) {
     return load_linear(checkpoint, prefix + name, rows, cols, config.mlp_bias);
   };

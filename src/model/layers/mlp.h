@@ -15,7 +15,7 @@ class Mlp {
 
   /// `prefix`: "model.layers.3.mlp.".
   static Mlp load(const Checkpoint& checkpoint, const ModelConfig& config,
-                  const DecoderTraits& traits, const std::string& prefix);
+                  const DecoderTraits& traits, const std::string& prefix, int64_t intermediate);
 
   /// `x` [rows.total, hidden].
   void run(const StepRows& rows, const float* x, const BlockOutput& output, LayerScratch& scratch,

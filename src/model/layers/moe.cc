@@ -9,9 +9,37 @@ Moe::Moe(const Checkpoint& checkpoint, const ModelConfig& config, const std::str
     : hidden_(config.hidden_size),
       experts_per_token_(config.experts_per_token),
       normalize_(config.norm_topk_prob),
+      routing_(config.router),
       router_(load_linear(checkpoint, prefix + "gate", config.num_experts, config.hidden_size,
                           /*need_bias=*/false)) {
+  if (routing_.sigmoid) {
+    router_bias_ = checkpoint.vector(prefix + "gate.e_score_correction_bias", config.num_experts);
+  }
+  if (config.shared_intermediate_size > 0) {
+    shared_ = Mlp::load(checkpoint, config, DecoderTraits{}, prefix + "shared_experts.",
+                        config.shared_intermediate_size);
+  }
+  load_experts(checkpoint, config, prefix);
+}
+
+void Moe::load_experts(const Checkpoint& checkpoint, const ModelConfig& config,
+                       const std::string& prefix) {
   const int64_t intermediate = config.moe_intermediate_size;
+  // As transformers holds them: all experts in one tensor, gate and up together.
+  if (checkpoint.find(prefix + "experts.gate_up_proj") != nullptr) {
+    for (int32_t idx = 0; idx < config.num_experts; ++idx) {
+      Linear fused;
+      Linear down;
+      fused.weight = checkpoint.stacked_matrix(prefix + "experts.gate_up_proj", idx,
+                                               2 * intermediate, hidden_);
+      down.weight =
+          checkpoint.stacked_matrix(prefix + "experts.down_proj", idx, hidden_, intermediate);
+      experts_.emplace_back(slice_rows(fused, 0, intermediate),
+                            slice_rows(fused, intermediate, intermediate), std::move(down),
+                            config.activation);
+    }
+    return;
+  }
   const auto projection = [&](const char* name, int32_t idx, int64_t rows, int64_t cols) {
     Linear out;
     out.weight =
@@ -40,7 +68,12 @@ void Moe::route(const StepRows& rows, const float* x, Stream& stream) {
                       .k = experts_per_token_,
                       .normalize = normalize_,
                       .indices = indices_.data(),
-                      .weights = weights_.data()},
+                      .weights = weights_.data(),
+                      .sigmoid = routing_.sigmoid,
+                      .bias = router_bias_.data(),
+                      .num_groups = routing_.num_groups,
+                      .topk_groups = routing_.topk_groups,
+                      .scale = static_cast<float>(routing_.scale)},
                      stream);
 }
 
@@ -63,7 +96,11 @@ StepRows Moe::gather(int32_t expert, const StepRows& rows, const float* x, float
 void Moe::run(const StepRows& rows, const float* x, const BlockOutput& output,
               LayerScratch& scratch, Stream& stream) {
   route(rows, x, stream);
-  if (!output.accumulate) std::fill_n(output.y, rows.total * hidden_, 0.0F);
+  if (shared_) {
+    shared_->run(rows, x, output, scratch, stream);
+  } else if (!output.accumulate) {
+    std::fill_n(output.y, rows.total * hidden_, 0.0F);
+  }
   float* gathered = gathered_.reserve(stream.device(), rows.total, hidden_);
   float* produced = produced_.reserve(stream.device(), rows.total, hidden_);
   for (int32_t expert = 0; expert < static_cast<int32_t>(experts_.size()); ++expert) {

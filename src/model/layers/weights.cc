@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/log.h"
 
 namespace foveal::model {
 
@@ -17,10 +18,19 @@ Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int6
 
 void check_layer_count(const Checkpoint& checkpoint) {
   const int32_t layers = checkpoint.config().num_layers;
-  const std::string next = fmt::format("model.layers.{}.input_layernorm.weight", layers);
-  FOVEAL_CHECK(checkpoint.find(next) == nullptr, ErrorKind::kCorruptFile, "model",
+  const auto has = [&](int32_t layer, const char* name) {
+    return checkpoint.find(fmt::format("model.layers.{}.{}.weight", layer, name)) != nullptr;
+  };
+  int32_t next = layers;
+  while (has(next, "eh_proj")) ++next;
+  if (next > layers) {
+    log_info(
+        "layer {} predicts further tokens (multi-token prediction) and is left out",
+        next == layers + 1 ? fmt::format("{}", layers) : fmt::format("{} to {}", layers, next - 1));
+  }
+  FOVEAL_CHECK(!has(next, "input_layernorm"), ErrorKind::kCorruptFile, "model",
                "got tensors of layer {} in a model of {} layers; need a config that fits the file",
-               layers, layers);
+               next, layers);
 }
 
 Linear slice_rows(const Linear& fused, int64_t first, int64_t count) {

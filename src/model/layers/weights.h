@@ -29,7 +29,8 @@ Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int6
                    int64_t cols, bool need_bias);
 
 /// Throws kCorruptFile when the file holds more layers than the config says: half a model would
-/// run, and talk nonsense.
+/// run, and talk nonsense. Layers that predict further tokens (multi-token prediction) are no part
+/// of it: a line of the log says that they are left out.
 void check_layer_count(const Checkpoint& checkpoint);
 
 /// A run of rows of a fused projection (phi3's qkv_proj and gate_up_proj).
