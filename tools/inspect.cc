@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/config_fields.h"
@@ -89,6 +90,33 @@ std::string memory_text(const engine::Inspection& info) {
   return out.empty() ? out : "memory      of a request's K and V\n" + out;
 }
 
+std::string heads_text(const model::ModelConfig& model) {
+  if (!model.latent) {
+    return fmt::format("attention   {} heads, {} KV heads, head size {}\n", model.num_heads,
+                       model.num_kv_heads, model.head_dim);
+  }
+  const model::LatentConfig& latent = *model.latent;
+  std::string out = fmt::format(
+      "attention   {} heads of {} + {} rotating channels and {} values, over latents of {} + {}\n",
+      model.num_heads, latent.nope_dim, latent.rope_dim, latent.value_dim, latent.kv_rank,
+      latent.rope_dim);
+  if (!model.indexer) return out;
+  const model::IndexerConfig& indexer = *model.indexer;
+  return out + fmt::format("indexer     {} heads of {}, top {}, in {} of {} layers\n",
+                           indexer.num_heads, indexer.head_dim, indexer.topk,
+                           std::count(indexer.full.begin(), indexer.full.end(), 1),
+                           model.num_layers);
+}
+
+std::string lanes_text(const engine::Inspection& info) {
+  std::string out;
+  for (const engine::LaneInspection& lane : info.lanes) {
+    out += fmt::format("  lane {}: {} a token in {} layers\n", lane.name,
+                       human_bytes(lane.bytes_per_token), lane.layers);
+  }
+  return out;
+}
+
 std::string text_report(const engine::Inspection& info, bool tensors) {
   const model::ModelConfig& model = info.model;
   std::string out = fmt::format("model       {}{}{}, {}\n", printable(model.name),
@@ -99,8 +127,7 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
     out += fmt::format("experts     {} of {}, {} wide\n", model.experts_per_token,
                        model.num_experts, model.moe_intermediate_size);
   }
-  out += fmt::format("attention   {} heads, {} KV heads, head size {}\n", model.num_heads,
-                     model.num_kv_heads, model.head_dim);
+  out += heads_text(model);
   out +=
       fmt::format("context     {} tokens, here {}\n", model.max_positions, info.engine.max_seq_len);
   out += fmt::format("weights     {} in {} tensors: {}\n", human_bytes(info.engine.weights_bytes),
@@ -111,6 +138,7 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
   out += fmt::format("KV cache    {} a token ({}); capacity {} tokens, {}\n",
                      human_bytes(info.engine.kv_bytes_per_token), info.engine.kv_dtype,
                      info.engine.kv_tokens, human_bytes(info.engine.kv_bytes));
+  out += lanes_text(info);
   if (info.engine.workspace_bytes > 0) {
     out += fmt::format("workspace   {}\n", human_bytes(info.engine.workspace_bytes));
   }
@@ -131,6 +159,20 @@ void write_resolution(JsonWriter& json, std::string_view phase,
   json.field("why", std::string_view(resolution.why)).end_object();
 }
 
+void write_latent(JsonWriter& json, const model::ModelConfig& model) {
+  if (!model.latent) return;
+  json.key("latent").begin_object().field("q_rank", model.latent->q_rank);
+  json.field("kv_rank", model.latent->kv_rank).field("nope_dim", model.latent->nope_dim);
+  json.field("rope_dim", model.latent->rope_dim).field("value_dim", model.latent->value_dim);
+  json.end_object();
+  if (!model.indexer) return;
+  json.key("indexer").begin_object().field("num_heads", model.indexer->num_heads);
+  json.field("head_dim", model.indexer->head_dim).field("topk", model.indexer->topk);
+  json.field("rope_interleave", model.indexer->rope_interleave).key("full").begin_array();
+  for (const uint8_t full : model.indexer->full) json.value(int64_t{full});
+  json.end_array().end_object();
+}
+
 void write_lists(JsonWriter& json, const engine::Inspection& info) {
   json.key("layers").begin_array();
   for (const engine::LayerInspection& layer : info.layers) {
@@ -139,6 +181,11 @@ void write_lists(JsonWriter& json, const engine::Inspection& info) {
     write_resolution(json, "prefill", layer.prefill);
     write_resolution(json, "decode", layer.decode);
     json.end_object();
+  }
+  json.end_array().key("lanes").begin_array();
+  for (const engine::LaneInspection& lane : info.lanes) {
+    json.begin_object().field("name", std::string_view(lane.name));
+    json.field("bytes_per_token", lane.bytes_per_token).field("layers", lane.layers).end_object();
   }
   json.end_array().key("request_memory").begin_array();
   for (const engine::MemoryInspection& row : info.memory) {
@@ -166,6 +213,7 @@ std::string json_report(const engine::Inspection& info) {
   json.field("intermediate_size", model.intermediate_size).field("vocab_size", model.vocab_size);
   json.field("num_heads", model.num_heads).field("num_kv_heads", model.num_kv_heads);
   json.field("head_dim", model.head_dim).field("num_experts", model.num_experts);
+  write_latent(json, model);
   json.field("max_positions", model.max_positions);
   json.field("max_seq_len", info.engine.max_seq_len);
   json.field("tokenizer", std::string_view(info.tokenizer));

@@ -43,6 +43,20 @@ std::vector<MemoryInspection> inspect_memory(const Setup& setup) {
   return out;
 }
 
+std::vector<LaneInspection> inspect_lanes(const Setup& setup) {
+  std::vector<LaneInspection> out;
+  for (const kv::LaneSpec& lane : setup.attention->lanes(setup.geometry)) {
+    LaneInspection shown{
+        .name = lane.name,
+        .bytes_per_token = ceil_div(lane.bytes_per_page, int64_t{setup.geometry.page_size})};
+    for (int32_t layer = 0; layer < setup.geometry.num_layers; ++layer) {
+      shown.layers += lane.in_layer(layer) ? 1 : 0;
+    }
+    out.push_back(std::move(shown));
+  }
+  return out;
+}
+
 std::vector<TensorInspection> inspect_tensors(const model::Checkpoint& checkpoint) {
   std::vector<TensorInspection> out;
   for (const std::string& name : checkpoint.names()) {
@@ -66,6 +80,7 @@ Inspection inspect(const LlmConfig& config) {
   if (tokenizer) out.tokenizer = tokenizer->describe();
   out.engine = engine_info(setup, pool.num_threads());
   out.attention = setup.attention->describe(setup.shape.num_layers);
+  out.lanes = inspect_lanes(setup);
   out.memory = inspect_memory(setup);
   out.layers = inspect_layers(out.model, setup);
   out.tensors = inspect_tensors(*checkpoint);

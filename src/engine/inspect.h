@@ -25,6 +25,13 @@ struct TensorInspection {
   std::vector<int64_t> shape;
 };
 
+/// What a method keeps under the page table of K and V.
+struct LaneInspection {
+  std::string name;
+  int64_t bytes_per_token = 0;  ///< of a layer, rounded up
+  int32_t layers = 0;           ///< that have it
+};
+
 /// KV memory of a request, in whole pages; what it generates comes on top.
 struct MemoryInspection {
   int64_t prompt_tokens = 0;
@@ -41,6 +48,7 @@ struct Inspection {
   std::string tokenizer;  ///< empty: none
   EngineInfo engine;
   std::string attention;                 ///< one line
+  std::vector<LaneInspection> lanes;     ///< what the cache holds beside K and V, or latents
   std::vector<MemoryInspection> memory;  ///< of prompts of some lengths
   std::vector<LayerInspection> layers;
   std::vector<TensorInspection> tensors;

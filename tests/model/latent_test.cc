@@ -1,0 +1,263 @@
+// Checkpoints of DeepSeek-V3 and its kin: what the files may look like, and what is refused.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <map>
+
+#include "base/half.h"
+#include "foveal/llm.h"
+#include "model/dummy_checkpoint.h"
+#include "model/test_files.h"
+
+namespace foveal::test {
+namespace {
+
+using model::TempFolder;
+
+constexpr std::string_view kConfig =
+    R"("hidden_size":128,"intermediate_size":160,"num_hidden_layers":3,"vocab_size":64,)"
+    R"("num_attention_heads":2,"num_key_value_heads":2,"max_position_embeddings":256,)"
+    R"("q_lora_rank":96,"kv_lora_rank":64,"qk_nope_head_dim":32,"qk_rope_head_dim":16,)"
+    R"("v_head_dim":32,"moe_intermediate_size":48,"n_routed_experts":4,"n_shared_experts":1,)"
+    R"("num_experts_per_tok":2,"n_group":2,"topk_group":1,"first_k_dense_replace":1,)"
+    R"("eos_token_id":1)";
+constexpr std::string_view kIndexer =
+    R"(,"index_n_heads":4,"index_head_dim":32,"indexer_types":["full","shared","full"])";
+
+struct Tensor {
+  std::string type;  ///< as safetensors calls it
+  std::vector<int64_t> shape;
+  std::string data;
+};
+
+/// A checkpoint as a map that a test changes before it is written.
+struct Files {
+  std::string config;
+  std::map<std::string, Tensor> tensors;
+
+  void write(const TempFolder& folder) const {
+    std::string header;
+    std::string data;
+    for (const auto& [name, tensor] : tensors) {
+      std::string shape;
+      for (const int64_t extent : tensor.shape) {
+        shape += (shape.empty() ? "" : ",") + std::to_string(extent);
+      }
+      header += (header.empty() ? "{\"" : ",\"") + name + R"(":{"dtype":")" + tensor.type +
+                R"(","shape":[)" + shape + R"(],"data_offsets":[)" + std::to_string(data.size()) +
+                "," + std::to_string(data.size() + tensor.data.size()) + "]}";
+      data += tensor.data;
+    }
+    header += "}";
+    header.append((8 - header.size() % 8) % 8, ' ');
+    folder.write("model.safetensors", model::FileBuilder().text(header).raw(data).bytes());
+    folder.write("config.json", config);
+  }
+};
+
+/// Random weights with every tensor the config asks for, bfloat16.
+Files make_files(const std::string& type, const std::string& more = "") {
+  Files out;
+  out.config = R"({"model_type":")" + type + "\"," + std::string(kConfig) + more;
+  if (type != "deepseek_v3") out.config += kIndexer;
+  out.config += "}";
+  const TempFolder folder;
+  folder.write("config.json", out.config);
+  const auto dummy = model::open_dummy_checkpoint(folder.path(), {}, model::DummyData::kHost);
+  for (const std::string& name : dummy->names()) {
+    const TensorView& view = *dummy->find(name);
+    const auto bytes = static_cast<size_t>(view.num_elements()) * 2;
+    const std::string data(reinterpret_cast<const char*>(view.data), bytes);
+    const size_t hole = name.find("{}");
+    if (hole == std::string::npos) {
+      out.tensors[name] = {"BF16", view.shape, data};
+      continue;
+    }
+    const size_t one = bytes / static_cast<size_t>(view.shape[0]);
+    for (int64_t expert = 0; expert < view.shape[0]; ++expert) {
+      std::string own = name;
+      own.replace(hole, 2, std::to_string(expert));
+      out.tensors[own] = {"BF16",
+                          {view.shape[1], view.shape[2]},
+                          data.substr(static_cast<size_t>(expert) * one, one)};
+    }
+  }
+  return out;
+}
+
+LlmConfig config_of(const TempFolder& folder) {
+  LlmConfig config;
+  config.model = folder.path();
+  config.device = "cpu";
+  config.threads = 1;
+  config.compute_dtype = "f32";
+  config.kv_cache_config.dtype = "f32";
+  config.kv_cache_config.max_tokens = 256;
+  return config;
+}
+
+std::vector<float> logits_of(const Files& files) {
+  const TempFolder folder;
+  files.write(folder);
+  LLM llm(config_of(folder));
+  SamplingParams sampling;
+  sampling.max_tokens = 1;
+  sampling.ignore_eos = true;
+  const RequestOutput out =
+      llm.generate({.token_ids = std::vector<int32_t>{3, 1, 4, 1, 5, 9, 2, 6}}, sampling,
+                   {.logits = true, .logits_last = 8});
+  return out.logits->data;
+}
+
+void expect_refused(const Files& files, std::string_view part,
+                    ErrorKind kind = ErrorKind::kCorruptFile) {
+  const TempFolder folder;
+  files.write(folder);
+  model::expect_error(kind, part, [&] { LLM(config_of(folder)); });
+}
+
+const std::string kLayer = "model.layers.2.";
+
+TEST(Latent, ExpertsMayLieInOneTensor) {
+  const Files apart = make_files("deepseek_v32");
+  Files fused = apart;
+  for (const std::string layer : {"model.layers.1.mlp.", "model.layers.2.mlp."}) {
+    std::string gate_up;
+    std::string down;
+    for (int expert = 0; expert < 4; ++expert) {
+      const std::string prefix = layer + "experts." + std::to_string(expert) + ".";
+      for (const char* name : {"gate_proj.weight", "up_proj.weight"}) {
+        gate_up += fused.tensors.at(prefix + name).data;
+        fused.tensors.erase(prefix + name);
+      }
+      down += fused.tensors.at(prefix + "down_proj.weight").data;
+      fused.tensors.erase(prefix + "down_proj.weight");
+    }
+    fused.tensors[layer + "experts.gate_up_proj"] = {"BF16", {4, 96, 128}, gate_up};
+    fused.tensors[layer + "experts.down_proj"] = {"BF16", {4, 128, 48}, down};
+  }
+  EXPECT_EQ(logits_of(fused), logits_of(apart));
+  fused.tensors.erase(kLayer + "mlp.experts.down_proj");
+  expect_refused(fused, "got no tensor 'model.layers.2.mlp.experts.down_proj'");
+}
+
+TEST(Latent, LayersThatPredictFurtherTokensAreLeftOut) {
+  const Files plain = make_files("deepseek_v32");
+  Files with = make_files("deepseek_v32", R"(,"num_nextn_predict_layers":1)");
+  const Tensor norm = with.tensors.at("model.norm.weight");
+  for (const char* name : {"eh_proj", "enorm", "hnorm", "input_layernorm", "shared_head.norm"}) {
+    with.tensors[std::string("model.layers.3.") + name + ".weight"] = norm;
+  }
+  EXPECT_EQ(logits_of(with), logits_of(plain));
+  with.tensors.erase("model.layers.3.eh_proj.weight");
+  expect_refused(with, "got tensors of layer 3 in a model of 3 layers");
+}
+
+/// e4m3 with a scale for each 128 x 128 block, none a power of two; and what they are multiplied.
+void quantise(Files& files, Files& twin, const std::string& name) {
+  Tensor& stored = files.tensors.at(name);
+  const int64_t rows = stored.shape[0];
+  const int64_t cols = stored.shape[1];
+  const int64_t blocks = (cols + 127) / 128;
+  Tensor scales{"F32", {(rows + 127) / 128, blocks}, ""};
+  Tensor plain{"F32", stored.shape, ""};
+  std::vector<float> values;
+  for (int64_t at = 0; at < scales.shape[0] * blocks; ++at) {
+    values.push_back(0.01F + 0.003F * static_cast<float>(at));
+  }
+  stored.type = "F8_E4M3";
+  stored.data.clear();
+  for (int64_t at = 0; at < rows * cols; ++at) {
+    const auto byte =
+        static_cast<uint8_t>((at * 2654435761U >> 7U) % 0x60U | (at % 3 ? 0U : 0x80U));
+    stored.data += static_cast<char>(byte);
+    const int64_t block = at / cols / 128 * blocks + at % cols / 128;
+    const float value = e4m3_to_float(byte) * values[static_cast<size_t>(block)];
+    plain.data.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  }
+  scales.data.assign(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  twin.tensors[name] = plain;
+  files.tensors[name + "_scale_inv"] = scales;
+}
+
+TEST(Latent, BlockScaledWeightsGiveWhatTheirProductsGive) {
+  Files files = make_files("deepseek_v32");
+  files.config.back() = ',';
+  files.config += R"("quantization_config":{"quant_method":"fp8","weight_block_size":[128,128]}})";
+  Files twin = make_files("deepseek_v32");
+  for (const char* name : {"self_attn.kv_b_proj", "self_attn.q_b_proj", "self_attn.indexer.wk",
+                           "mlp.experts.1.up_proj", "mlp.shared_experts.down_proj"}) {
+    quantise(files, twin, kLayer + name + ".weight");
+  }
+  EXPECT_EQ(logits_of(files), logits_of(twin));
+  files.tensors.erase(kLayer + "self_attn.kv_b_proj.weight_scale_inv");
+  expect_refused(files, "got 'model.layers.2.self_attn.kv_b_proj.weight' as f8_e4m3 without");
+}
+
+TEST(Latent, NamesWhatIsMissing) {
+  for (const char* name :
+       {"self_attn.q_a_proj.weight", "self_attn.q_a_layernorm.weight", "self_attn.kv_b_proj.weight",
+        "self_attn.kv_a_proj_with_mqa.weight", "self_attn.indexer.k_norm.bias",
+        "self_attn.indexer.weights_proj.weight", "mlp.gate.e_score_correction_bias",
+        "mlp.shared_experts.up_proj.weight", "mlp.experts.3.gate_proj.weight"}) {
+    Files files = make_files("deepseek_v32");
+    ASSERT_EQ(files.tensors.erase(kLayer + name), 1U) << name;
+    expect_refused(files, "got no tensor '" + kLayer + name + "'");
+  }
+}
+
+TEST(Latent, NamesWhatHasAnotherShape) {
+  for (const char* name : {"self_attn.q_b_proj.weight", "self_attn.kv_a_layernorm.weight",
+                           "self_attn.o_proj.weight", "self_attn.indexer.wq_b.weight",
+                           "self_attn.indexer.k_norm.weight", "mlp.gate.e_score_correction_bias"}) {
+    Files files = make_files("deepseek_v32");
+    Tensor& tensor = files.tensors.at(kLayer + name);
+    tensor.data += tensor.data;
+    tensor.shape[0] *= 2;
+    expect_refused(files, "got '" + kLayer + name + "' as [");
+  }
+}
+
+TEST(Latent, RefusesIndexersWhereTheConfigHasNone) {
+  Files files = make_files("deepseek_v32");
+  const std::string shared = "model.layers.1.self_attn.indexer.wk.weight";
+  files.tensors[shared] = files.tensors.at(kLayer + "self_attn.indexer.wk.weight");
+  expect_refused(files, "got '" + shared + "' in a layer that has no indexer");
+  Files dense = make_files("deepseek_v3");
+  dense.tensors[shared] = files.tensors.at(shared);
+  expect_refused(dense, "got '" + shared + "' in a layer that has no indexer");
+}
+
+TEST(Latent, OtherMethodsRefuseALatentCache) {
+  const TempFolder folder;
+  make_files("deepseek_v3").write(folder);
+  const std::string need = "got a latent cache (multi-head latent attention) on cpu; need one of K";
+  LlmConfig config = config_of(folder);
+  config.sparse_attention_config = {RocketSparseAttentionConfig{}};
+  model::expect_error(ErrorKind::kUnsupported, "[rocket] " + need, [&] { LLM{config}; });
+  SkipSoftmaxAttentionConfig skip;
+  skip.threshold_scale_factor = PhaseValue{.prefill = 1000, .decode = 500};
+  config.sparse_attention_config = {skip};
+  model::expect_error(ErrorKind::kUnsupported, "[skip_softmax] " + need, [&] { LLM{config}; });
+}
+
+TEST(Latent, PrefixesAreReused) {
+  const TempFolder folder;
+  make_files("deepseek_v3").write(folder);
+  LlmConfig config = config_of(folder);
+  config.kv_cache_config.tokens_per_block = 16;
+  LLM llm(config);
+  std::vector<int32_t> prompt;
+  for (int32_t at = 0; at < 100; ++at) prompt.push_back(at * 7 % 64);
+  SamplingParams sampling;
+  sampling.max_tokens = 8;
+  sampling.ignore_eos = true;
+  const RequestOutput first = llm.generate({.token_ids = prompt}, sampling);
+  const RequestOutput again = llm.generate({.token_ids = prompt}, sampling);
+  EXPECT_EQ(first.cached_tokens, 0);
+  EXPECT_EQ(again.cached_tokens, 96);
+  EXPECT_EQ(first.outputs.at(0).token_ids, again.outputs.at(0).token_ids);
+}
+
+}  // namespace
+}  // namespace foveal::test
