@@ -64,6 +64,19 @@ void check_params(const DenseGemmParams& p) {
   }
 }
 
+void check_batch(const DenseGemmParams& p) {
+  const int64_t bytes = element_bytes(p.dtype);
+  FOVEAL_CHECK(
+      p.batch >= 1 && p.bias == nullptr && p.scaling == GemmScaling::kNone &&
+          p.route != GemmRoute::kDecode && p.x_batch_stride * bytes % 16 == 0 &&
+          p.weight_batch_stride * bytes % 16 == 0 &&
+          p.y_batch_stride * element_bytes(p.y_dtype) % 16 == 0,
+      ErrorKind::kInternal, kWhere,
+      "got a batch of {} with strides {}, {}, {}; need whole 16 bytes, no bias, no scales, "
+      "and not the decode route",
+      p.batch, p.x_batch_stride, p.weight_batch_stride, p.y_batch_stride);
+}
+
 }  // namespace
 
 struct DenseGemm::Impl {
@@ -73,6 +86,7 @@ struct DenseGemm::Impl {
   Impl(Device device, const DenseGemmOptions& given) : options(given), library(device, given) {}
 
   bool takes_decode(const DenseGemmParams& p) const {
+    if (p.batch != 1) return false;
     const bool possible = p.dtype != DType::kF8E4M3 && p.m <= kMaxDecodeRows;
     if (p.route == GemmRoute::kDecode) {
       FOVEAL_CHECK(p.dtype != DType::kF8E4M3, ErrorKind::kInternal, kWhere,
@@ -108,6 +122,7 @@ bool DenseGemm::decodes(int64_t m) const {
 void DenseGemm::run(const DenseGemmParams& params, Stream& stream) {
   void* const native = native_stream(stream, kWhere);
   check_params(params);
+  if (params.batch != 1) check_batch(params);
   if (params.m == 0) return;
   if (impl_->takes_decode(params)) {
     Impl::run_decode(params, native);

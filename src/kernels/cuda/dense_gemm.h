@@ -48,6 +48,12 @@ struct DenseGemmParams {
   GemmScaling scaling = GemmScaling::kNone;
   const float* x_scale = nullptr;       ///< [1], or [k / 128, m] (kBlock)
   const float* weight_scale = nullptr;  ///< [1], or [ceil(n / 128), k / 128 rounded up to 4]
+  /// So many products of this shape at once, as one call of the library (whatever the route, auto
+  /// or library): each begins so many elements after the one before. Without bias and scales.
+  int64_t batch = 1;
+  int64_t x_batch_stride = 0;
+  int64_t weight_batch_stride = 0;
+  int64_t y_batch_stride = 0;
 };
 
 /// y = act(x Wg^T) * (x Wu^T): gate_up and activation in one kernel, for decode. Rows 0..n-1 of

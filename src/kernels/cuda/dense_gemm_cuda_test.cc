@@ -144,6 +144,50 @@ TEST_F(DenseGemmCudaTest, LibraryRouteIsExactOnIntegers) {
   }
 }
 
+// As latent attention lays heads out: side by side in a row of x and of y.
+TEST_F(DenseGemmCudaTest, BatchesAreExactOnIntegers) {
+  DenseGemm gemm(stream_.device(), {});
+  for (const int64_t m : {1, 7, 64, 300}) {
+    constexpr int64_t kHeads = 5;
+    constexpr int64_t kN = 40;
+    constexpr int64_t kK = 64;
+    constexpr int64_t kXHead = kK + 16;
+    constexpr int64_t kYHead = kN + 8;
+    const std::vector<float> x = integers(static_cast<size_t>(m * kHeads * kXHead), 4);
+    const std::vector<float> w = integers(static_cast<size_t>(kHeads * kN * kK), 4);
+    const auto x_dev = upload(to_bf16(x));
+    const auto w_dev = upload(to_bf16(w));
+    const auto y = upload(std::vector<float>(static_cast<size_t>(m * kHeads * kYHead), 7));
+    gemm.run({.x = x_dev.data(),
+              .weight = w_dev.data(),
+              .y = y.data(),
+              .m = m,
+              .n = kN,
+              .k = kK,
+              .x_stride = kHeads * kXHead,
+              .weight_stride = kK,
+              .y_stride = kHeads * kYHead,
+              .y_dtype = DType::kF32,
+              .batch = kHeads,
+              .x_batch_stride = kXHead,
+              .weight_batch_stride = kN * kK,
+              .y_batch_stride = kYHead},
+             stream_);
+    const std::vector<float> got = y.download();
+    for (int64_t at = 0; at < m * kHeads * kYHead; ++at) {
+      const int64_t row = at / (kHeads * kYHead);
+      const int64_t head = at / kYHead % kHeads;
+      const int64_t col = at % kYHead;
+      float want = col < kN ? 0.0F : 7.0F;  // the gap between heads stays
+      for (int64_t i = 0; i < kK && col < kN; ++i) {
+        want += x[static_cast<size_t>((row * kHeads + head) * kXHead + i)] *
+                w[static_cast<size_t>((head * kN + col) * kK + i)];
+      }
+      ASSERT_EQ(got[static_cast<size_t>(at)], want) << m << " at " << at;
+    }
+  }
+}
+
 TEST_F(DenseGemmCudaTest, RandomWithinRounding) {
   DenseGemm gemm(kGpu, {});
   for (const GemmRoute route : {GemmRoute::kDecode, GemmRoute::kLibrary}) {

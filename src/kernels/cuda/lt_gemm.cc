@@ -40,6 +40,7 @@ LtKey key_of(const DenseGemmParams& p, bool invariant) {
   return {.m_bucket = invariant ? 0 : lt_bucket(p.m),
           .n = p.n,
           .k = p.k,
+          .batch = p.batch,
           .dtype = p.dtype,
           .y_dtype = p.y_dtype,
           .scaling = p.scaling,
@@ -60,6 +61,7 @@ size_t LtKeyHash::operator()(const LtKey& key) const {
   mix(key.m_bucket);
   mix(key.n);
   mix(key.k);
+  mix(key.batch);
   mix(static_cast<int64_t>(key.dtype) << 16 | static_cast<int64_t>(key.y_dtype) << 8 |
       static_cast<int64_t>(key.scaling) << 2 | (key.accumulate ? 2 : 0) | (key.bias ? 1 : 0));
   return static_cast<size_t>(hash ^ hash >> 32);
@@ -83,14 +85,15 @@ struct LtGemm::Call {
   Call(const CublasLt& library, const DenseGemmParams& p) : lt(library) {
     check(lt.matmul_desc_create(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
     const auto layout = [&](cublasLtMatrixLayout_t& out, DType dtype, int64_t rows, int64_t cols,
-                            int64_t stride) {
+                            int64_t stride, int64_t batch_stride) {
       check(lt.layout_create(&out, data_type(dtype), static_cast<uint64_t>(rows),
                              static_cast<uint64_t>(cols), stride),
             "cublasLtMatrixLayoutCreate");
+      if (p.batch != 1) set_batch(out, p.batch, batch_stride);
     };
-    layout(weight, p.dtype, p.k, p.n, p.weight_stride);
-    layout(x, p.dtype, p.k, p.m, p.x_stride);
-    layout(y, p.y_dtype, p.n, p.m, p.y_stride);
+    layout(weight, p.dtype, p.k, p.n, p.weight_stride, p.weight_batch_stride);
+    layout(x, p.dtype, p.k, p.m, p.x_stride, p.x_batch_stride);
+    layout(y, p.y_dtype, p.n, p.m, p.y_stride, p.y_batch_stride);
     set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
     set_epilogue(p);
     if (p.scaling != GemmScaling::kNone) set_scales(p);
@@ -108,6 +111,14 @@ struct LtGemm::Call {
   void set(cublasLtMatmulDescAttributes_t attribute, const Value& value) {
     check(lt.matmul_desc_set(desc, attribute, static_cast<const void*>(&value), sizeof(value)),
           "cublasLtMatmulDescSetAttribute");
+  }
+  void set_batch(cublasLtMatrixLayout_t layout, int64_t count, int64_t stride) const {
+    const auto products = static_cast<int32_t>(count);
+    check(lt.layout_set(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &products, sizeof(products)),
+          "cublasLtMatrixLayoutSetAttribute");
+    check(
+        lt.layout_set(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof(stride)),
+        "cublasLtMatrixLayoutSetAttribute");
   }
   void set_epilogue(const DenseGemmParams& p) {
     if (!fused_bias(p)) return;
@@ -177,7 +188,8 @@ cublasStatus_t LtGemm::issue(const DenseGemmParams& params, const Call& call, co
 LtGemm::Choice LtGemm::fastest(const DenseGemmParams& params, const Call& call, Stream& stream) {
   const std::vector<Choice> choices = candidates(params, kCandidates);
   // The timed runs must not touch y, which may be the residual stream.
-  const int64_t y_bytes = params.m * params.y_stride * (params.y_dtype == DType::kF32 ? 4 : 2);
+  const int64_t y_values = params.m * params.y_stride + (params.batch - 1) * params.y_batch_stride;
+  const int64_t y_bytes = y_values * (params.y_dtype == DType::kF32 ? 4 : 2);
   const Buffer spare(device_, static_cast<size_t>(y_bytes), "the timing of GEMM algorithms");
   Event start(device_, Event::Timing::kOn);
   Event end(device_, Event::Timing::kOn);

@@ -13,6 +13,7 @@ struct LtKey {
   int64_t m_bucket = 0;
   int64_t n = 0;
   int64_t k = 0;
+  int64_t batch = 1;
   DType dtype = DType::kBF16;
   DType y_dtype = DType::kBF16;
   GemmScaling scaling = GemmScaling::kNone;

@@ -21,6 +21,16 @@ void moe_route(const MoeRouteParams& params, Stream& stream) {
                ErrorKind::kUnsupported, "moe_route",
                "got {} of {} experts, stride {}; need at most {} of {}", p.k, p.num_experts,
                p.logits_stride, kMaxExpertsPerToken, kMaxExperts);
+  const int32_t groups = p.num_groups;
+  FOVEAL_CHECK(
+      !p.sigmoid ||
+          (p.bias != nullptr && groups >= 1 && groups <= 32 && p.num_experts % groups == 0 &&
+           (groups == 1 || p.num_experts / groups >= 2) && p.topk_groups >= 1 &&
+           p.topk_groups <= groups && p.k <= p.num_experts / groups * p.topk_groups),
+      ErrorKind::kUnsupported, "moe_route",
+      "got {} of {} groups for {} of {} experts; need at most 32 groups, of 2 or more, that "
+      "hold them",
+      p.topk_groups, groups, p.k, p.num_experts);
   if (p.m > 0) moe_route_launch(p, native);
 }
 

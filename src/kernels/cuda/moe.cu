@@ -1,6 +1,7 @@
-// Computes: moe_route: the k best experts of a row and their softmax weights, as
-//           kernels/moe_route.cc; moe_sort: slots grouped by expert, stable; moe_combine: out (+)=
-//           alpha * weighted sum of a row's k slots.
+// Computes: moe_route: the k best experts of a row and their weights, by softmax or by sigmoids
+// with
+//           groups, as kernels/moe_route.cc; moe_sort: slots grouped by expert, stable;
+//           moe_combine: out (+)= alpha * weighted sum of a row's k slots.
 // In/out:   logits [m, num_experts] float32; indices, weights [m, k]; offsets [num_experts + 1];
 //           slots [m k]; y [m k, n] bf16 or float32; out [m, n] float32.
 // Units:    slot = row * k + choice.
@@ -99,8 +100,86 @@ __global__ void __launch_bounds__(kRouteThreads) moe_route_kernel(MoeRouteParams
   }
   if (lane < p.k) {
     p.indices[row * p.k + lane] = own_expert;
-    p.weights[row * p.k + lane] = static_cast<float>(own_weight / sum);
+    p.weights[row * p.k + lane] = static_cast<float>(own_weight / sum * p.scale);
   }
+}
+
+/// Sum of the two best of a group; NaN where one is. All lanes get it.
+template <int kPerLane>
+__device__ float best_two(const float (&choice)[kPerLane], int group, int size, int num_experts) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  uint32_t outside = 0;
+  bool any_nan = false;
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int expert = lane + 32 * i;
+    const bool inside = expert < num_experts && expert / size == group;
+    outside |= inside ? 0U : 1U << i;
+    any_nan = any_nan || (inside && isnan(choice[i]));
+  }
+  const Choice first = best_left(choice, outside, num_experts);
+  if (first.expert % 32 == lane) outside |= 1U << (first.expert / 32);
+  const Choice second = best_left(choice, outside, num_experts);
+  const bool nan = __any_sync(0xffffffffU, any_nan) != 0;
+  return nan ? __int_as_float(0x7fc00000) : first.logit + second.logit;
+}
+
+/// Of the groups, those with the largest sums, as a mask.
+template <int kPerLane>
+__device__ uint32_t kept_groups(const float (&choice)[kPerLane], const MoeRouteParams& p) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int size = p.num_experts / p.num_groups;
+  Choice own{0, kMaxExperts};  // lane g keeps group g
+  for (int group = 0; group < p.num_groups; ++group) {
+    const float sum = best_two(choice, group, size, p.num_experts);
+    if (lane == group) own = {sum, group};
+  }
+  int before = 0;
+  for (int group = 0; group < p.num_groups; ++group) {
+    const Choice other{__shfl_sync(0xffffffffU, own.logit, group), group};
+    before += group != lane && goes_before(other, own) ? 1 : 0;
+  }
+  return __ballot_sync(0xffffffffU, lane < p.num_groups && before < p.topk_groups);
+}
+
+template <int kPerLane>
+__global__ void __launch_bounds__(kRouteThreads) sigmoid_route_kernel(MoeRouteParams p) {
+  let_next_start();
+  wait_for_previous();
+  const int64_t row = (int64_t{blockIdx.x} * kRouteThreads + threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  if (row >= p.m) return;
+  const float* logits = p.logits + row * p.logits_stride;
+  const auto score = [&](int expert) { return 1.0F / (1.0F + expf(-logits[expert])); };
+  float choice[kPerLane];
+#pragma unroll
+  for (int i = 0; i < kPerLane; ++i) {
+    const int expert = lane + 32 * i;
+    choice[i] = expert < p.num_experts ? score(expert) + p.bias[expert] : 0;
+  }
+  if (p.num_groups > 1) {
+    const uint32_t kept = kept_groups(choice, p);
+    const int size = p.num_experts / p.num_groups;
+#pragma unroll
+    for (int i = 0; i < kPerLane; ++i) {
+      const int group = (lane + 32 * i) / size;
+      if (group < p.num_groups && (kept >> group & 1) == 0) choice[i] = -INFINITY;
+    }
+  }
+  uint32_t taken = 0;
+  int32_t own_expert = 0;  // lane j keeps choice j
+  for (int at = 0; at < p.k; ++at) {
+    const Choice best = best_left(choice, taken, p.num_experts);
+    if (best.expert % 32 == lane) taken |= 1U << (best.expert / 32);
+    if (lane == at) own_expert = best.expert;
+  }
+  const float weight = lane < p.k ? score(own_expert) : 0;
+  double sum = 1e-20;
+  for (int at = 0; at < p.k; ++at) sum += __shfl_sync(0xffffffffU, weight, at);
+  if (lane >= p.k) return;
+  p.indices[row * p.k + lane] = own_expert;
+  p.weights[row * p.k + lane] =
+      static_cast<float>(weight * (p.normalize ? p.scale / sum : double{p.scale}));
 }
 
 /// Of the block's threads with `mine` set, how many come before this one; `total`: all of them.
@@ -178,10 +257,13 @@ void moe_route_launch(const MoeRouteParams& params, void* stream) {
   constexpr int64_t kRows = kRouteThreads / 32;
   const Grid grid{.blocks = {static_cast<unsigned>((params.m + kRows - 1) / kRows)},
                   .threads = {kRouteThreads}};
-  const auto kernel = params.num_experts <= 128   ? moe_route_kernel<4>
-                      : params.num_experts <= 256 ? moe_route_kernel<8>
-                                                  : moe_route_kernel<kMaxPerLane>;
-  launch("moe_route", kernel, grid, stream, params);
+  const int width = params.num_experts <= 128 ? 0 : params.num_experts <= 256 ? 1 : 2;
+  void (*const by_softmax[])(MoeRouteParams) = {moe_route_kernel<4>, moe_route_kernel<8>,
+                                                moe_route_kernel<kMaxPerLane>};
+  void (*const by_sigmoids[])(MoeRouteParams) = {sigmoid_route_kernel<4>, sigmoid_route_kernel<8>,
+                                                 sigmoid_route_kernel<kMaxPerLane>};
+  launch("moe_route", params.sigmoid ? by_sigmoids[width] : by_softmax[width], grid, stream,
+         params);
 }
 
 void moe_sort_launch(const MoeSortParams& params, void* stream) {

@@ -14,8 +14,9 @@
 
 namespace foveal::kernels::cuda {
 
-/// Softmax over the experts, the top k (ties: lowest index; NaN after everything), weights
-/// renormalised to sum to 1 if asked; descending. The rules of kernels/moe_route.cc.
+/// A score for each expert, the top k (ties: lowest index; NaN after everything), weights
+/// renormalised to sum to 1 if asked; descending. The rules of kernels/moe_route.cc, by softmax or
+/// by sigmoids.
 struct MoeRouteParams {
   const float* logits = nullptr;  ///< [m, num_experts], row stride logits_stride
   int64_t m = 0;
@@ -25,6 +26,11 @@ struct MoeRouteParams {
   bool normalize = false;
   int32_t* indices = nullptr;  ///< [m, k]
   float* weights = nullptr;    ///< [m, k]
+  bool sigmoid = false;
+  const float* bias = nullptr;  ///< sigmoid: [num_experts]
+  int32_t num_groups = 1;       ///< sigmoid: at most 32, of 2 experts or more each unless 1
+  int32_t topk_groups = 1;
+  float scale = 1;  ///< of the weights
 };
 void moe_route(const MoeRouteParams& params, Stream& stream);
 

@@ -62,6 +62,63 @@ TEST_F(MoeCudaTest, RoutesAsTheCpu) {
   }
 }
 
+TEST_F(MoeCudaTest, RoutesBySigmoidsAsTheCpu) {
+  struct Case {
+    int32_t experts, groups, topk_groups, k;
+  };
+  ThreadPool pool(1);
+  Stream cpu(Device{}, pool);
+  rng_.seed(7);  // of choices that are closer than two exponentials, either is right
+  for (const Case& c : {Case{256, 8, 4, 8}, Case{8, 4, 2, 3}, Case{6, 1, 1, 3}, Case{1, 1, 1, 1},
+                        Case{384, 1, 1, 8}, Case{64, 32, 5, 8}}) {
+    const int64_t m = 37;
+    std::vector<float> logits = normal(static_cast<size_t>(m * c.experts), 2);
+    logits[1 % logits.size()] = std::numeric_limits<float>::quiet_NaN();
+    const std::vector<float> bias = normal(static_cast<size_t>(c.experts), 0.3F);
+    for (const bool normalize : {true, false}) {
+      std::vector<int32_t> want(static_cast<size_t>(m * c.k));
+      std::vector<float> want_weights(want.size());
+      kernels::moe_route({.logits = logits.data(),
+                          .m = m,
+                          .num_experts = c.experts,
+                          .k = c.k,
+                          .normalize = normalize,
+                          .indices = want.data(),
+                          .weights = want_weights.data(),
+                          .sigmoid = true,
+                          .bias = bias.data(),
+                          .num_groups = c.groups,
+                          .topk_groups = c.topk_groups,
+                          .scale = 2.5F},
+                         cpu);
+      const auto logits_dev = upload(logits);
+      const auto bias_dev = upload(bias);
+      const DeviceArray<int32_t> indices(stream_, want.size());
+      const DeviceArray<float> weights(stream_, want.size());
+      moe_route({.logits = logits_dev.data(),
+                 .m = m,
+                 .logits_stride = c.experts,
+                 .num_experts = c.experts,
+                 .k = c.k,
+                 .normalize = normalize,
+                 .indices = indices.data(),
+                 .weights = weights.data(),
+                 .sigmoid = true,
+                 .bias = bias_dev.data(),
+                 .num_groups = c.groups,
+                 .topk_groups = c.topk_groups,
+                 .scale = 2.5F},
+                stream_);
+      ASSERT_EQ(indices.download(), want) << c.experts << " " << c.k;
+      const std::vector<float> got = weights.download();
+      for (size_t at = 0; at < got.size(); ++at) {
+        if (std::isnan(want_weights[at])) continue;
+        ASSERT_NEAR(got[at], want_weights[at], want_weights[at] * 8 * 2 * kF32Half);
+      }
+    }
+  }
+}
+
 struct Sorted {
   std::vector<int32_t> offsets, slots;
 };
