@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <random>
 #include <string>
 
@@ -50,6 +51,23 @@ TEST(Math, OverflowIsAbsence) {
   EXPECT_EQ(checked_add(INT64_MAX, 1), std::nullopt);
   EXPECT_EQ(checked_mul(-3, 5), -15);
   EXPECT_EQ(round_up(33, 16), 48);
+}
+
+TEST(Half, E4m3RoundsToTheNearestWithTiesToEven) {
+  for (int code = 0; code < 0x7f; ++code) {
+    const float value = e4m3_to_float(static_cast<uint8_t>(code));
+    EXPECT_EQ(float_to_e4m3(value), code);
+    EXPECT_EQ(float_to_e4m3(-value), code | 0x80);
+    if (code == 0x7e) break;
+    const float next = e4m3_to_float(static_cast<uint8_t>(code + 1));
+    const float middle = (value + next) / 2;
+    EXPECT_EQ(float_to_e4m3(middle), code % 2 == 0 ? code : code + 1);
+    EXPECT_EQ(float_to_e4m3(std::nextafter(middle, 0.0F)), code);
+    EXPECT_EQ(float_to_e4m3(std::nextafter(middle, 1e9F)), code + 1);
+  }
+  EXPECT_EQ(float_to_e4m3(1e9F), 0x7e) << "448";
+  EXPECT_EQ(float_to_e4m3(-std::numeric_limits<float>::infinity()), 0xfe);
+  EXPECT_EQ(float_to_e4m3(std::nanf("")) & 0x7f, 0x7f);
 }
 
 TEST(DType, RowBytesNeedWholeBlocks) {

@@ -55,4 +55,19 @@ inline float e4m3_to_float(uint8_t bits) {
   return std::bit_cast<float>(sign | ((rest << 20) + 0x3c000000U));
 }
 
+/// Rounded to nearest even, held within 448; a NaN stays one.
+inline uint8_t float_to_e4m3(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const auto sign = static_cast<uint8_t>((bits >> 24) & 0x80U);
+  const uint32_t magnitude = bits & 0x7fffffffU;
+  if (magnitude > 0x7f800000U) return sign | 0x7fU;
+  if (magnitude >= 0x43e00000U) return sign | 0x7eU;  // 448
+  if (magnitude < 0x3c800000U) {  // below 2^-6: adding 2^14 aligns the mantissa to 2^-9 and rounds
+    const float aligned = std::bit_cast<float>(magnitude) + 0x1p14F;
+    return sign | static_cast<uint8_t>(std::bit_cast<uint32_t>(aligned) - 0x46800000U);
+  }
+  const uint32_t rounded = magnitude + 0x7ffffU + ((magnitude >> 20) & 1U);
+  return sign | static_cast<uint8_t>((rounded - 0x3c000000U) >> 20);
+}
+
 }  // namespace foveal

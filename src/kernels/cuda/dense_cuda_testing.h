@@ -94,22 +94,6 @@ inline std::vector<float> rounded(const std::vector<float>& values) {
   return from_bf16(to_bf16(values));
 }
 
-/// Rounded to nearest, ties to even; held within 448.
-inline uint8_t float_to_e4m3(float x) {
-  const float magnitude = std::min(std::fabs(x), 448.0F);
-  const uint8_t sign = std::signbit(x) ? 0x80 : 0;
-  int exponent = 0;
-  std::frexp(magnitude, &exponent);
-  const int step = std::max(exponent - 4, -9);  // 3 mantissa bits
-  const float rounded = std::nearbyint(std::ldexp(magnitude, -step));
-  const auto units = static_cast<int>(rounded);
-  if (units == 0) return sign;
-  if (step == -9) return static_cast<uint8_t>(sign | units);  // subnormal, or the first normals
-  const int carry = units == 16 ? 1 : 0;
-  const int mantissa = (carry ? 8 : units) - 8;
-  return static_cast<uint8_t>(sign | (step + carry + 10) << 3 | mantissa);
-}
-
 /// Half a unit in the last place, relative to the power of two below.
 inline constexpr double kBf16Half = 0x1p-8;
 inline constexpr double kF16Half = 0x1p-11;
