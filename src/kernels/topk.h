@@ -13,4 +13,30 @@ namespace foveal::kernels {
 /// Throws kInvalidArgument unless 0 <= k <= values.size() < 2^31.
 std::vector<int32_t> top_k(std::span<const float> values, int64_t k);
 
+/// The same set, its indices ascending, in linear time whatever k and the values are: a guess from
+/// a sample lets one read find a few more candidates than k, which are counted (the verification)
+/// and refined by their bits; where the guess fails, the whole row is. Keeps its memory between
+/// calls.
+class TopKSet {
+ public:
+  /// Writes min(k, values.size()) indices to `out`. k >= 0, values.size() < 2^31.
+  void select(std::span<const float> values, int32_t k, int32_t* out);
+
+  /// Rows so far that were long enough to guess, and those of them whose guess failed.
+  int64_t guesses() const { return guesses_; }
+  int64_t fallbacks() const { return fallbacks_; }
+
+ private:
+  bool guess(std::span<const float> values, int32_t k, int32_t* out);
+
+  std::vector<uint32_t> keys_;
+  std::vector<int32_t> indices_;
+  std::vector<uint32_t> bins_;
+  int64_t guesses_ = 0;
+  int64_t fallbacks_ = 0;
+};
+
+/// Rows shorter than this are refined without a guess.
+inline constexpr int64_t kTopKGuessLength = 4096;
+
 }  // namespace foveal::kernels
