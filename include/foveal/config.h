@@ -51,6 +51,11 @@ struct DeepSeekSparseAttentionConfig {
   int64_t q_split_threshold = 8192;
   bool indexer_rope_interleave = false;
   bool enable_heuristic_topk = false;
+  bool use_cute_dsl_topk = false;              ///< accepted: the native kernel, as without
+  bool use_cute_dsl_paged_mqa_logits = false;  ///< likewise
+  /// Float32 index keys and queries, without the Hadamard transform and FP8, as Hugging Face
+  /// transformers scores. Absent: with compute_dtype f32 only.
+  std::optional<bool> indexer_reference;
 };
 
 using SparseAttentionConfig = std::variant<SkipSoftmaxAttentionConfig, RocketSparseAttentionConfig,

@@ -31,7 +31,7 @@ AttentionSet::Methods make_configured(std::span<const SparseAttentionConfig> con
   return methods;
 }
 
-/// Methods that the checkpoint's own metadata asks for.
+/// Methods that the checkpoint's own metadata or weights ask for.
 AttentionSet::Methods make_from_checkpoint(const MethodContext& context) {
   AttentionSet::Methods methods;
   if (context.checkpoint_sparse_json.empty() && !context.shape.indexer) return methods;
@@ -193,9 +193,9 @@ void AttentionSet::after_prefill(const PromptEnd& end, Stream& stream) const {
 
 std::unique_ptr<AttentionSet> make_attention(std::span<const SparseAttentionConfig> configs,
                                              const ModelShape& shape,
-                                             std::string_view checkpoint_sparse_json,
-                                             Device device) {
-  const MethodContext context{shape, checkpoint_sparse_json, device};
+                                             std::string_view checkpoint_sparse_json, Device device,
+                                             bool exact) {
+  const MethodContext context{shape, checkpoint_sparse_json, device, exact};
   AttentionSet::Methods methods =
       configs.empty() ? make_from_checkpoint(context) : make_configured(configs, context);
   methods.push_back(find_method(kDenseMethod).make(nullptr, context));

@@ -15,6 +15,15 @@ const ModelShape kShape{.num_layers = 4,
                         .head_dim = 16,
                         .windows = std::vector<int32_t>(4, 0)};
 
+/// Of multi-head latent attention with indexers in two of its layers.
+ModelShape latent_shape() {
+  ModelShape shape = kShape;
+  shape.num_kv_heads = 1;
+  shape.value_dim = 12;
+  shape.indexer = IndexerShape{.num_heads = 2, .head_dim = 16, .topk = 64, .full = {1, 0, 0, 1}};
+  return shape;
+}
+
 std::unique_ptr<AttentionSet> make(const std::vector<SparseAttentionConfig>& configs,
                                    std::string_view checkpoint = {}) {
   return make_attention(configs, kShape, checkpoint, Device{});
@@ -44,7 +53,9 @@ TEST(Registry, HasAWorkingRowForEveryMethod) {
   for (const MethodRow& row : method_rows()) {
     ASSERT_FALSE(row.examples().empty()) << row.name;
     for (const MethodExample& example : row.examples()) {
-      const auto method = row.make(example.config.get(), {kShape, {}, Device{}});
+      const bool latent = row.name == "dsa";
+      const auto method =
+          row.make(example.config.get(), {latent ? latent_shape() : kShape, {}, Device{}});
       ASSERT_NE(method, nullptr) << row.name << " " << example.name;
       EXPECT_EQ(method->name(), row.name);
     }
@@ -55,8 +66,23 @@ TEST(Registry, NamesTheKnownMethodsInErrors) {
   const std::string unknown =
       error_of(ErrorKind::kInvalidArgument, [] { find_method("skipsoftmax"); });
   EXPECT_NE(unknown.find("skip_softmax"), std::string::npos) << unknown;
-  const std::string dsa = error_of(ErrorKind::kUnsupported, [] { find_method("dsa"); });
-  EXPECT_NE(dsa.find("lightning indexer"), std::string::npos) << dsa;
+}
+
+TEST(AttentionSet, AnIndexerBringsItsMethod) {
+  const auto own = make_attention({}, latent_shape(), {}, Device{});
+  EXPECT_EQ(own->name(), "dsa");
+  EXPECT_EQ(own->resolve(2, Phase::kDecode).setting,
+            "index_topk 64, the set of layer 0, index keys FP8");
+  EXPECT_EQ(own->resolve(3, Phase::kPrefill).why, "the checkpoint has an indexer");
+  const auto exact = make_attention({}, latent_shape(), {}, Device{}, /*exact=*/true);
+  EXPECT_EQ(exact->resolve(3, Phase::kDecode).setting,
+            "index_topk 64, an indexer of its own, index keys float32");
+  // Switched off: dense.
+  const std::vector<SparseAttentionConfig> off{factors(0, 0)};
+  EXPECT_EQ(make_attention(off, latent_shape(), {}, Device{})->name(), "dense");
+  const std::string text =
+      error_of(ErrorKind::kUnsupported, [] { make({DeepSeekSparseAttentionConfig{}}); });
+  EXPECT_NE(text.find("lightning indexer"), std::string::npos) << text;
 }
 
 TEST(AttentionSet, IsDenseWhenNothingIsAsked) {

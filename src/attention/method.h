@@ -68,6 +68,7 @@ struct MethodContext {
   /// The checkpoint's `sparse_attention_config` as JSON text, or empty.
   std::string_view checkpoint_sparse_json;
   Device device;
+  bool exact = false;  ///< compute_dtype f32
 };
 
 /// Which method runs in one layer and phase, and why: what `foveal inspect` prints.

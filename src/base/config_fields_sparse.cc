@@ -145,11 +145,8 @@ std::optional<Complaint> rocket_complaint(const RocketSparseAttentionConfig& con
 }
 
 std::vector<OptionField> dsa_fixed_fields() {
-  constexpr std::string_view kOwnKernels = "it names a kernel of TensorRT-LLM; Foveal has its own";
   constexpr std::string_view kExactTopk = "the top-k is exact whichever way it is found";
   return {
-      fixed_field("use_cute_dsl_topk", "false", kOwnKernels),
-      fixed_field("use_cute_dsl_paged_mqa_logits", "false", kOwnKernels),
       fixed_field("use_self_sampling_topk", "true", kExactTopk),
       fixed_field("use_gvr_emission", "false", kExactTopk),
       fixed_field("indexer_k_dtype", "fp8",
@@ -312,14 +309,26 @@ OptionGroup describe(DeepSeekSparseAttentionConfig& config) {
        .help = "attend to everything while the sequence is within index_topk"},
       {.name = "q_split_threshold",
        .target = &config.q_split_threshold,
-       .help = "chunk tokens from which ranks share the indexer's rows; negative: never",
+       .help = "chunk tokens from which ranks share the indexer's rows; negative: never; changes "
+               "nothing on one rank",
        .range = {.min = -kMaxTokens, .max = kMaxTokens}},
       {.name = "indexer_rope_interleave",
        .target = &config.indexer_rope_interleave,
-       .help = "the indexer rotates neighbouring channels instead of halves"},
+       .help = "the indexer rotates neighbouring channels instead of halves; false: as the "
+               "checkpoint says"},
       {.name = "enable_heuristic_topk",
        .target = &config.enable_heuristic_topk,
-       .help = "guess, verify, refine: the same top-k, faster on long rows"}};
+       .help = "guess, verify, refine; changes nothing: the top-k always does so on long rows"},
+      {.name = "use_cute_dsl_topk",
+       .target = &config.use_cute_dsl_topk,
+       .help = "Foveal's own kernel, either way"},
+      {.name = "use_cute_dsl_paged_mqa_logits",
+       .target = &config.use_cute_dsl_paged_mqa_logits,
+       .help = "Foveal's own kernel, either way"},
+      {.name = "indexer_reference",
+       .target = &config.indexer_reference,
+       .help = "score in float32, without the Hadamard transform and without FP8; absent: with "
+               "compute_dtype f32 only"}};
   for (OptionField& field : dsa_fixed_fields()) group.fields.push_back(std::move(field));
   return group;
 }

@@ -174,8 +174,9 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   setup.device = parse_device(config.device);
   setup.exact = parse_exact(config.compute_dtype, setup.device);
   setup.shape = model::shape_of(model);
-  setup.attention = attention::make_attention(config.sparse_attention_config, setup.shape,
-                                              model.sparse_attention_json, setup.device);
+  setup.attention =
+      attention::make_attention(config.sparse_attention_config, setup.shape,
+                                model.sparse_attention_json, setup.device, setup.exact);
   setup.geometry = {.num_layers = model.num_layers,
                     .num_kv_heads = setup.shape.num_kv_heads,
                     .head_dim = setup.shape.head_dim,

@@ -24,7 +24,7 @@ uint64_t dense_pairs(const Shape& shape, int32_t first, int32_t last) {
 
 TEST_P(Counters, AreConsistent) {
   const uint32_t seed = fresh_seed();
-  for (const Shape& shape : shapes()) {
+  for (const Shape& shape : shapes(GetParam())) {
     SCOPED_TRACE(describe(shape) + " seed " + std::to_string(seed));
     World world(shape, seed);
     const auto set = make_set(GetParam().example, world);
@@ -52,7 +52,7 @@ TEST_P(Counters, AreConsistent) {
 /// A method that says it is active must be seen to leave something out where there is something.
 TEST_P(Sparsity, IsSeenWhereAMethodIsActive) {
   const uint32_t seed = fresh_seed();
-  World world({.lens = {480}}, seed);
+  World world(plain_shape(GetParam(), {480}), seed);
   const auto set = make_set(GetParam().example, world);
   const Result prefill = world.prefill(*set, {});
   const Result decode = world.decode(*set, {});

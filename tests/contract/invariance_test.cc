@@ -25,15 +25,25 @@ void expect_same(const Result& got, const Result& expected) {
   }
 }
 
-std::vector<Shape> mixed_shapes() {
-  return {{.lens = {1, 17, 300, 545}},
-          {.num_heads = 3, .num_kv_heads = 1, .head_dim = 80, .page_size = 32, .lens = {513, 64}},
-          {.page_size = 64, .dtype = DType::kF32, .window = 40, .lens = {300, 39}}};
+std::vector<Shape> mixed_shapes(const NamedExample& example) {
+  return served(
+      example,
+      {{.lens = {1, 17, 300, 545}},
+       {.num_heads = 3, .num_kv_heads = 1, .head_dim = 80, .page_size = 32, .lens = {513, 64}},
+       {.page_size = 64, .dtype = DType::kF32, .window = 40, .lens = {300, 39}},
+       {.num_kv_heads = 1, .head_dim = 80, .value_dim = 64, .lens = {1, 17, 300, 545}},
+       {.num_heads = 3,
+        .num_kv_heads = 1,
+        .head_dim = 54,
+        .page_size = 64,
+        .dtype = DType::kF32,
+        .value_dim = 38,
+        .lens = {300, 39}}});
 }
 
 TEST_P(Invariance, ThreadsAndRepetitionChangeNothing) {
   const uint32_t seed = fresh_seed();
-  for (const Shape& shape : mixed_shapes()) {
+  for (const Shape& shape : mixed_shapes(GetParam())) {
     SCOPED_TRACE(describe(shape) + " seed " + std::to_string(seed));
     World world(shape, seed);
     const auto set = make_set(GetParam().example, world);
@@ -48,7 +58,7 @@ TEST_P(Invariance, ThreadsAndRepetitionChangeNothing) {
 
 TEST_P(Invariance, ChunksChangeNothing) {
   const uint32_t seed = fresh_seed();
-  for (const Shape& shape : mixed_shapes()) {
+  for (const Shape& shape : mixed_shapes(GetParam())) {
     SCOPED_TRACE(describe(shape) + " seed " + std::to_string(seed));
     World world(shape, seed);
     const auto set = make_set(GetParam().example, world);
@@ -64,8 +74,8 @@ TEST_P(Invariance, ChunksChangeNothing) {
 
 TEST_P(Invariance, NeighboursInTheBatchChangeNothing) {
   const uint32_t seed = fresh_seed();
-  World one({.lens = {300}}, seed);
-  World batch({.lens = {300, 1, 64, 513}}, seed);
+  World one(plain_shape(GetParam(), {300}), seed);
+  World batch(plain_shape(GetParam(), {300, 1, 64, 513}), seed);
   const auto set = make_set(GetParam().example, one);
   for (const bool prefill : {true, false}) {
     const Result single = prefill ? one.prefill(*set, {}) : one.decode(*set, {});

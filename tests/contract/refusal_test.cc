@@ -16,15 +16,14 @@ using attention::Phase;
 
 class Refusal : public testing::TestWithParam<NamedExample> {
  protected:
-  static attention::MethodContext context(Device device) {
-    return {.shape = {.num_layers = 2, .num_heads = 2, .num_kv_heads = 1, .head_dim = 32},
-            .checkpoint_sparse_json = {},
-            .device = device};
-  }
   std::unique_ptr<attention::AttentionSet> make(Device device) {
+    attention::ModelShape shape = World(plain_shape(GetParam(), {1}), 0).model_shape();
+    shape.num_layers = 2;
+    shape.windows.assign(2, 0);
+    if (shape.indexer) shape.indexer->full = {1, 0};
     std::vector<SparseAttentionConfig> configs;
     if (GetParam().example.config) configs.push_back(*GetParam().example.config);
-    return attention::make_attention(configs, context(device).shape, {}, device);
+    return attention::make_attention(configs, shape, {}, device);
   }
 };
 
@@ -34,7 +33,8 @@ bool declares(const Capabilities& has, const Needs& needs) {
   };
   return in(has.devices, needs.device) && in(has.kv_dtypes, needs.kv_dtype) &&
          (needs.phase == Phase::kPrefill ? has.prefill : has.decode) &&
-         (has.sliding_window || !needs.sliding_window);
+         (has.sliding_window || !needs.sliding_window) &&
+         (needs.latent ? has.latent : has.per_head);
 }
 
 TEST_P(Refusal, WhatIsNotDeclared) {
@@ -44,8 +44,9 @@ TEST_P(Refusal, WhatIsNotDeclared) {
     const AttentionMethod& method = set->method(phase);
     for (const DeviceKind device : {DeviceKind::kCpu, DeviceKind::kCuda}) {
       for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kI8}) {
-        for (const bool window : {false, true}) {
-          const Needs needs{device, dtype, phase, window};
+        for (const int kind : {0, 1, 2, 3}) {
+          const Needs needs{device, dtype, phase, /*sliding_window=*/kind % 2 == 1,
+                            /*latent=*/kind >= 2};
           if (declares(method.capabilities(), needs)) {
             EXPECT_NO_THROW(attention::require_capable(method, needs));
           } else {

@@ -11,6 +11,8 @@
 
 #include "base/half.h"
 #include "base/math.h"
+#include "foveal/error.h"
+#include "kernels/latent_attention.h"
 
 namespace foveal::contract {
 namespace {
@@ -18,6 +20,8 @@ namespace {
 constexpr int32_t kLayer = 0;
 constexpr size_t kSinkTokens = 4;
 constexpr float kNotRun = std::numeric_limits<float>::quiet_NaN();
+constexpr int32_t kIndexHeads = 4;
+constexpr int32_t kIndexDim = 32;
 
 float round_to(DType dtype, float value) {
   if (dtype == DType::kBF16) return bf16_to_float(float_to_bf16(value));
@@ -28,12 +32,15 @@ float round_to(DType dtype, float value) {
 }  // namespace
 
 std::string describe(const Shape& shape) {
-  return fmt::format("heads {}/{} dim {} page {} {} window {}{}", shape.num_heads,
+  return fmt::format("heads {}/{} dim {} page {} {} window {}{}{}", shape.num_heads,
                      shape.num_kv_heads, shape.head_dim, shape.page_size, dtype_name(shape.dtype),
-                     shape.window, shape.exact ? " exact" : "");
+                     shape.window, shape.exact ? " exact" : "",
+                     shape.value_dim > 0 ? " latent" : "");
 }
 
-std::vector<Shape> shapes() {
+namespace {
+
+std::vector<Shape> all_shapes() {
   const std::vector<int32_t> edges{1, 15, 16, 17, 31, 32, 33, 130};
   const std::vector<int32_t> longer{300, 1, 545};
   return {{.lens = edges},
@@ -42,7 +49,61 @@ std::vector<Shape> shapes() {
           {.num_heads = 2, .num_kv_heads = 2, .head_dim = 32, .dtype = DType::kF16, .lens = edges},
           {.num_heads = 8, .num_kv_heads = 1, .dtype = DType::kF32, .exact = true, .lens = longer},
           {.page_size = 64, .window = 40, .lens = {300, 41, 40, 39}},
-          {.head_dim = 128, .page_size = 128, .exact = true, .lens = {129, 128, 512}}};
+          {.head_dim = 128, .page_size = 128, .exact = true, .lens = {129, 128, 512}},
+          {.num_kv_heads = 1, .head_dim = 80, .value_dim = 64, .lens = edges},
+          {.num_heads = 17,
+           .num_kv_heads = 1,
+           .head_dim = 54,
+           .page_size = 64,
+           .dtype = DType::kF16,
+           .value_dim = 38,
+           .lens = longer},
+          {.num_heads = 1,
+           .num_kv_heads = 1,
+           .head_dim = 80,
+           .dtype = DType::kF32,
+           .exact = true,
+           .value_dim = 64,
+           .lens = {130, 257}}};
+}
+
+/// What a method that this example asks for can do.
+attention::Capabilities capabilities_of(const NamedExample& example, bool latent) {
+  const World world(latent ? Shape{.num_kv_heads = 1, .head_dim = 80, .value_dim = 64, .lens = {1}}
+                           : Shape{.lens = {1}},
+                    0);
+  const attention::MethodContext context{world.model_shape(), {}, Device{}};
+  return attention::find_method(example.method)
+      .make(example.example.config.get(), context)
+      ->capabilities();
+}
+
+bool serves(const NamedExample& example, bool latent) {
+  // What serves one kind alone may refuse to be made for the other.
+  try {
+    const attention::Capabilities has = capabilities_of(example, latent);
+    return latent ? has.latent : has.per_head;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUnsupported) throw;
+    return false;
+  }
+}
+
+}  // namespace
+
+std::vector<Shape> shapes(const NamedExample& example) { return served(example, all_shapes()); }
+
+std::vector<Shape> served(const NamedExample& example, const std::vector<Shape>& shapes) {
+  std::vector<Shape> out;
+  for (const Shape& shape : shapes) {
+    if (serves(example, shape.value_dim > 0)) out.push_back(shape);
+  }
+  return out;
+}
+
+Shape plain_shape(const NamedExample& example, std::vector<int32_t> lens) {
+  if (serves(example, /*latent=*/false)) return {.lens = std::move(lens)};
+  return {.num_kv_heads = 1, .head_dim = 80, .value_dim = 64, .lens = std::move(lens)};
 }
 
 World::World(Shape shape, uint32_t seed) : shape_(std::move(shape)), seed_(seed) {
@@ -60,7 +121,13 @@ attention::ModelShape World::model_shape() const {
           .num_heads = shape_.num_heads,
           .num_kv_heads = shape_.num_kv_heads,
           .head_dim = shape_.head_dim,
-          .windows = {shape_.window}};
+          .value_dim = shape_.value_dim,
+          .windows = {shape_.window},
+          .indexer =
+              shape_.value_dim == 0
+                  ? std::optional<attention::IndexerShape>{}
+                  : attention::IndexerShape{
+                        .num_heads = kIndexHeads, .head_dim = kIndexDim, .topk = 16, .full = {1}}};
 }
 
 void World::fill(uint32_t seed) {
@@ -82,6 +149,9 @@ void World::fill(uint32_t seed) {
       k_.push_back(round_to(shape_.dtype, sink ? pull : normal(rng)));
       v_.push_back(round_to(shape_.dtype, normal(rng)));
     }
+    for (size_t i = 0; i < len * kIndexHeads * kIndexDim; ++i) index_q_.push_back(normal(rng));
+    for (size_t i = 0; i < len * kIndexDim; ++i) index_k_.push_back(normal(rng));
+    for (size_t i = 0; i < len * kIndexHeads; ++i) index_weights_.push_back(normal(rng));
   }
 }
 
@@ -94,6 +164,7 @@ World::Cache World::make_cache(const attention::AttentionSet& set) const {
   const kv::KvGeometry geometry{.num_layers = 1,
                                 .num_kv_heads = shape_.num_kv_heads,
                                 .head_dim = shape_.head_dim,
+                                .value_dim = shape_.value_dim,
                                 .dtype = shape_.dtype,
                                 .page_size = shape_.page_size};
   Cache cache{.storage = kv::KvStorage(Device{}, geometry, set.lanes(geometry), num_pages),
@@ -117,6 +188,12 @@ World::Cache World::make_cache(const attention::AttentionSet& set) const {
 void World::store(Cache& cache, const std::vector<kernels::AttentionSeq>& seqs,
                   Stream& stream) const {
   const int64_t stride = int64_t{shape_.num_kv_heads} * shape_.head_dim;
+  if (shape_.value_dim > 0) {
+    kernels::latent_store(
+        {.rows = k_.data(), .stride = stride, .kv = cache.storage.layer_view(kLayer), .seqs = seqs},
+        stream);
+    return;
+  }
   kernels::kv_store({.k = k_.data(),
                      .v = v_.data(),
                      .k_stride = stride,
@@ -126,25 +203,41 @@ void World::store(Cache& cache, const std::vector<kernels::AttentionSeq>& seqs,
                     stream);
 }
 
+attention::AttendArgs World::args_of(const KvLayerView& kv, std::vector<float>& out) const {
+  const int64_t heads = shape_.num_heads;
+  return {.q = q_.data(),
+          .k = k_.data(),
+          .v = shape_.value_dim > 0 ? nullptr : v_.data(),
+          .out = out.data(),
+          .q_stride = heads * shape_.head_dim,
+          .kv_stride = int64_t{shape_.num_kv_heads} * shape_.head_dim,
+          .out_stride = heads * shape_.out_dim(),
+          .num_heads = shape_.num_heads,
+          .kv = kv,
+          .softmax_scale = softmax_scale(),
+          .window = shape_.window,
+          .exact = shape_.exact};
+}
+
+std::vector<float> World::no_outputs() const {
+  return std::vector<float>(
+      static_cast<size_t>(num_rows_) * static_cast<size_t>(shape_.num_heads * shape_.out_dim()),
+      kNotRun);
+}
+
 void World::step(attention::AttentionStep& step, attention::Phase phase,
                  const std::vector<size_t>& owners, const std::vector<kernels::AttentionSeq>& seqs,
                  Cache& cache, Stream& stream, Result& result) {
   store(cache, seqs, stream);
-  const int64_t q_stride = int64_t{shape_.num_heads} * shape_.head_dim;
-  const int64_t kv_stride = int64_t{shape_.num_kv_heads} * shape_.head_dim;
-  attention::AttendArgs args{.q = q_.data(),
-                             .k = k_.data(),
-                             .v = v_.data(),
-                             .out = result.out.data(),
-                             .q_stride = q_stride,
-                             .kv_stride = kv_stride,
-                             .out_stride = q_stride,
-                             .num_heads = shape_.num_heads,
-                             .kv = cache.storage.layer_view(kLayer),
-                             .seqs = seqs,
-                             .softmax_scale = softmax_scale(),
-                             .window = shape_.window,
-                             .exact = shape_.exact};
+  attention::AttendArgs args = args_of(cache.storage.layer_view(kLayer), result.out);
+  args.seqs = seqs;
+  const attention::IndexInputs index{.q = index_q_.data(),
+                                     .k = index_k_.data(),
+                                     .weights = index_weights_.data(),
+                                     .q_stride = kIndexHeads * kIndexDim,
+                                     .k_stride = kIndexDim,
+                                     .weights_stride = kIndexHeads};
+  if (shape_.value_dim > 0) args.index = &index;
   const bool prefill = phase == attention::Phase::kPrefill;
   std::vector<attention::SequenceState*> states;
   for (const size_t seq : owners) states.push_back(cache.states[seq].get());
@@ -203,7 +296,7 @@ Result World::prefill(const attention::AttentionSet& set, const Run& run) {
   ThreadPool pool(run.threads);
   Stream stream(Device{}, pool);
   Cache cache = make_cache(set);
-  Result result{.out = std::vector<float>(q_.size(), kNotRun),
+  Result result{.out = no_outputs(),
                 .counters = std::vector<kernels::AttentionCounters>(shape_.lens.size())};
   read_prompts(set, shape_.lens, run, cache, stream, result);
   return result;
@@ -215,7 +308,7 @@ Result World::decode(const attention::AttentionSet& set, const Run& run) {
   Cache cache = make_cache(set);
   std::vector<int32_t> ends;
   for (const int32_t len : shape_.lens) ends.push_back(std::max(0, len - kDecodeTokens));
-  Result prompts{.out = std::vector<float>(q_.size(), kNotRun),
+  Result prompts{.out = no_outputs(),
                  .counters = std::vector<kernels::AttentionCounters>(shape_.lens.size())};
   Result result = prompts;
   read_prompts(set, ends, run, cache, stream, prompts);
@@ -243,13 +336,15 @@ Result World::decode(const attention::AttentionSet& set, const Run& run) {
 
 std::unique_ptr<attention::AttentionSet> make_set(const attention::MethodExample& example,
                                                   const World& world) {
-  std::vector<SparseAttentionConfig> configs;
-  if (example.config) configs.push_back(*example.config);
+  if (!example.config) return dense_set(world);
+  const std::vector<SparseAttentionConfig> configs{*example.config};
   return attention::make_attention(configs, world.model_shape(), {}, Device{});
 }
 
 std::unique_ptr<attention::AttentionSet> dense_set(const World& world) {
-  return attention::make_attention({}, world.model_shape(), {}, Device{});
+  attention::ModelShape shape = world.model_shape();
+  shape.indexer.reset();  // which would ask for a method of its own
+  return attention::make_attention({}, shape, {}, Device{});
 }
 
 std::vector<NamedExample> all_examples() {

@@ -21,13 +21,15 @@ struct Shape {
   DType dtype = DType::kBF16;
   int32_t window = 0;
   bool exact = false;
+  /// Above 0: a latent cache, whose values are so many channels of head_dim, and a model with an
+  /// indexer. One KV head.
+  int32_t value_dim = 0;
   std::vector<int32_t> lens;
+
+  int32_t out_dim() const { return value_dim > 0 ? value_dim : head_dim; }
 };
 
 std::string describe(const Shape& shape);
-
-/// Ragged batches, group ratios 1, 3 and 8, odd head sizes, page and split edges, one token.
-std::vector<Shape> shapes();
 
 /// How a prompt is run. Neither may change a bit of the result.
 struct Run {
@@ -36,7 +38,7 @@ struct Run {
 };
 
 struct Result {
-  std::vector<float> out;                            ///< [rows, num_heads, head_dim]
+  std::vector<float> out;                            ///< [rows, num_heads, out_dim]
   std::vector<kernels::AttentionCounters> counters;  ///< [sequences]
 };
 
@@ -50,10 +52,11 @@ class World {
   const Shape& shape() const { return shape_; }
   int32_t num_rows() const { return num_rows_; }
   int32_t row_begin(size_t seq) const { return row_begin_[seq]; }
-  /// [num_rows, heads, head_dim]; k and v are rounded as the cache rounds them.
+  /// [num_rows, heads, head_dim]; k and v are rounded as the cache rounds them. Of a latent cache
+  /// v's are the first channels of k's.
   const std::vector<float>& q() const { return q_; }
   const std::vector<float>& k() const { return k_; }
-  const std::vector<float>& v() const { return v_; }
+  const std::vector<float>& v() const { return shape_.value_dim > 0 ? k_ : v_; }
   float softmax_scale() const;
   attention::ModelShape model_shape() const;
 
@@ -75,6 +78,8 @@ class World {
   };
 
   void fill(uint32_t seed);
+  std::vector<float> no_outputs() const;
+  attention::AttendArgs args_of(const KvLayerView& kv, std::vector<float>& out) const;
   Cache make_cache(const attention::AttentionSet& set) const;
   /// Keys and values of the sequences' new rows.
   void store(Cache& cache, const std::vector<kernels::AttentionSeq>& seqs, Stream& stream) const;
@@ -91,6 +96,7 @@ class World {
   int32_t num_rows_ = 0;
   std::vector<int32_t> row_begin_;
   std::vector<float> q_, k_, v_;
+  std::vector<float> index_q_, index_k_, index_weights_;
   uint32_t seed_;
 };
 
@@ -108,6 +114,14 @@ std::vector<NamedExample> all_examples();
 /// Those that must equal dense, or those that may leave out keys.
 std::vector<NamedExample> examples_where(bool equals_dense);
 std::string test_name(const NamedExample& example);
+
+/// Ragged batches, group ratios 1, 3 and 8, odd head sizes, page and split edges, one token, in the
+/// kinds of cache that the example's method serves: K and V per KV head, latent, or both.
+std::vector<Shape> shapes(const NamedExample& example);
+/// A plain shape that it serves, with sequences of these lengths.
+Shape plain_shape(const NamedExample& example, std::vector<int32_t> lens);
+/// The given shapes as far as it serves their kind.
+std::vector<Shape> served(const NamedExample& example, const std::vector<Shape>& shapes);
 
 /// A fresh seed, printed by the test that uses it. FOVEAL_TEST_SEED sets it.
 uint32_t fresh_seed();

@@ -27,6 +27,7 @@ def test_defaults_are_tensorrt_llms():
     dsa = DeepSeekSparseAttentionConfig()
     assert dsa.index_topk is None and dsa.q_split_threshold == 8192
     assert dsa.skip_indexer_for_short_seqs and not dsa.enable_heuristic_topk
+    assert dsa.indexer_reference is None and not dsa.use_cute_dsl_topk
     skip = SkipSoftmaxAttentionConfig()
     assert skip.threshold_scale_factor is None and skip.target_sparsity is None
     kv = KvCacheConfig()

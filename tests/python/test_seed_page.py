@@ -88,8 +88,8 @@ def test_rocket(model_path):
     names["llm"].shutdown()
 
 
-def test_dsa_is_of_later(model_path):
-    with pytest.raises(foveal.UnsupportedError, match="dsa.*not available in this build"):
+def test_dsa_needs_an_indexer(model_path):
+    with pytest.raises(foveal.UnsupportedError, match="dsa.*lightning indexer"):
         run(DSA, model_path)
 
 
