@@ -26,6 +26,21 @@ std::vector<T> values(const model::SafetensorsTensor& tensor) {
   return out;
 }
 
+void load_index_sets(const std::map<std::string, const model::SafetensorsTensor*>& tensors,
+                     const std::string& name, GoldenCase& out) {
+  constexpr int32_t kMostLayers = 8;
+  for (int32_t layer = 0; layer < kMostLayers; ++layer) {
+    const auto prompt = tensors.find("topk_indices." + std::to_string(layer) + "." + name);
+    if (prompt == tensors.end()) continue;
+    out.index_topk = prompt->second->view.shape.at(1);
+    std::vector<int32_t>& sets = out.index_sets[layer];
+    sets = values<int32_t>(*prompt->second);
+    const std::vector<int32_t> later =
+        values<int32_t>(*tensors.at("topk_indices_greedy." + std::to_string(layer) + "." + name));
+    sets.insert(sets.end(), later.begin(), later.end());
+  }
+}
+
 GoldenCase load_case(const std::map<std::string, const model::SafetensorsTensor*>& tensors,
                      const std::string& name) {
   GoldenCase out;
@@ -37,6 +52,7 @@ GoldenCase load_case(const std::map<std::string, const model::SafetensorsTensor*
   if (const auto found = tensors.find("greedy_logits." + name); found != tensors.end()) {
     out.greedy_logits = values<float>(*found->second);
   }
+  load_index_sets(tensors, name, out);
   return out;
 }
 
@@ -57,8 +73,7 @@ std::vector<std::string> golden_folders() {
     if (root.empty() || !fs::exists(root)) continue;
     for (const auto& entry : fs::directory_iterator(root)) {
       const std::string name = entry.path().filename();
-      const bool dsa = name == "deepseek_v32" || name == "glm_moe_dsa";
-      if (dsa || !fs::exists(entry.path() / "golden.safetensors")) continue;
+      if (!fs::exists(entry.path() / "golden.safetensors")) continue;
       found[name] = entry.path();
     }
   }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,10 @@ struct GoldenCase {
   int64_t logits_rows = 0;
   std::vector<int32_t> greedy;
   std::vector<float> greedy_logits;  ///< [greedy, vocab] that chose these tokens; may be empty
+  /// Of models with an indexer, by layer: [rows, topk], what it chose at the prompt's last
+  /// positions and then with each generated token but the last as input.
+  std::map<int32_t, std::vector<int32_t>> index_sets;
+  int64_t index_topk = 0;
 };
 
 struct GoldenFamily {
@@ -25,8 +31,7 @@ struct GoldenFamily {
   GoldenCase cases[2];    ///< short, long
 };
 
-/// The families under tests/golden and, where FOVEAL_GOLDEN names a folder, all without an indexer
-/// there.
+/// The families under tests/golden and, where FOVEAL_GOLDEN names a folder, all there.
 std::vector<std::string> golden_folders();
 GoldenFamily load_golden(const std::string& folder);
 

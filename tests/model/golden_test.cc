@@ -80,6 +80,30 @@ TEST_P(Golden, Float32DecodeAgrees) {
   }
 }
 
+// What the indexer of each layer chose, at the end of the prompt and at every generated token.
+TEST_P(Golden, Float32IndexSetsAreTheSame) {
+  for (const int64_t chunk : {1000, 1, 64}) {
+    for (const GoldenCase& golden : family_.cases) {
+      if (golden.index_sets.empty()) continue;
+      LLM llm(base_config(family_, /*exact=*/true, chunk));
+      const RequestOutput out = llm.generate({.token_ids = golden.prompt}, greedy(24),
+                                             {.trace_filter = "^dsa\\.topk\\."});
+      for (const auto& [layer, sets] : golden.index_sets) {
+        const auto traced =
+            std::find_if(out.trace.begin(), out.trace.end(), [&](const TracedTensor& tensor) {
+              return tensor.name == "dsa.topk." + std::to_string(layer);
+            });
+        ASSERT_NE(traced, out.trace.end()) << "layer " << layer;
+        ASSERT_EQ(traced->cols, golden.index_topk);
+        ASSERT_GE(traced->data.size(), sets.size());
+        const std::vector<int32_t> last(traced->data.end() - static_cast<int64_t>(sets.size()),
+                                        traced->data.end());
+        EXPECT_EQ(last, sets) << "layer " << layer << ", chunk " << chunk;
+      }
+    }
+  }
+}
+
 // float32 rows are the same whatever shares their step: then one comparison with the golden run
 // holds for every batch.
 TEST_P(Golden, Float32IsTheSameInCompany) {
