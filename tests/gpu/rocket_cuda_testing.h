@@ -15,7 +15,6 @@
 namespace foveal::attention::rocket::testing {
 
 using kernels::cuda::testing::DeviceArray;
-using kernels::cuda::testing::float_to_e4m3;
 using kernels::cuda::testing::kGpu;
 
 inline uint16_t to_bits(float value, int32_t dtype) {
