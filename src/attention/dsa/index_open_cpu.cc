@@ -42,7 +42,9 @@ void index_store(const IndexKeys& keys, int32_t position, const float* key) {
   const int64_t slot = position % keys.page_size;
   const auto dim = static_cast<size_t>(keys.dim);
   if (keys.format == IndexFormat::kF32) {
-    __builtin_memcpy(page + slot * keys.dim * 4, key, dim * sizeof(float));
+    auto* row = reinterpret_cast<float*>(page) + slot * keys.dim;
+    __builtin_memcpy(row, key, dim * sizeof(float));
+    if (!all_finite(key, keys.dim)) row[0] = __builtin_nanf("");  // and so is each score
     return;
   }
   uint8_t codes[kMaxIndexDim];
@@ -74,6 +76,8 @@ void index_open(const IndexOpen& item) {
       own = quantise(q, item.dim, codes);
       for (int ch = 0; ch < item.dim; ++ch) row[ch] = e4m3_to_float(codes[ch]);
       q = row;
+    } else if (!all_finite(q, item.dim)) {
+      own = __builtin_nanf("");
     }
     spread(q, item.dim, pairs(item.format), head, item.queries);
     item.factors[head] = item.weights[head] * item.scale * own;

@@ -33,22 +33,28 @@ static inline float power_above(float x) {
   return x;
 }
 
+static inline bool all_finite(const float* x, int n) {
+  bool finite = true;
+  for (int idx = 0; idx < n; ++idx) {
+    finite = finite && __builtin_fabsf(x[idx]) <= 3.4028234e38F;
+  }
+  return finite;
+}
+
 /// The Hadamard transform of x[0, n) as e4m3 codes; answers their scale, a power of two. Of numbers
 /// that are not all finite the scale is NaN and the codes are 0, so that their scores are NaN.
 static inline float quantise(const float* x, int n, uint8_t* codes) {
   float rotated[kMaxIndexDim];
   for (int idx = 0; idx < n; ++idx) rotated[idx] = x[idx];
   hadamard(rotated, n);
-  float largest = 1e-4F;
-  bool finite = true;
-  for (int idx = 0; idx < n; ++idx) {
-    const float magnitude = __builtin_fabsf(rotated[idx]);
-    finite = finite && magnitude <= 3.4028234e38F;
-    largest = magnitude > largest ? magnitude : largest;
-  }
-  if (!finite) {
+  if (!all_finite(rotated, n)) {
     __builtin_memset(codes, 0, static_cast<size_t>(n));
     return __builtin_nanf("");
+  }
+  float largest = 1e-4F;
+  for (int idx = 0; idx < n; ++idx) {
+    const float magnitude = __builtin_fabsf(rotated[idx]);
+    largest = magnitude > largest ? magnitude : largest;
   }
   const float scale = power_above(largest / 448.0F);
   const float inverse = 1.0F / scale;

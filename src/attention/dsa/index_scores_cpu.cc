@@ -51,7 +51,7 @@ FOVEAL_SIMD void add_heads(const float* queries, const float* factors, const flo
     const F32 factor = load(factors + vec * kLanes);
 #pragma GCC unroll 8
     for (int key = 0; key < kKeys; ++key) {
-      sums[key] = fma(max(acc[vec][key], zero()), factor, sums[key]);
+      sums[key] = fma(max(zero(), acc[vec][key]), factor, sums[key]);  // keeps a NaN
     }
   }
 }
@@ -144,11 +144,10 @@ size_t index_scratch(int32_t /*dim*/) {
 // Computes:  scores[r][s] = scale_s sum_h factors[r][h] max(0, q[r][h] . k_s)
 // In/out:    queries, factors of index_open; keys of one sequence in the lane; scores float32
 // Units:     keys by position; every key of the range for every row: who sees what is the caller's
-// Launch:    one call a (sequence, some rows, range of keys); the range begins at a multiple of
-//            kIndexKeys
+// Launch:    one call a (sequence, some rows, range of keys)
 // Needs:     dim a multiple of 16
 // Numerics:  float32 sums of exact products (e4m3, or float32 in reference mode): one chain a head
-//            in ascending channels, then the heads; a NaN product counts as 0
+//            in ascending channels, then the heads; a NaN stays one
 // Source:    DeepSeek-V3.2's report, section 2.1
 // Measured:  src/attention/dsa/README.md
 void index_scores(const IndexScores& item, std::byte* bytes) {
