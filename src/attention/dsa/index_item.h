@@ -16,6 +16,10 @@ inline constexpr int32_t kIndexKeys = 32;   ///< keys of a tile, which is widene
 inline constexpr int32_t kIndexLanes = 16;  ///< heads are padded to a multiple at every level
 inline constexpr int32_t kMaxIndexDim = 256;
 
+/// Few heads leave lanes free: there, on a level that multiplies pairs of bf16, two keys share a
+/// vector, and every head is in two lanes next to each other.
+inline constexpr int32_t kFewIndexHeads = kIndexLanes / 2;
+
 /// Floats of one row's queries as the level's `open` lays them out.
 constexpr int64_t index_query_floats(int32_t num_heads, int32_t dim) {
   return static_cast<int64_t>((num_heads + kIndexLanes - 1) / kIndexLanes) * kIndexLanes * dim;

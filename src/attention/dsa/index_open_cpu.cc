@@ -10,10 +10,10 @@ constexpr bool pairs(IndexFormat format) {
   return FOVEAL_ISA_LEVEL >= 3 && format == IndexFormat::kFp8;
 }
 
-/// Head `head` into the layout [head / kLanes][word][head % kLanes].
-void spread(const float* q, int dim, bool as_pairs, int head, float* queries) {
+/// A head into the layout [lane / kLanes][word][lane % kLanes].
+void spread(const float* q, int dim, bool as_pairs, int lane, float* queries) {
   const int words = as_pairs ? dim / 2 : dim;
-  float* out = queries + static_cast<int64_t>(head / kLanes) * words * kLanes + head % kLanes;
+  float* out = queries + static_cast<int64_t>(lane / kLanes) * words * kLanes + lane % kLanes;
   for (int word = 0; word < words; ++word, out += kLanes) {
     if (!as_pairs) {
       *out = q[word];
@@ -79,8 +79,12 @@ void index_open(const IndexOpen& item) {
     } else if (!all_finite(q, item.dim)) {
       own = __builtin_nanf("");
     }
-    spread(q, item.dim, pairs(item.format), head, item.queries);
-    item.factors[head] = item.weights[head] * item.scale * own;
+    const bool as_pairs = pairs(item.format);
+    const int copies = as_pairs && item.num_heads <= kFewIndexHeads ? 2 : 1;
+    for (int lane = copies * head; lane < copies * (head + 1); ++lane) {
+      spread(q, item.dim, as_pairs, lane, item.queries);
+      item.factors[lane] = item.weights[head] * item.scale * own;
+    }
   }
 }
 

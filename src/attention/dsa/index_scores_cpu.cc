@@ -85,7 +85,36 @@ void score_row(const float* queries, const float* factors, int num_heads, int di
   }
 }
 
-/// The tile's keys where rows read them: widened, or where they lie.
+#if FOVEAL_ISA_LEVEL >= 3
+/// The same with two keys a vector: `keys` has pairs of them, word by word in turn, kMaxIndexDim
+/// floats apart.
+void score_row_by_two(const float* queries, const float* factors, int dim, const float* keys,
+                      const float* scales, int num_keys, float* out) {
+  const F32 factor = load(factors);
+  for (int begin = 0; begin < num_keys; begin += 2 * kKeys) {
+    F32 acc[kKeys];
+#pragma GCC unroll 8
+    for (int two = 0; two < kKeys; ++two) acc[two] = zero();
+    const float* from = keys + static_cast<int64_t>(begin / 2) * kMaxIndexDim;
+    for (int word = 0; word < dim / 2; ++word) {
+      const Pairs q = load_pairs(queries + word * kLanes);
+#pragma GCC unroll 8
+      for (int two = 0; two < kKeys; ++two) {
+        acc[two] = dot(acc[two], q, broadcast_two(from + two * kMaxIndexDim + 2 * word));
+      }
+    }
+    float lanes[2 * kKeys];
+    for (int two = 0; two < kKeys; ++two) {
+      store_reduced_two(lanes + 2 * two, max(zero(), acc[two]) * factor);
+    }
+    for (int key = 0; key < 2 * kKeys && begin + key < num_keys; ++key) {
+      out[begin + key] = lanes[key] * scales[begin + key];
+    }
+  }
+}
+#endif
+
+/// The tile's keys where rows read them: widened, alone or by two, or where they lie.
 struct Tile {
   const float* keys[kIndexKeys];
   float scales[kIndexKeys];
@@ -94,15 +123,9 @@ struct Tile {
 void widen(const uint8_t* codes, int dim, float* out) {
 #if FOVEAL_ISA_LEVEL >= 3
   for (int ch = 0; ch < dim; ch += 64) {
-    uint8_t cut[64] = {};
-    const uint8_t* from = codes + ch;
-    if (dim - ch < 64) {
-      __builtin_memcpy(cut, from, static_cast<size_t>(dim - ch));
-      from = cut;
-    }
     Pairs first;
     Pairs second;
-    widen_e4m3(from, first, second);
+    widen_e4m3(codes + ch, dim - ch, first, second);
     store_pairs(out + ch / 2, first);
     store_pairs(out + ch / 2 + kLanes, second);
   }
@@ -111,27 +134,90 @@ void widen(const uint8_t* codes, int dim, float* out) {
 #endif
 }
 
-void load_tile(const IndexKeys& keys, int begin, int num_keys, float* scratch, Tile& tile) {
-  for (int idx = 0; idx < num_keys; ++idx) {
-    const int position = begin + idx;
-    const std::byte* page = keys.lane + keys.pages[position / keys.page_size] * keys.bytes_per_page;
-    const int64_t slot = position % keys.page_size;
-    if (keys.format == IndexFormat::kF32) {
-      tile.keys[idx] = reinterpret_cast<const float*>(page) + slot * keys.dim;
-      tile.scales[idx] = 1;
-      continue;
+#if FOVEAL_ISA_LEVEL >= 3
+/// Two keys, word by word in turn.
+void widen_two(const uint8_t* even, const uint8_t* odd, int dim, float* out) {
+  for (int ch = 0; ch < dim; ch += 64) {
+    Pairs first[2];
+    Pairs second[2];
+    widen_e4m3(even + ch, dim - ch, first[0], second[0]);
+    widen_e4m3(odd + ch, dim - ch, first[1], second[1]);
+    Pairs words[4];
+    interleave_words(first[0], first[1], words[0], words[1]);
+    interleave_words(second[0], second[1], words[2], words[3]);
+    for (int idx = 0; idx < 4; ++idx) store_pairs(out + ch + idx * kLanes, words[idx]);
+  }
+}
+#endif
+
+/// Where keys lie in their page, one after another.
+struct Cursor {
+  const IndexKeys& keys;
+  int position;
+  int slot;
+  const std::byte* page;
+
+  Cursor(const IndexKeys& of, int begin)
+      : keys(of), position(begin), slot(begin % of.page_size), page(nullptr) {
+    find();
+  }
+  void find() { page = keys.lane + keys.pages[position / keys.page_size] * keys.bytes_per_page; }
+  int64_t row_bytes() const { return keys.format == IndexFormat::kF32 ? keys.dim * 4 : keys.dim; }
+  const std::byte* row() const { return page + slot * row_bytes(); }
+  const std::byte* scale() const {
+    return page + static_cast<int64_t>(keys.page_size) * keys.dim + static_cast<int64_t>(slot) * 4;
+  }
+  /// To the next key, if it is before `end`: pages after the last need not be there.
+  bool next(int end) {
+    ++slot;
+    if (++position >= end) return false;
+    if (slot == keys.page_size) {
+      slot = 0;
+      find();
     }
-    float* out = scratch + static_cast<int64_t>(idx) * kMaxIndexDim;
-    widen(reinterpret_cast<const uint8_t*>(page) + slot * keys.dim, keys.dim, out);
-    tile.keys[idx] = out;
-    __builtin_memcpy(&tile.scales[idx],
-                     page + static_cast<int64_t>(keys.page_size) * keys.dim + slot * 4,
-                     sizeof(float));
+    return true;
+  }
+};
+
+/// Pages lie anywhere: without this each tile waits for memory (measured: half of the time).
+FOVEAL_SIMD void ask_for_tile(const IndexKeys& keys, int begin, int end) {
+  if (begin >= end) return;
+  Cursor cursor(keys, begin);
+  const int last = begin + kIndexKeys < end ? begin + kIndexKeys : end;
+  do {
+    for (int64_t at = 0; at < cursor.row_bytes(); at += kCacheLine) prefetch(cursor.row() + at);
+    if (keys.format == IndexFormat::kFp8 && cursor.slot % 16 == 0) prefetch(cursor.scale());
+  } while (cursor.next(last));
+}
+
+void load_tile(const IndexKeys& keys, int begin, int num_keys, bool by_two, float* scratch,
+               Tile& tile) {
+  Cursor cursor(keys, begin);
+  const std::byte* rows[kIndexKeys];
+  for (int idx = 0; idx < num_keys; ++idx, cursor.next(begin + num_keys)) {
+    rows[idx] = cursor.row();
+    tile.scales[idx] = 1;
+    if (keys.format == IndexFormat::kFp8) {
+      __builtin_memcpy(&tile.scales[idx], cursor.scale(), sizeof(float));
+    }
   }
   // The last is repeated, so that blocks of keys are whole.
-  for (int idx = num_keys; idx < kIndexKeys; ++idx) {
-    tile.keys[idx] = tile.keys[num_keys - 1];
-    tile.scales[idx] = tile.scales[num_keys - 1];
+  const int block = by_two ? 2 * kKeys : kKeys;
+  const int whole = (num_keys + block - 1) / block * block;
+  for (int idx = num_keys; idx < whole; ++idx) rows[idx] = rows[num_keys - 1];
+  for (int idx = 0; idx < whole; ++idx) {
+    const auto* codes = reinterpret_cast<const uint8_t*>(rows[idx]);
+    float* out = scratch + static_cast<int64_t>(by_two ? idx / 2 : idx) * kMaxIndexDim;
+    tile.keys[idx] = out;
+    if (keys.format == IndexFormat::kF32) {
+      tile.keys[idx] = reinterpret_cast<const float*>(rows[idx]);
+    } else if (!by_two) {
+      widen(codes, keys.dim, out);
+#if FOVEAL_ISA_LEVEL >= 3
+    } else if (idx % 2 == 0) {
+      widen_two(codes, reinterpret_cast<const uint8_t*>(rows[idx + 1]), keys.dim, out);
+#endif
+    }
   }
 }
 
@@ -154,18 +240,25 @@ void index_scores(const IndexScores& item, std::byte* bytes) {
   auto* scratch = reinterpret_cast<float*>(bytes);
   const int dim = item.keys.dim;
   const int64_t query_floats = index_query_floats(item.num_heads, dim);
+  const bool fp8 = item.keys.format == IndexFormat::kFp8;
+  const bool by_two = FOVEAL_ISA_LEVEL >= 3 && fp8 && item.num_heads <= kFewIndexHeads;
   for (int begin = item.key_begin; begin < item.key_end; begin += kIndexKeys) {
     const int left = item.key_end - begin;
     const int num_keys = left < kIndexKeys ? left : kIndexKeys;
     Tile tile;
-    load_tile(item.keys, begin, num_keys, scratch, tile);
+    ask_for_tile(item.keys, begin + kIndexKeys, item.key_end);
+    load_tile(item.keys, begin, num_keys, by_two, scratch, tile);
     for (int row = 0; row < item.num_rows; ++row) {
       const float* queries = item.queries + row * query_floats;
       const float* factors =
           item.factors + static_cast<int64_t>(row) * index_padded_heads(item.num_heads);
       float* out = item.scores + row * item.score_stride + begin;
 #if FOVEAL_ISA_LEVEL >= 3
-      if (item.keys.format == IndexFormat::kFp8) {
+      if (by_two) {
+        score_row_by_two(queries, factors, dim, scratch, tile.scales, num_keys, out);
+        continue;
+      }
+      if (fp8) {
         score_row<PairsOfBf16>(queries, factors, item.num_heads, dim, tile.keys, tile.scales,
                                num_keys, out);
         continue;

@@ -158,7 +158,7 @@ struct Run {
     }
   }
 
-  void ask_for(int key) const {
+  __attribute__((always_inline)) void ask_for(int key) const {
     const int64_t row_bytes = item.page_bytes / item.page_size;
     for (int idx = key; idx < key + kKeys && idx < item.num_keys; ++idx) {
       for (int64_t at = 0; at < row_bytes; at += kCacheLine) prefetch(scratch.rows[idx] + at);

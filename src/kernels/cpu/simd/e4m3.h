@@ -33,11 +33,14 @@ constexpr E4m3Table make_e4m3_table() {
   return out;
 }
 
-/// 64 consecutive values as bf16: `first` has the first 32.
-FOVEAL_SIMD void widen_e4m3(const uint8_t* p, Pairs& first, Pairs& second) {
+/// 64 consecutive values as bf16, of which the first n are there (the rest 0): `first` has the
+/// first 32.
+FOVEAL_SIMD void widen_e4m3(const uint8_t* p, int n, Pairs& first, Pairs& second) {
   static constexpr E4m3Table kTable = make_e4m3_table();
   const __m512i order = _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);  // undoes the unpacking by lanes
-  const __m512i codes = _mm512_permutexvar_epi64(order, _mm512_loadu_si512(p));
+  const __m512i bytes =
+      n >= 64 ? _mm512_loadu_si512(p) : _mm512_maskz_loadu_epi8((uint64_t{1} << n) - 1, p);
+  const __m512i codes = _mm512_permutexvar_epi64(order, bytes);
   const __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(kTable.low), codes,
                                                _mm512_load_si512(kTable.low + 64));
   const __m512i magnitude = _mm512_permutex2var_epi8(_mm512_load_si512(kTable.high), codes,

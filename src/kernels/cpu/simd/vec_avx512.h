@@ -171,6 +171,25 @@ FOVEAL_SIMD Pairs pack_pairs(F32 even, F32 odd) {
 FOVEAL_SIMD Pairs pack_bf16(F32 first, F32 second) {
   return {(__m512i)_mm512_cvtne2ps_pbh(second.v, first.v)};
 }
+/// The two pairs at `p` in turn.
+FOVEAL_SIMD Pairs broadcast_two(const void* p) {
+  int64_t two = 0;
+  __builtin_memcpy(&two, p, sizeof(two));
+  return {_mm512_set1_epi64(two)};
+}
+/// Words a[i], b[i] in turn, of kLanes each.
+FOVEAL_SIMD void interleave_words(Pairs a, Pairs b, Pairs& low, Pairs& high) {
+  const __m512i order = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  low = {_mm512_permutex2var_epi32(a.v, order, b.v)};
+  high = {_mm512_permutex2var_epi32(a.v, _mm512_add_epi32(order, _mm512_set1_epi32(8)), b.v)};
+}
+/// y[0], y[1] = the sums of the even and of the odd lanes.
+FOVEAL_SIMD void store_reduced_two(float* y, F32 a) {
+  const __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+  q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+  _mm_storel_pi(reinterpret_cast<__m64*>(y), q);
+}
 /// Pairs (a[i], b[i]) of 2 * kLanes consecutive values each: `low` has the first kLanes of them.
 FOVEAL_SIMD void interleave(Pairs a, Pairs b, Pairs& low, Pairs& high) {
   const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40,
