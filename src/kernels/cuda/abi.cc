@@ -6,6 +6,7 @@
 #include "foveal/kernels.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/decode_choose.h"
+#include "kernels/cuda/latent.h"
 #include "kernels/cuda/prefill.h"
 #include "kernels/cuda/rocket.h"
 
@@ -132,4 +133,24 @@ foveal_status foveal_rocket_bounds(const foveal_bounds_params* params, void* cud
 foveal_status foveal_top_k(const foveal_top_k_params* params, void* cuda_stream, char* message,
                            size_t message_size) {
   return ours::guarded(ours::top_k, "top_k", params, cuda_stream, message, message_size);
+}
+
+foveal_status foveal_mla_attention(const foveal_mla_params* params, void* cuda_stream,
+                                   char* message, size_t message_size) {
+  return ours::guarded(ours::mla_attention, "mla_attention", params, cuda_stream, message,
+                       message_size);
+}
+
+size_t foveal_mla_workspace(const foveal_mla_params* params) {
+  return ours::sized(ours::mla_check_sizes, ours::mla_workspace_bytes, params);
+}
+
+foveal_status foveal_mla_rows(const foveal_mla_rows_params* params, void* cuda_stream,
+                              char* message, size_t message_size) {
+  return ours::guarded(ours::mla_rows, "mla_rows", params, cuda_stream, message, message_size);
+}
+
+foveal_status foveal_mla_store(const foveal_mla_store_params* params, void* cuda_stream,
+                               char* message, size_t message_size) {
+  return ours::guarded(ours::mla_store, "mla_store", params, cuda_stream, message, message_size);
 }

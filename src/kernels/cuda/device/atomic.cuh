@@ -52,5 +52,20 @@ __device__ inline int32_t load_now(const int32_t* from) {
   asm volatile("ld.global.s32 %0, [%1];" : "=r"(v) : "l"(__cvta_generic_to_global(from)));
   return v;
 }
+/// Of memory that nobody writes while the kernel runs.
+__device__ inline uint4 load_now(const uint4* from) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(__cvta_generic_to_global(from)));
+  return v;
+}
+__device__ inline uint2 load_now(const uint2* from) {
+  uint2 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
+               : "=r"(v.x), "=r"(v.y)
+               : "l"(__cvta_generic_to_global(from)));
+  return v;
+}
 
 }  // namespace foveal::cuda

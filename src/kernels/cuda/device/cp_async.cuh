@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/mbarrier.cuh"
+
 // Asynchronous copies from global to shared memory by the threads themselves (PTX ISA, "cp.async"),
 // and hints to the second-level cache.
 
@@ -31,6 +33,12 @@ __device__ inline void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+/// Arrives on the barrier, as one of its count, when all copies of this thread so far have landed.
+__device__ inline void cp_async_arrive(Barrier* barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(smem_address(barrier))
+               : "memory");
+}
+
 /// Starts bringing the line that holds `global` into the second-level cache.
 __device__ inline void prefetch_l2(const void* global) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(global)));
@@ -43,6 +51,12 @@ __device__ inline uint4 load_shared_16(uint32_t shared) {
                : "r"(shared)
                : "memory");
   return out;
+}
+
+__device__ inline void store_shared_16(uint32_t shared, const uint4& x) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(x.x), "r"(x.y),
+               "r"(x.z), "r"(x.w)
+               : "memory");
 }
 
 }  // namespace foveal::cuda

@@ -79,6 +79,19 @@ __device__ inline void barrier_wait(Barrier* barrier, uint32_t parity) {
   }
 }
 
+/// Position in a ring of stages, and the parity of its barriers.
+template <int kStages>
+struct Ring {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void next() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
 /// One lane of a converged warp, which the compiler knows to be one.
 __device__ inline bool elect_lane() {
   uint32_t elected;

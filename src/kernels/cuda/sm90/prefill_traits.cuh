@@ -77,17 +77,4 @@ struct PrefillShared {
   Barrier v_full[Traits::kValueStages], v_empty[Traits::kValueStages];
 };
 
-/// Position in a ring of stages, and the parity of its barriers.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ void next() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
 }  // namespace foveal::cuda

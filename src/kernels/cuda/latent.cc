@@ -1,0 +1,140 @@
+#include "kernels/cuda/latent.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "device/cuda/check.h"
+#include "device/cuda/properties.h"
+#include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/latent_launch.h"
+#include "kernels/cuda/sm90/latent_args.h"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+using foveal::cuda::LatentArgs;
+
+constexpr double kLog2E = 1.4426950408889634;
+
+int32_t head_tiles(const foveal_mla_params& p) {
+  return static_cast<int32_t>(ceil_div(p.num_heads, foveal::cuda::kLatentHeads));
+}
+
+size_t part_bytes(const foveal_mla_params& p, int32_t splits) {
+  return static_cast<size_t>(p.num_rows) * static_cast<size_t>(p.num_heads) *
+         static_cast<size_t>(splits) * FOVEAL_MLA_VALUE_DIM * sizeof(float);
+}
+size_t workspace_bytes(const foveal_mla_params& p, int32_t splits) {
+  if (splits == 1) return 0;
+  return part_bytes(p, splits) + part_bytes(p, splits) / (FOVEAL_MLA_VALUE_DIM / 2);
+}
+
+LatentArgs make_args(const foveal_mla_params& p, int32_t splits) {
+  LatentArgs args{};
+  args.q = p.q;
+  args.q_row_stride = p.q_row_stride;
+  args.q_head_stride = p.q_head_stride;
+  args.out = p.out;
+  args.out_row_stride = p.out_row_stride;
+  args.out_head_stride = p.out_head_stride;
+  args.lse = p.lse;
+  const foveal_latent_cache& cache = p.cache;
+  args.kv = static_cast<const uint8_t*>(cache.data);
+  args.page_bytes = cache.page_bytes;
+  args.page_size = cache.page_size;
+  args.num_pages = cache.num_pages;
+  const int64_t row = cache.dtype == FOVEAL_BF16 ? FOVEAL_MLA_HEAD_DIM * 2 : FOVEAL_MLA_FP8_ROW;
+  args.contiguous = cache.page_bytes == row * cache.page_size ? 1 : 0;
+  args.limit =
+      (p.page_table == nullptr ? int64_t{cache.num_pages} : p.page_table_stride) * cache.page_size;
+  args.indices = p.indices;
+  args.indices_stride = p.indices_stride;
+  args.counts = p.counts;
+  args.page_table = p.page_table;
+  args.page_table_stride = p.page_table_stride;
+  args.row_seq = p.row_seq;
+  args.num_rows = p.num_rows;
+  args.num_heads = p.num_heads;
+  args.max_keys = p.max_keys;
+  args.tiles = head_tiles(p);
+  args.splits = splits;
+  args.scale_log2 = static_cast<float>(double{p.softmax_scale} * kLog2E);
+  if (splits > 1) {
+    args.parts = static_cast<float*>(p.workspace);
+    args.part_stats =
+        reinterpret_cast<float2*>(static_cast<char*>(p.workspace) + part_bytes(p, splits));
+  }
+  return args;
+}
+
+}  // namespace
+
+/// The least of an estimate in microseconds: rounds of items, each of its key tiles and a start;
+/// and for split rows what writing and joining the parts costs.
+int32_t mla_splits(const foveal_mla_params& p, int32_t processors) {
+  if (p.splits > 0) return p.splits;
+  if (p.num_rows > 65535) return 1;
+  constexpr double kTile = 1.1;
+  constexpr double kStart = 1.5;
+  constexpr double kJoin = 2.0;
+  constexpr double kBytesPerUs = 2e6;
+  const int64_t tiles = ceil_div(p.max_keys, foveal::cuda::kLatentKeys);
+  const int64_t items = int64_t{p.num_rows} * head_tiles(p);
+  double least = 0;
+  int32_t best = 0;
+  for (int32_t splits = 1; splits <= std::min<int64_t>(tiles, foveal::cuda::kLatentMaxSplits);
+       ++splits) {
+    const auto rounds = static_cast<double>(ceil_div(items * splits, processors));
+    double cost = rounds * (static_cast<double>(ceil_div(tiles, splits)) * kTile + kStart);
+    if (splits > 1) cost += kJoin + static_cast<double>(part_bytes(p, splits)) / kBytesPerUs;
+    if (best == 0 || cost < least) {
+      least = cost;
+      best = splits;
+    }
+  }
+  return best;
+}
+
+size_t mla_workspace_bytes(const foveal_mla_params& params) {
+  const int32_t processors =
+      foveal::cuda::device_properties(usable_device("mla_attention")).num_sms;
+  return workspace_bytes(params, mla_splits(params, processors));
+}
+
+void mla_attention(const foveal_mla_params& p, void* stream) {
+  mla_check(p);
+  const int32_t processors =
+      foveal::cuda::device_properties(usable_device("mla_attention")).num_sms;
+  const int32_t splits = mla_splits(p, processors);
+  const size_t bytes = workspace_bytes(p, splits);
+  FOVEAL_CHECK(bytes == 0 ||
+                   (p.workspace != nullptr && reinterpret_cast<uintptr_t>(p.workspace) % 256 == 0 &&
+                    p.workspace_bytes >= bytes),
+               ErrorKind::kInvalidArgument, "mla_attention",
+               "got {} bytes of workspace at {}; need {} at a multiple of 256", p.workspace_bytes,
+               fmt::ptr(p.workspace), bytes);
+  const LatentArgs args = make_args(p, splits);
+  auto* on = static_cast<cudaStream_t>(stream);
+  foveal::cuda::check_launch(p.cache.dtype == FOVEAL_BF16
+                                 ? foveal::cuda::latent_launch_bf16(args, processors, on)
+                                 : foveal::cuda::latent_launch_e4m3(args, processors, on),
+                             "latent_attention");
+  if (splits > 1) {
+    foveal::cuda::check_launch(foveal::cuda::latent_launch_combine(args, on), "latent_combine");
+  }
+}
+
+void mla_rows(const foveal_mla_rows_params& params, void* stream) {
+  mla_rows_check(params);
+  usable_device("mla_rows");
+  launch_latent_rows(params, stream);
+}
+
+void mla_store(const foveal_mla_store_params& params, void* stream) {
+  mla_store_check(params);
+  usable_device("mla_store");
+  launch_latent_store(params, stream);
+}
+
+}  // namespace foveal::kernels::cuda

@@ -1,0 +1,108 @@
+#include <cmath>
+
+#include "kernels/cuda/device/convert.cuh"
+#include "kernels/cuda/device/pdl.cuh"
+#include "kernels/cuda/sm90/latent_traits.cuh"
+
+namespace foveal::cuda {
+namespace {
+
+constexpr int kThreads = kLatentValueDim / 4;
+constexpr int kAhead = 8;
+
+/// Computes:  the output of rows whose keys were split, from their parts.
+/// In/out:    LatentArgs.parts and part_stats; out, lse.
+/// Units:     parts of shares without keys were not written and are not read.
+/// Launch:    one CTA of 128 threads a (row, head), four channels a thread.
+/// Needs:     sm_90; splits up to 64.
+/// Numerics:  float32, parts in ascending order; deterministic.
+/// Source:    ours.
+/// Measured:  docs/kernels/cuda_mla.md
+__global__ void __launch_bounds__(kThreads) latent_combine(const LatentArgs args) {
+  __shared__ float weights[kLatentMaxSplits];
+  const auto row = static_cast<int32_t>(blockIdx.y);
+  const auto head = static_cast<int32_t>(blockIdx.x);
+  kernels::cuda::wait_for_previous();
+  kernels::cuda::let_next_start();
+  const int32_t count = latent_count(args, row);
+  const int64_t first = static_cast<int64_t>(row) * args.splits * args.num_heads + head;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  // Each warp reads all statistics: two a lane.
+  float2 stats[2];
+  float reference = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int32_t split = lane + i * 32;
+    const bool there = split < args.splits && latent_split_begin(count, split, args.splits) <
+                                                  latent_split_begin(count, split + 1, args.splits);
+    stats[i] = there
+                   ? __ldcg(args.part_stats + first + static_cast<int64_t>(split) * args.num_heads)
+                   : float2{-INFINITY, 0};
+    if (stats[i].y > 0) reference = fmaxf(reference, stats[i].x);
+  }
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {
+    reference = fmaxf(reference, __shfl_xor_sync(~0U, reference, step));
+  }
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const float weight = stats[i].y > 0 ? exp2_approx(stats[i].x - reference) : 0.0F;
+    sum += stats[i].y * weight;
+    if (threadIdx.x < 32 && lane + i * 32 < kLatentMaxSplits) weights[lane + i * 32] = weight;
+  }
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0U, sum, step);
+  __syncthreads();
+  const auto* from =
+      reinterpret_cast<const float4*>(args.parts + first * kLatentValueDim) + threadIdx.x;
+  const int64_t stride = static_cast<int64_t>(args.num_heads) * kThreads;
+  float4 out{0, 0, 0, 0};
+#pragma unroll 1
+  for (int32_t begin = 0; begin < args.splits; begin += kAhead) {
+    float4 part[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      // A share without keys left its part as it was: whatever is there, weight 0 does not undo it.
+      part[i] = begin + i < args.splits && weights[begin + i] > 0
+                    ? __ldcg(from + (begin + i) * stride)
+                    : float4{0, 0, 0, 0};
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const float weight = begin + i < args.splits ? weights[begin + i] : 0.0F;
+      out.x += part[i].x * weight;
+      out.y += part[i].y * weight;
+      out.z += part[i].z * weight;
+      out.w += part[i].w * weight;
+    }
+  }
+  const float factor = sum > 0 ? 1.0F / sum : 0.0F;
+  auto* to = static_cast<__nv_bfloat16*>(args.out) + row * args.out_row_stride +
+             head * args.out_head_stride;
+  reinterpret_cast<uint2*>(to)[threadIdx.x] = {pack<Bf16>(out.x * factor, out.y * factor),
+                                               pack<Bf16>(out.z * factor, out.w * factor)};
+  if (threadIdx.x == 0 && args.lse != nullptr) {
+    constexpr float kLn2 = 0.6931471805599453F;
+    args.lse[static_cast<int64_t>(row) * args.num_heads + head] =
+        sum > 0 ? (reference + log2f(sum)) * kLn2 : -INFINITY;
+  }
+}
+
+}  // namespace
+
+cudaError_t latent_launch_combine(const LatentArgs& args, cudaStream_t stream) {
+  cudaLaunchAttribute overlap{};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlap.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim =
+      dim3(static_cast<unsigned>(args.num_heads), static_cast<unsigned>(args.num_rows));
+  config.blockDim = kThreads;
+  config.stream = stream;
+  config.attrs = &overlap;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, latent_combine, args);
+}
+
+}  // namespace foveal::cuda

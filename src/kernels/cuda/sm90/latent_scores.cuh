@@ -1,0 +1,205 @@
+#pragma once
+
+#include "kernels/cuda/device/cp_async.cuh"
+#include "kernels/cuda/device/tma.cuh"
+#include "kernels/cuda/device/wgmma_latent.cuh"
+#include "kernels/cuda/sm90/latent_traits.cuh"
+#include "kernels/cuda/sm90/prefill_softmax.cuh"
+
+namespace foveal::cuda {
+
+/// The warpgroup of scores and probabilities. While it makes one tile's probabilities the next
+/// tile's scores are computed.
+struct LatentScores {
+  using Traits = LatentTraits;
+  using Product = LatentProduct<Traits::kKeys>;
+  static constexpr int kScores = Traits::kKeys / 2;
+  static constexpr int kSteps = Traits::kKeys / 16;  ///< of the product with the values
+  static constexpr int kRegisterSteps = Traits::kRegisterBlocks * 4;
+  static constexpr uint32_t kBarrier = 1;
+
+  LatentShared& shared;
+  const LatentArgs& args;
+  int32_t thread = static_cast<int32_t>(threadIdx.x) % 128;
+  int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
+  int32_t warp = thread / 32;
+  Ring<Traits::kStages> ring{};  ///< of the tile whose scores are computed next
+  int p_stage = 0;               ///< of the tile whose probabilities are made
+  uint32_t totals_parity = 0;
+
+  uint32_t q[kRegisterSteps][4];
+  float s[2][kScores];
+  RunningSoftmax softmax;
+
+  __device__ void run_item(const LatentItem& item) {
+    load_queries(item);
+    softmax = RunningSoftmax{};
+    p_stage = ring.stage;
+    issue<0>();
+    wgmma_wait<0>();
+    registers_fence(s[0]);
+    int32_t left = item.end - item.begin;
+    bool first = true;
+#pragma unroll 1
+    while (left > 2) {
+      step<0>(first);
+      step<1>(false);
+      first = false;
+      left -= 2;
+    }
+    if (left == 2) {
+      step<0>(first);
+      take<1>(false);
+    } else {
+      take<0>(first);
+    }
+    finish(item);
+  }
+
+  /// Heads that do not exist are zeros.
+  __device__ void load_queries(const LatentItem& item) {
+    const int32_t heads = args.num_heads - item.tile * kLatentHeads;
+    const auto* from = static_cast<const __nv_bfloat16*>(args.q) + item.row * args.q_row_stride +
+                       static_cast<int64_t>(item.tile) * kLatentHeads * args.q_head_stride;
+    const int32_t chunk = thread % 8;
+    const uint32_t to = smem_address(shared.q[0]);
+#pragma unroll
+    for (int i = 0; i < kLatentHeads / 16; ++i) {
+      const int32_t head = thread / 8 + i * 16;
+      const bool real = head < heads;
+      const __nv_bfloat16* row = from + (real ? head : 0) * args.q_head_stride;
+#pragma unroll
+      for (int block = 0; block < Traits::kSharedBlocks; ++block) {
+        cp_async<16>(
+            to + block * Traits::kQueryBlockBytes + head * 128 + ((chunk ^ (head % 8)) * 16),
+            row + (Traits::kRegisterBlocks + block) * 64 + chunk * 8, real ? 16 : 0);
+      }
+    }
+    cp_async_commit();
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int32_t head = warp * 16 + lane / 4 + r * 8;
+      const bool real = head < heads;
+      const auto* row =
+          reinterpret_cast<const uint32_t*>(from + (real ? head : 0) * args.q_head_stride);
+#pragma unroll
+      for (int step = 0; step < kRegisterSteps; ++step) {
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          const uint32_t word = __ldg(row + step * 8 + c * 4 + lane % 4);
+          q[step][c * 2 + r] = real ? word : 0;
+        }
+      }
+    }
+    cp_async_wait<0>();
+    async_proxy_fence();
+    named_sync(kBarrier, 128);
+  }
+
+  /// Scores of the ring's tile, left running.
+  template <int kInto>
+  __device__ void issue() {
+    barrier_wait(&shared.k_full[ring.stage], ring.parity);
+    async_proxy_fence();  // rows came by ordinary stores and copies
+    const uint64_t keys = k_major_descriptor(smem_address(shared.k[ring.stage][0]));
+    const uint64_t queries = k_major_descriptor(smem_address(shared.q[0]));
+    registers_fence(s[kInto]);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kRegisterSteps; ++step) {
+      Product::rs(s[kInto], q[step],
+                  advance(keys, step / 4 * Traits::kKeyBlockBytes + step % 4 * 32), step > 0);
+    }
+#pragma unroll
+    for (int step = kRegisterSteps; step < Traits::kBlocks * 4; ++step) {
+      const int shared_step = step - kRegisterSteps;
+      Product::ss(
+          s[kInto],
+          advance(queries, shared_step / 4 * Traits::kQueryBlockBytes + shared_step % 4 * 32),
+          advance(keys, step / 4 * Traits::kKeyBlockBytes + step % 4 * 32), 1);
+    }
+    wgmma_commit();
+    ring.next();
+  }
+
+  /// -inf where there is no key.
+  __device__ void mask(float (&x)[kScores]) const {
+    int2 none[Traits::kKeys / 8];
+    int32_t any = 0;
+#pragma unroll
+    for (int block = 0; block < Traits::kKeys / 8; ++block) {
+      none[block] =
+          *reinterpret_cast<const int2*>(&shared.valid[p_stage][block * 8 + lane % 4 * 2]);
+      any |= none[block].x | none[block].y;
+    }
+    if (!__any_sync(~0U, any < 0)) return;
+#pragma unroll
+    for (int block = 0; block < Traits::kKeys / 8; ++block) {
+      if (none[block].x < 0) x[block * 4] = x[block * 4 + 2] = -INFINITY;
+      if (none[block].y < 0) x[block * 4 + 1] = x[block * 4 + 3] = -INFINITY;
+    }
+  }
+
+  /// The next tile's scores beside this one's probabilities.
+  template <int kCurrent>
+  __device__ void step(bool first) {
+    issue<1 - kCurrent>();
+    take<kCurrent>(first);
+    wgmma_wait<0>();
+    registers_fence(s[1 - kCurrent]);
+  }
+
+  template <int kCurrent>
+  __device__ void take(bool first) {
+    float(&x)[kScores] = s[kCurrent];
+    mask(x);
+    uint32_t p[kSteps][4];
+    TileSum sum;
+    softmax.template exponentiate<Bf16, 0, kSteps>(x, args.scale_log2, p, sum);
+    const bool asks = softmax.warp_asks(sum);
+    if (asks) {
+      float top[2];
+      float alpha[2];
+      RunningSoftmax::lane_max(x, top);
+      softmax.move(sum, top, args.scale_log2, alpha);
+      if (lane % 4 == 0) {
+        shared.alpha[p_stage][warp * 16 + lane / 4] = alpha[0];
+        shared.alpha[p_stage][warp * 16 + lane / 4 + 8] = alpha[1];
+      }
+      sum = TileSum{};
+      softmax.template exponentiate<Bf16, 0, kSteps>(x, args.scale_log2, p, sum);
+    }
+    softmax.add(sum);
+    if (lane == 0) shared.rescale[p_stage][warp] = asks && !first ? 1 : 0;
+    put(p);
+  }
+
+  __device__ void put(const uint32_t (&p)[kSteps][4]) {
+    const uint32_t to = smem_address(shared.k[p_stage][Traits::kBlocks - 1]);
+    named_sync(kBarrier, 128);  // all four warps' scores are done with what was there
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      store_matrix_x4(to + latent_p_offset(step, warp * 16 + lane % 16, lane / 16), p[step][0],
+                      p[step][1], p[step][2], p[step][3]);
+    }
+    async_proxy_fence();
+    barrier_arrive(&shared.p_full[p_stage]);
+    p_stage = p_stage == Traits::kStages - 1 ? 0 : p_stage + 1;
+  }
+
+  __device__ void finish(const LatentItem& item) {
+    softmax.finish();
+    barrier_wait(&shared.totals_empty, totals_parity ^ 1);
+    totals_parity ^= 1;
+    if (lane % 4 == 0) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int32_t row = warp * 16 + lane / 4 + r * 8;
+        shared.totals[row] = float2{softmax.base[r], softmax.sum[r]};
+      }
+    }
+    barrier_arrive(&shared.totals_full);
+  }
+};
+
+}  // namespace foveal::cuda

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/device/mbarrier.cuh"
+#include "kernels/cuda/sm90/latent_args.h"
+
+namespace foveal::cuda {
+
+/// What a latent attention kernel is made of. A CTA has four warpgroups: one fetches keys, one
+/// computes scores and probabilities, two multiply probabilities with the left and the right half
+/// of the values. So the accumulators of 64 heads x 512 channels (half of the registers there are)
+/// leave room for everything else, and products and softmax of neighbouring tiles overlap.
+struct LatentTraits {
+  static constexpr int kKeys = kLatentKeys;
+  /// Three tiles of 48 keys rather than two of 64: one is filled while two are multiplied.
+  static constexpr int kStages = 3;
+  static constexpr int kBlocks = kLatentHeadDim / 64;  ///< of 64 channels: 128-byte rows
+  /// Blocks of the queries that the scores' warpgroup holds in registers; the others are read from
+  /// shared memory by each product, which has no bandwidth to spare.
+  static constexpr int kRegisterBlocks = 2;
+  static constexpr int kSharedBlocks = kBlocks - kRegisterBlocks;
+
+  static constexpr int kThreads = 512;
+  /// Together what the launch gives, 128 a thread.
+  static constexpr int kProducerRegisters = 56;
+  static constexpr int kScoreRegisters = 136;
+  static constexpr int kOutputRegisters = 160;
+
+  static constexpr int kQueryBlockBytes = kLatentHeads * 128;
+  static constexpr int kKeyBlockBytes = kKeys * 128;
+};
+
+/// The probabilities of a tile lie where its rotating channels were, which nobody needs any more:
+/// for each 16 keys 64 rows of 32 bytes, in 32-byte swizzle.
+__device__ inline uint32_t latent_p_offset(int32_t step, int32_t row, int32_t chunk) {
+  return step * kLatentHeads * 32 + row * 32 + ((chunk ^ (row / 4 % 2)) * 16);
+}
+
+struct LatentShared {
+  alignas(1024) uint8_t q[LatentTraits::kSharedBlocks][LatentTraits::kQueryBlockBytes];
+  alignas(
+      1024) uint8_t k[LatentTraits::kStages][LatentTraits::kBlocks][LatentTraits::kKeyBlockBytes];
+  int32_t valid[LatentTraits::kStages][LatentTraits::kKeys];  ///< below 0: no key
+  int64_t offsets[3][LatentTraits::kKeys];  ///< of rows in the pool, for the fetching warpgroup
+  float alpha[LatentTraits::kStages][kLatentHeads];
+  uint32_t rescale[LatentTraits::kStages][4];  ///< whether rows of a warp have an alpha
+  float2 totals[kLatentHeads];                 ///< of an item: reference (log2), sum
+  Barrier k_full[LatentTraits::kStages], k_empty[LatentTraits::kStages];
+  Barrier p_full[LatentTraits::kStages];
+  Barrier totals_full, totals_empty;
+};
+
+/// Items are dealt in order, those of a row to neighbours, which read the same keys.
+__device__ inline int32_t latent_items(const LatentArgs& args) {
+  return args.num_rows * args.splits * args.tiles;
+}
+
+__device__ inline int32_t latent_count(const LatentArgs& args, int32_t row) {
+  return args.counts == nullptr ? args.max_keys
+                                : max(0, min(__ldg(args.counts + row), args.max_keys));
+}
+
+/// First tile of split `split` of a row of `count` keys.
+__device__ inline int32_t latent_split_begin(int32_t count, int32_t split, int32_t splits) {
+  const int32_t tiles = (count + LatentTraits::kKeys - 1) / LatentTraits::kKeys;
+  return static_cast<int32_t>(static_cast<int64_t>(tiles) * split / splits);
+}
+
+__device__ inline LatentItem latent_item(const LatentArgs& args, int32_t index) {
+  LatentItem item;
+  item.tile = index % args.tiles;
+  index /= args.tiles;
+  item.split = index % args.splits;
+  item.row = index / args.splits;
+  item.count = latent_count(args, item.row);
+  item.begin = latent_split_begin(item.count, item.split, args.splits);
+  item.end = latent_split_begin(item.count, item.split + 1, args.splits);
+  return item;
+}
+
+}  // namespace foveal::cuda
