@@ -48,12 +48,15 @@ struct AttentionSeq {
 struct DeviceSeqs {
   int32_t num_seqs = 0;
   int32_t num_rows = 0;
-  int32_t max_q_len = 0;                   ///< bounds over the sequences, on the host
-  int32_t max_kv_len = 0;                  ///< likewise
-  int64_t total_kv_len = 0;                ///< of all together, on the host; 0: not known
-  const int32_t* cu_q = nullptr;           ///< [num_seqs + 1], rows of the phase; decode: null
-  const int32_t* kv_len = nullptr;         ///< [num_seqs]
-  const int32_t* evicted = nullptr;        ///< [num_seqs], see AttentionSeq
+  int32_t max_q_len = 0;             ///< bounds over the sequences, on the host
+  int32_t max_kv_len = 0;            ///< likewise
+  int64_t total_kv_len = 0;          ///< of all together, on the host; 0: not known
+  const int32_t* cu_q = nullptr;     ///< [num_seqs + 1], rows of the phase; decode: null
+  const int32_t* kv_len = nullptr;   ///< [num_seqs]
+  const int32_t* evicted = nullptr;  ///< [num_seqs], see AttentionSeq
+  /// Of latent caches: how many keys each row sees, and its sequence (null: row r is sequence r).
+  const int32_t* row_keys = nullptr;       ///< [num_rows]
+  const int32_t* row_seq = nullptr;        ///< [num_rows]
   const int32_t* threshold_len = nullptr;  ///< [num_seqs]
   const float* skip_factors = nullptr;     ///< [num_seqs], negative: the call's; null: no own ones
   const int32_t* page_table = nullptr;     ///< [num_seqs, page_table_stride]

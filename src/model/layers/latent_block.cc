@@ -2,11 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
-#include <cstring>
 
-#include "base/check.h"
-#include "base/half.h"
 #include "kernels/latent_attention.h"
 
 namespace foveal::model {
@@ -30,7 +28,7 @@ LatentBlock::LatentBlock(const Checkpoint& checkpoint, const ModelConfig& config
   kv_a_ = load_linear(checkpoint, prefix + "kv_a_proj_with_mqa", dims_.width(), hidden_,
                       config.attention_bias);
   kv_norm_ = Norm{checkpoint.vector(prefix + "kv_a_layernorm.weight", dims_.kv_rank), kNormEps};
-  load_heads(checkpoint, prefix);
+  heads_ = load_latent_heads(checkpoint, prefix);
   o_ = load_linear(checkpoint, prefix + "o_proj", hidden_, int64_t{num_heads_} * dims_.value_dim,
                    config.attention_bias);
   load_indexer(checkpoint, config, prefix + "indexer.");
@@ -47,50 +45,13 @@ void LatentBlock::load_queries(const Checkpoint& checkpoint, const std::string& 
   q_b_ = load_linear(checkpoint, prefix + "q_b_proj", rows, dims_.q_rank, /*need_bias=*/false);
 }
 
-// kv_b_proj holds, head by head, what makes the head's keys of a latent and what makes its values.
-// The first is turned over once, for it is applied to queries.
-void LatentBlock::load_heads(const Checkpoint& checkpoint, const std::string& prefix) {
-  const int64_t nope = dims_.nope_dim;
-  const int64_t head_rows = nope + dims_.value_dim;
-  const int64_t rank = dims_.kv_rank;
-  const Linear whole = load_linear(checkpoint, prefix + "kv_b_proj", num_heads_ * head_rows, rank,
-                                   /*need_bias=*/false);
-  const DType dtype = whole.weight.dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
-  const int64_t bytes = dtype_info(dtype).bytes;
-  const auto total = static_cast<size_t>(num_heads_ * rank * nope * bytes);
-  transposed_ = std::make_unique_for_overwrite<std::byte[]>(total);
-  std::vector<float> row(static_cast<size_t>(rank));
-  for (int64_t head = 0; head < num_heads_; ++head) {
-    std::byte* const to = transposed_.get() + head * rank * nope * bytes;
-    for (int64_t channel = 0; channel < nope; ++channel) {
-      kernels::dequantize_row(whole.weight, head * head_rows + channel, row.data());
-      for (int64_t at = 0; at < rank; ++at) {
-        std::byte* const place = to + (at * nope + channel) * bytes;
-        const float value = row[static_cast<size_t>(at)];
-        const uint16_t half = float_to_bf16(value);
-        std::memcpy(place, dtype == DType::kBF16 ? static_cast<const void*>(&half) : &value,
-                    static_cast<size_t>(bytes));
-      }
-    }
-    Linear keys;
-    keys.weight = {
-        .data = to, .dtype = dtype, .rows = rank, .cols = nope, .row_bytes = nope * bytes};
-    to_latent_.push_back(std::move(keys));
-    to_values_.push_back(slice_rows(whole, head * head_rows + nope, dims_.value_dim));
-  }
-}
-
 void LatentBlock::load_indexer(const Checkpoint& checkpoint, const ModelConfig& config,
                                const std::string& prefix) {
   if (config.indexer && config.indexer->full.at(static_cast<size_t>(layer_)) != 0) {
     indexer_.emplace(checkpoint, config, prefix);
     return;
   }
-  const std::string name = prefix + "wk.weight";
-  FOVEAL_CHECK(checkpoint.find(name) == nullptr, ErrorKind::kCorruptFile, "model",
-               "got '{}' in a layer that has no indexer by its config; need a config and a file "
-               "that agree",
-               name);
+  check_no_indexer(checkpoint, prefix);
 }
 
 void LatentBlock::run(const float* x, const BlockOutput& output, const ForwardInput& input,
@@ -168,7 +129,8 @@ void LatentBlock::absorb(const ForwardInput& input, LayerScratch& scratch, Strea
   float* absorbed = scratch.latent.absorbed.reserve(stream.device(), rows, cols);
   for (int64_t head = 0; head < num_heads_; ++head) {
     float* to = absorbed + head * dims_.width();
-    std::array<kernels::GemmOutput, 1> keys{to_latent_[static_cast<size_t>(head)].output(to, cols)};
+    std::array<kernels::GemmOutput, 1> keys{
+        kernels::GemmOutput{.weight = heads_.to_latent_of(head), .y = to, .y_stride = cols}};
     linear(input.rows, q + head * head_dim, q_cols, dims_.nope_dim, keys, stream);
   }
   stream.pool().run(rows, [&](int64_t row, int) {
@@ -200,8 +162,10 @@ void LatentBlock::expand_values(const ForwardInput& input, LayerScratch& scratch
   const int64_t from_cols = int64_t{num_heads_} * dims_.kv_rank;
   const int64_t to_cols = int64_t{num_heads_} * dims_.value_dim;
   for (int64_t head = 0; head < num_heads_; ++head) {
-    std::array<kernels::GemmOutput, 1> values{to_values_[static_cast<size_t>(head)].output(
-        scratch.out.data() + head * dims_.value_dim, to_cols)};
+    std::array<kernels::GemmOutput, 1> values{
+        kernels::GemmOutput{.weight = heads_.to_values[static_cast<size_t>(head)],
+                            .y = scratch.out.data() + head * dims_.value_dim,
+                            .y_stride = to_cols}};
     linear(input.rows, scratch.latent.values.data() + head * dims_.kv_rank, from_cols,
            dims_.kv_rank, values, stream);
   }

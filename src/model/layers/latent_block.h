@@ -1,11 +1,10 @@
 #pragma once
 
-#include <cstddef>
-#include <memory>
 #include <optional>
 
 #include "model/layers/attention_block.h"
 #include "model/layers/index_projections.h"
+#include "model/layers/latent_weights.h"
 
 namespace foveal::model {
 
@@ -24,7 +23,6 @@ class LatentBlock {
 
  private:
   void load_queries(const Checkpoint& checkpoint, const std::string& prefix, bool bias);
-  void load_heads(const Checkpoint& checkpoint, const std::string& prefix);
   void load_indexer(const Checkpoint& checkpoint, const ModelConfig& config,
                     const std::string& prefix);
 
@@ -52,9 +50,7 @@ class LatentBlock {
   Linear q_a_, q_b_, kv_a_, o_;
   std::optional<Norm> q_norm_;
   Norm kv_norm_;
-  std::vector<Linear> to_latent_;            ///< a head's [kv_rank, nope_dim]: W_UK transposed
-  std::vector<Linear> to_values_;            ///< a head's [value_dim, kv_rank]: W_UV
-  std::unique_ptr<std::byte[]> transposed_;  ///< what to_latent_ views
+  LatentHeads heads_;
   std::optional<IndexProjections> indexer_;
 };
 

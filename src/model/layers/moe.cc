@@ -19,37 +19,10 @@ Moe::Moe(const Checkpoint& checkpoint, const ModelConfig& config, const std::str
     shared_ = Mlp::load(checkpoint, config, DecoderTraits{}, prefix + "shared_experts.",
                         config.shared_intermediate_size);
   }
-  load_experts(checkpoint, config, prefix);
-}
-
-void Moe::load_experts(const Checkpoint& checkpoint, const ModelConfig& config,
-                       const std::string& prefix) {
-  const int64_t intermediate = config.moe_intermediate_size;
-  // As transformers holds them: all experts in one tensor, gate and up together.
-  if (checkpoint.find(prefix + "experts.gate_up_proj") != nullptr) {
-    for (int32_t idx = 0; idx < config.num_experts; ++idx) {
-      Linear fused;
-      Linear down;
-      fused.weight = checkpoint.stacked_matrix(prefix + "experts.gate_up_proj", idx,
-                                               2 * intermediate, hidden_);
-      down.weight =
-          checkpoint.stacked_matrix(prefix + "experts.down_proj", idx, hidden_, intermediate);
-      experts_.emplace_back(slice_rows(fused, 0, intermediate),
-                            slice_rows(fused, intermediate, intermediate), std::move(down),
-                            config.activation);
-    }
-    return;
-  }
-  const auto projection = [&](const char* name, int32_t idx, int64_t rows, int64_t cols) {
-    Linear out;
-    out.weight =
-        checkpoint.expert_matrix(prefix + "experts.{}." + name + ".weight", idx, rows, cols);
-    return out;
-  };
   for (int32_t idx = 0; idx < config.num_experts; ++idx) {
-    experts_.emplace_back(projection("gate_proj", idx, intermediate, hidden_),
-                          projection("up_proj", idx, intermediate, hidden_),
-                          projection("down_proj", idx, hidden_, intermediate), config.activation);
+    const ExpertWeights one = load_expert(checkpoint, prefix + "experts.", idx);
+    experts_.emplace_back(Linear{one.gate, {}}, Linear{one.up, {}}, Linear{one.down, {}},
+                          config.activation);
   }
 }
 

@@ -19,8 +19,6 @@ class Moe {
            Stream& stream);
 
  private:
-  void load_experts(const Checkpoint& checkpoint, const ModelConfig& config,
-                    const std::string& prefix);
   void route(const StepRows& rows, const float* x, Stream& stream);
   StepRows gather(int32_t expert, const StepRows& rows, const float* x, float* gathered);
 

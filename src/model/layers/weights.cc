@@ -16,6 +16,32 @@ Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int6
   return out;
 }
 
+ExpertWeights load_expert(const Checkpoint& checkpoint, const std::string& prefix, int32_t idx) {
+  const int64_t hidden = checkpoint.config().hidden_size;
+  const int64_t width = checkpoint.config().moe_intermediate_size;
+  if (checkpoint.find(prefix + "gate_up_proj") != nullptr) {
+    Linear both;
+    both.weight = checkpoint.stacked_matrix(prefix + "gate_up_proj", idx, 2 * width, hidden);
+    return {.gate = slice_rows(both, 0, width).weight,
+            .up = slice_rows(both, width, width).weight,
+            .down = checkpoint.stacked_matrix(prefix + "down_proj", idx, hidden, width)};
+  }
+  const auto part = [&](const char* name, int64_t rows, int64_t cols) {
+    return checkpoint.expert_matrix(prefix + "{}." + name + ".weight", idx, rows, cols);
+  };
+  return {.gate = part("gate_proj", width, hidden),
+          .up = part("up_proj", width, hidden),
+          .down = part("down_proj", hidden, width)};
+}
+
+void check_no_indexer(const Checkpoint& checkpoint, const std::string& prefix) {
+  const std::string name = prefix + "wk.weight";
+  FOVEAL_CHECK(checkpoint.find(name) == nullptr, ErrorKind::kCorruptFile, "model",
+               "got '{}' in a layer that has no indexer by its config; need a config and a file "
+               "that agree",
+               name);
+}
+
 void check_layer_count(const Checkpoint& checkpoint) {
   const int32_t layers = checkpoint.config().num_layers;
   const auto has = [&](int32_t layer, const char* name) {

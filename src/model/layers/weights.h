@@ -28,6 +28,18 @@ struct Linear {
 Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int64_t rows,
                    int64_t cols, bool need_bias);
 
+/// One expert's matrices: from tensors of its own, from stacked ones, or as transformers holds
+/// them, all experts in one tensor with gate and up together. `prefix`:
+/// "model.layers.3.mlp.experts.".
+struct ExpertWeights {
+  WeightView gate, up, down;
+};
+ExpertWeights load_expert(const Checkpoint& checkpoint, const std::string& prefix, int32_t idx);
+
+/// Throws kCorruptFile where the layer (by its config) has no indexer and the file has one for it.
+/// `prefix`: "model.layers.3.self_attn.indexer.".
+void check_no_indexer(const Checkpoint& checkpoint, const std::string& prefix);
+
 /// Throws kCorruptFile when the file holds more layers than the config says: half a model would
 /// run, and talk nonsense. Layers that predict further tokens (multi-token prediction) are no part
 /// of it: a line of the log says that they are left out.
