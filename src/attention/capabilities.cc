@@ -40,11 +40,11 @@ void require_capable(const AttentionMethod& method, const Needs& needs) {
                             : "a cache of K and V per KV head",
                kind_name(needs.device),
                needs.latent ? "one of K and V per KV head" : "a latent one");
-  const bool head_ok =
-      needs.head_dim == 0 || has.head_dims.empty() || contains(has.head_dims, needs.head_dim);
+  const std::vector<int32_t>& dims = needs.latent ? has.latent_dims : has.head_dims;
+  const bool head_ok = needs.head_dim == 0 || dims.empty() || contains(dims, needs.head_dim);
   FOVEAL_CHECK(head_ok, ErrorKind::kUnsupported, method.name(),
                "got head_dim {} on {}; need one of {}", needs.head_dim, kind_name(needs.device),
-               fmt::join(has.head_dims, ", "));
+               fmt::join(dims, ", "));
   if (phase_ok && contains(has.devices, needs.device) && contains(has.kv_dtypes, needs.kv_dtype) &&
       (has.sliding_window || !needs.sliding_window)) {
     return;

@@ -64,13 +64,17 @@ foveal_attention_params paged_params(const AttendArgs& args, float skip_factor) 
   return params;
 }
 
-void give_workspace(foveal_attention_params& params, size_t bytes, const AttendArgs& args,
-                    const Stream& stream) {
+std::byte* take_workspace(size_t bytes, const AttendArgs& args, const Stream& stream) {
   FOVEAL_INVARIANT(args.workspace != nullptr);
   FOVEAL_CHECK(
       bytes <= args.workspace->size() || !stream.is_capturing(), ErrorKind::kInternal, "attention",
       "got a recorded step that needs {} bytes of workspace; need it to have run before", bytes);
-  params.workspace = args.workspace->reserve(stream.device(), bytes);
+  return args.workspace->reserve(stream.device(), bytes);
+}
+
+void give_workspace(foveal_attention_params& params, size_t bytes, const AttendArgs& args,
+                    const Stream& stream) {
+  params.workspace = take_workspace(bytes, args, stream);
   params.workspace_bytes = args.workspace->size();
 }
 

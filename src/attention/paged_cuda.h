@@ -39,6 +39,8 @@ foveal_attention_params paged_params(const AttendArgs& args, float skip_factor);
 
 /// `bytes` of the phase's workspace. Throws kInternal where a step that is being recorded needs
 /// more than it did before.
+std::byte* take_workspace(size_t bytes, const AttendArgs& args, const Stream& stream);
+/// The same, as a call's parameters have it.
 void give_workspace(foveal_attention_params& params, size_t bytes, const AttendArgs& args,
                     const Stream& stream);
 

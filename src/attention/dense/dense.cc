@@ -8,7 +8,8 @@ namespace {
 
 Capabilities dense_capabilities(DeviceKind device) {
   Capabilities out = paged_capabilities(device);
-  out.latent = device == DeviceKind::kCpu;
+  out.latent = true;
+  if (device == DeviceKind::kCuda) out.latent_dims = {576};
   return out;
 }
 
@@ -32,8 +33,9 @@ class Dense final : public AttentionMethod {
   }
 
   void attend(int32_t /*layer*/, Phase phase, const AttendArgs& args, Stream& stream) override {
-    if (args.kv.value_dim > 0) return attend_latent(args, /*sets=*/nullptr, stream);
-    attend_paged(phase, args, /*skip_factor=*/0, stream);
+    if (args.kv.value_dim == 0) return attend_paged(phase, args, /*skip_factor=*/0, stream);
+    if (args.device_seqs != nullptr) return attend_latent_cuda(args, stream);
+    attend_latent(args, /*sets=*/nullptr, stream);
   }
 
  private:

@@ -9,6 +9,7 @@
 #include "kernels/cuda/dense_gemm.h"
 #include "kernels/cuda/elementwise.h"
 #include "model/cuda/experts.h"
+#include "model/cuda/latent.h"
 #include "model/cuda/layer.h"
 #include "model/cuda/products.h"
 #include "model/cuda/scratch.h"
@@ -153,6 +154,7 @@ void CudaDecoder::place_rows(const ForwardInput& input, int32_t page_size, Strea
                       .slots = scratch_.slots + first,
                       .positions = scratch_.positions + first},
                      stream);
+    if (config_.latent) fill_row_keys(*seqs, first, scratch_, stream);
     first += seqs->num_rows;
   }
 }
@@ -177,9 +179,25 @@ void CudaDecoder::run_layer(size_t layer, const ForwardInput& input,
   const StepRows& rows = input.rows;
   const bool sandwich = traits_.sandwich_norms;
   norm(weights.input_norm, rows, stream);
-  products_.run(weights.qkv, scratch_.normed, scratch_.qkv, rows, stream);
-  store(layer, input, stream);
-  attend(layer, input, attention, stream);
+  if (weights.latent) {
+    run_latent(*weights.latent, static_cast<int32_t>(layer),
+               {.config = config_,
+                .input = input,
+                .scratch = scratch_,
+                .rope = {.positions = scratch_.positions,
+                         .cos_table = rope_.cos.f32(),
+                         .sin_table = rope_.sin.f32(),
+                         .dim = config_.rotary_dim,
+                         .style = config_.rope_style},
+                .products = products_,
+                .attention = attention,
+                .batch_invariant = limits_.batch_invariant},
+               stream);
+  } else {
+    products_.run(weights.qkv, scratch_.normed, scratch_.qkv, rows, stream);
+    store(layer, input, stream);
+    attend(layer, input, attention, stream);
+  }
   join(weights.o, scratch_.attention, sandwich ? &weights.post_attention_norm : nullptr, rows,
        stream);
   norm(sandwich ? weights.pre_mlp_norm : weights.post_attention_norm, rows, stream);

@@ -18,7 +18,12 @@ void choose_experts(const DeviceExperts& experts, const ModelConfig& config, con
                    .k = config.experts_per_token,
                    .normalize = config.norm_topk_prob,
                    .indices = scratch.expert_ids,
-                   .weights = scratch.expert_weights},
+                   .weights = scratch.expert_weights,
+                   .sigmoid = config.router.sigmoid,
+                   .bias = experts.bias.empty() ? nullptr : experts.bias.f32(),
+                   .num_groups = config.router.num_groups,
+                   .topk_groups = config.router.topk_groups,
+                   .scale = static_cast<float>(config.router.scale)},
                   stream);
   cuda::moe_sort({.indices = scratch.expert_ids,
                   .num_slots = rows.total * config.experts_per_token,
@@ -28,6 +33,14 @@ void choose_experts(const DeviceExperts& experts, const ModelConfig& config, con
                  stream);
 }
 
+void run_shared(const DeviceExperts& experts, const ModelConfig& config, const StepRows& rows,
+                const DecoderScratch& scratch, Products& products, Stream& stream) {
+  if (experts.shared_down.weight.empty()) return;
+  products.run_gated(experts.shared_gate_up, scratch.normed, scratch.gate_up, scratch.act,
+                     config.activation, rows, stream);
+  products.add(experts.shared_down, scratch.act, /*alpha=*/1, scratch.hidden, rows, stream);
+}
+
 }  // namespace
 
 void run_experts(const DeviceExperts& experts, const ModelConfig& config, const StepRows& rows,
@@ -35,6 +48,7 @@ void run_experts(const DeviceExperts& experts, const ModelConfig& config, const 
   const int64_t hidden = config.hidden_size;
   const int64_t width = config.moe_intermediate_size;
   const int64_t num_slots = rows.total * config.experts_per_token;
+  run_shared(experts, config, rows, scratch, products, stream);
   choose_experts(experts, config, rows, scratch, products, stream);
   cuda::GroupedGemmParams gemm{
       .x = scratch.normed,

@@ -4,6 +4,7 @@
 
 #include <iterator>
 
+#include "model/layers/latent_weights.h"
 #include "model/layers/weights.h"
 
 namespace foveal::model {
@@ -39,37 +40,66 @@ class LayerLoader {
     out.k_norm = vector("self_attn.k_norm", config_.head_dim);
   }
 
+  void latent(DeviceLayer& out, int32_t layer) {
+    const LatentConfig& dims = *config_.latent;
+    const bool index = config_.indexer && config_.indexer->full.at(static_cast<size_t>(layer)) != 0;
+    if (!index) check_no_indexer(checkpoint_, prefix_ + "self_attn.indexer.");
+    out.latent.emplace();
+    latent_low(*out.latent, index);
+    latent_queries(*out.latent, index);
+    out.latent->kv_norm = vector("self_attn.kv_a_layernorm", dims.kv_rank);
+    const LatentHeads heads = load_latent_heads(checkpoint_, prefix_ + "self_attn.");
+    out.latent->to_latent =
+        loader_.matrix(heads.to_latent, prefix_ + "self_attn.kv_b_proj of keys");
+    out.latent->to_values =
+        loader_.matrix(heads.to_values, prefix_ + "self_attn.kv_b_proj of values");
+    out.o = linear("self_attn.o_proj", config_.hidden_size,
+                   int64_t{config_.num_heads} * dims.value_dim, config_.attention_bias);
+    if (!index) return;
+    const int64_t width = config_.indexer->head_dim;
+    const std::string bias = prefix_ + "self_attn.indexer.k_norm.bias";
+    out.latent->index_norm = vector("self_attn.indexer.k_norm", width);
+    out.latent->index_bias = loader_.vector(checkpoint_.vector(bias, width), bias);
+  }
+
   void mlp(DeviceLayer& out) {
-    const int64_t hidden = config_.hidden_size;
     const int64_t intermediate = config_.intermediate_size;
-    const bool bias = config_.mlp_bias;
     if (traits_.fused_gate_up) {
-      out.gate_up = linear("mlp.gate_up_proj", 2 * intermediate, hidden, bias);
+      out.gate_up =
+          linear("mlp.gate_up_proj", 2 * intermediate, config_.hidden_size, config_.mlp_bias);
     } else {
-      const Linear parts[] = {stored("mlp.gate_proj", intermediate, hidden, bias),
-                              stored("mlp.up_proj", intermediate, hidden, bias)};
-      out.gate_up = fused(parts, "mlp.gate_up_proj");
+      out.gate_up = gate_up("mlp.", intermediate);
     }
-    out.down = linear("mlp.down_proj", hidden, intermediate, bias);
+    out.down = linear("mlp.down_proj", config_.hidden_size, intermediate, config_.mlp_bias);
   }
 
   DeviceExperts experts() {
     const int64_t hidden = config_.hidden_size;
-    const int64_t intermediate = config_.moe_intermediate_size;
-    std::vector<WeightView> gate_up;
-    std::vector<WeightView> down;
+    std::vector<WeightView> gate_ups;
+    std::vector<WeightView> downs;
     for (int32_t expert = 0; expert < config_.num_experts; ++expert) {
-      const auto part = [&](const char* name, int64_t rows, int64_t cols) {
-        return checkpoint_.expert_matrix(prefix_ + "mlp.experts.{}." + name + ".weight", expert,
-                                         rows, cols);
-      };
-      gate_up.push_back(part("gate_proj", intermediate, hidden));
-      gate_up.push_back(part("up_proj", intermediate, hidden));
-      down.push_back(part("down_proj", hidden, intermediate));
+      const ExpertWeights one = load_expert(checkpoint_, prefix_ + "mlp.experts.", expert);
+      gate_ups.push_back(one.gate);
+      gate_ups.push_back(one.up);
+      downs.push_back(one.down);
     }
-    return {.router = linear("mlp.gate", config_.num_experts, hidden, /*need_bias=*/false),
-            .gate_up = loader_.matrix(gate_up, prefix_ + "mlp.experts.gate_up"),
-            .down = loader_.matrix(down, prefix_ + "mlp.experts.down")};
+    DeviceExperts out{.router = linear("mlp.gate", config_.num_experts, hidden,
+                                       /*need_bias=*/false),
+                      .gate_up = loader_.matrix(gate_ups, prefix_ + "mlp.experts.gate_up"),
+                      .down = loader_.matrix(downs, prefix_ + "mlp.experts.down"),
+                      .bias = {},
+                      .shared_gate_up = {},
+                      .shared_down = {}};
+    if (config_.router.sigmoid) {
+      const std::string name = prefix_ + "mlp.gate.e_score_correction_bias";
+      out.bias = loader_.vector(checkpoint_.vector(name, config_.num_experts), name);
+    }
+    if (config_.shared_intermediate_size > 0) {
+      out.shared_gate_up = gate_up("mlp.shared_experts.", config_.shared_intermediate_size);
+      out.shared_down = linear("mlp.shared_experts.down_proj", hidden,
+                               config_.shared_intermediate_size, config_.mlp_bias);
+    }
+    return out;
   }
 
   void norms(DeviceLayer& out) {
@@ -81,17 +111,59 @@ class LayerLoader {
   }
 
  private:
-  Linear stored(const char* name, int64_t rows, int64_t cols, bool need_bias) const {
+  /// Everything that reads the hidden row, in one product.
+  void latent_low(DeviceLatent& out, bool index) {
+    const LatentConfig& dims = *config_.latent;
+    const int64_t hidden = config_.hidden_size;
+    const bool bias = config_.attention_bias;
+    std::vector<Linear> parts;
+    if (dims.q_rank > 0) {
+      parts.push_back(stored("self_attn.q_a_proj", dims.q_rank, hidden, bias));
+    }
+    parts.push_back(stored("self_attn.kv_a_proj_with_mqa", dims.width(), hidden, bias));
+    if (index) {
+      const IndexerConfig& indexer = *config_.indexer;
+      parts.push_back(stored("self_attn.indexer.wk", indexer.head_dim, hidden, false));
+      parts.push_back(stored("self_attn.indexer.weights_proj", indexer.num_heads, hidden, false));
+    }
+    out.low = fused(parts, "self_attn.a_proj");
+  }
+
+  void latent_queries(DeviceLatent& out, bool index) {
+    const LatentConfig& dims = *config_.latent;
+    const int64_t rows = int64_t{config_.num_heads} * (dims.nope_dim + dims.rope_dim);
+    if (dims.q_rank == 0) {
+      out.q = linear("self_attn.q_proj", rows, config_.hidden_size, /*need_bias=*/false);
+      return;
+    }
+    out.q_norm = vector("self_attn.q_a_layernorm", dims.q_rank);
+    std::vector<Linear> parts{stored("self_attn.q_b_proj", rows, dims.q_rank, false)};
+    if (index) {
+      const IndexerConfig& indexer = *config_.indexer;
+      parts.push_back(stored("self_attn.indexer.wq_b",
+                             int64_t{indexer.num_heads} * indexer.head_dim, dims.q_rank, false));
+    }
+    out.q = fused(parts, "self_attn.b_proj");
+  }
+
+  DeviceLinear gate_up(const std::string& mlp, int64_t intermediate) {
+    const int64_t hidden = config_.hidden_size;
+    const Linear parts[] = {stored(mlp + "gate_proj", intermediate, hidden, config_.mlp_bias),
+                            stored(mlp + "up_proj", intermediate, hidden, config_.mlp_bias)};
+    return fused(parts, mlp + "gate_up_proj");
+  }
+
+  Linear stored(const std::string& name, int64_t rows, int64_t cols, bool need_bias) const {
     return load_linear(checkpoint_, prefix_ + name, rows, cols, need_bias);
   }
 
-  DeviceLinear linear(const char* name, int64_t rows, int64_t cols, bool need_bias) {
+  DeviceLinear linear(const std::string& name, int64_t rows, int64_t cols, bool need_bias) {
     const Linear part = stored(name, rows, cols, need_bias);
     return fused(std::span(&part, 1), name);
   }
 
   // A missing bias among others is zero.
-  DeviceLinear fused(std::span<const Linear> parts, const char* name) {
+  DeviceLinear fused(std::span<const Linear> parts, const std::string& name) {
     std::vector<WeightView> views;
     std::vector<float> bias;
     bool any_bias = false;
@@ -106,7 +178,7 @@ class LayerLoader {
     return out;
   }
 
-  DeviceTensor vector(const char* name, int64_t n) {
+  DeviceTensor vector(const std::string& name, int64_t n) {
     const std::string full = prefix_ + name + ".weight";
     return loader_.vector(checkpoint_.vector(full, n), full);
   }
@@ -125,7 +197,11 @@ DeviceLayer load_device_layer(const Checkpoint& checkpoint, const DecoderTraits&
   const ModelConfig& config = checkpoint.config();
   LayerLoader source(checkpoint, traits, layer, loader);
   DeviceLayer out;
-  source.attention(out);
+  if (config.latent) {
+    source.latent(out, layer);
+  } else {
+    source.attention(out);
+  }
   if (config.num_experts > 0 && config.moe_layers.at(static_cast<size_t>(layer)) != 0) {
     out.experts = source.experts();
   } else {

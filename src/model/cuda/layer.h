@@ -23,11 +23,28 @@ struct DeviceExperts {
   DeviceLinear router;
   DeviceTensor gate_up;  ///< [num_experts * 2 * intermediate, hidden]: gate rows, then up rows
   DeviceTensor down;     ///< [num_experts * hidden, intermediate]
+  DeviceTensor bias;     ///< [num_experts] where routing is by sigmoids
+  DeviceLinear shared_gate_up, shared_down;  ///< of the expert that every row takes; or empty
+};
+
+/// Multi-head latent attention's, and its indexer's, fused by what they read.
+struct DeviceLatent {
+  DeviceLinear low;        ///< of the hidden row: query latent, latent and rotating channels, index
+                           ///< key, index weights; each where the model has it
+  DeviceLinear q;          ///< of the query latent (or the row): query heads, index query heads
+  DeviceTensor q_norm;     ///< [q_rank], or empty
+  DeviceTensor kv_norm;    ///< [kv_rank]
+  DeviceTensor to_latent;  ///< [num_heads * kv_rank, nope_dim]: W_UK^T
+  DeviceTensor to_values;  ///< [num_heads * value_dim, kv_rank]: W_UV
+  DeviceTensor index_norm, index_bias;  ///< [index head_dim], or empty
+
+  bool indexed() const { return !index_norm.empty(); }
 };
 
 /// One layer's weights on the device.
 struct DeviceLayer {
-  DeviceLinear qkv;  ///< q rows, k rows, v rows
+  DeviceLinear qkv;  ///< q rows, k rows, v rows; empty with `latent`
+  std::optional<DeviceLatent> latent;
   DeviceLinear o;
   DeviceTensor q_norm, k_norm;  ///< [head_dim], or empty
   DeviceLinear gate_up;         ///< gate rows, up rows; empty where there are experts

@@ -13,13 +13,32 @@ constexpr int64_t kF32 = 4;
 /// step.
 constexpr int64_t kReserve = int64_t{768} << 20;
 
-int64_t layer_weights(const ModelConfig& config, bool experts) {
+int64_t latent_weights(const ModelConfig& config, bool indexer) {
+  const LatentConfig& dims = *config.latent;
   const int64_t hidden = config.hidden_size;
+  const int64_t heads = config.num_heads;
+  const int64_t q_from = dims.q_rank > 0 ? dims.q_rank : hidden;
+  int64_t low = dims.q_rank + dims.width();
+  int64_t q = heads * config.head_dim;
+  if (indexer) {
+    low += config.indexer->head_dim + config.indexer->num_heads;
+    q += int64_t{config.indexer->num_heads} * config.indexer->head_dim;
+  }
+  return low * hidden + q * q_from + heads * (dims.nope_dim + dims.value_dim) * dims.kv_rank +
+         heads * dims.value_dim * hidden;
+}
+
+int64_t layer_weights(const ModelConfig& config, size_t layer) {
+  const int64_t hidden = config.hidden_size;
+  const bool experts = config.num_experts > 0 && config.moe_layers.at(layer) != 0;
   const int64_t heads = int64_t{config.num_heads} * 2 + int64_t{config.num_kv_heads} * 2;
-  const int64_t attention = heads * config.head_dim * hidden;
+  const bool indexer = config.indexer && config.indexer->full.at(layer) != 0;
+  const int64_t attention =
+      config.latent ? latent_weights(config, indexer) : heads * config.head_dim * hidden;
   if (!experts) return attention + 3 * hidden * config.intermediate_size;
-  return attention + hidden * config.num_experts +
-         3 * hidden * config.moe_intermediate_size * config.num_experts;
+  const int64_t widths =
+      int64_t{config.moe_intermediate_size} * config.num_experts + config.shared_intermediate_size;
+  return attention + hidden * config.num_experts + 3 * hidden * widths;
 }
 
 /// cos and sin, of half the rotated channels each.
@@ -30,7 +49,7 @@ int64_t rope_bytes(const ModelConfig& config, int64_t max_positions) {
 
 /// What prefill lays keys and values of an e4m3 cache out in; see DeviceWorkspace for the fourth.
 int64_t prefill_scratch_bytes(const ModelConfig& config, const ModelLimits& limits) {
-  if (limits.kv_dtype != DType::kF8E4M3) return 0;
+  if (limits.kv_dtype != DType::kF8E4M3 || config.latent) return 0;
   const kernels::cuda::ScratchShape shape{.num_seqs = limits.max_logit_rows,
                                           .num_kv_heads = config.num_kv_heads,
                                           .max_kv_len = limits.max_positions,
@@ -44,8 +63,7 @@ MemoryPlan plan_cuda_memory(const ModelConfig& config, const ModelLimits& limits
   const int64_t matrices = config.tie_embeddings ? 1 : 2;  // embedding and output
   int64_t weights = matrices * config.vocab_size * config.hidden_size;
   for (size_t layer = 0; layer < static_cast<size_t>(config.num_layers); ++layer) {
-    const bool experts = config.num_experts > 0 && config.moe_layers.at(layer) != 0;
-    weights += layer_weights(config, experts);
+    weights += layer_weights(config, layer);
   }
   const DecoderScratch scratch = lay_out_scratch(config, limits, nullptr);
   return {.weights_bytes = weights * kBf16 + rope_bytes(config, limits.max_positions),

@@ -106,6 +106,12 @@ void Products::run_gated(const DeviceLinear& linear, const uint16_t* x, uint16_t
   });
 }
 
+void Products::heads(const DenseGemmParams& params, Stream& stream) {
+  DenseGemmParams call = params;
+  call.route = GemmRoute::kLibrary;
+  gemm_.run(call, stream);
+}
+
 void Products::logits(const DeviceTensor& weight, const uint16_t* x, float* y, int64_t y_stride,
                       int64_t count, Stream& stream) {
   multiply({.x = x,

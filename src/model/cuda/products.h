@@ -25,6 +25,9 @@ class Products {
   /// y = act(gate) * up of the fused product, which `fused` holds where it is a step of its own.
   void run_gated(const DeviceLinear& linear, const uint16_t* x, uint16_t* fused, uint16_t* y,
                  kernels::Activation act, const StepRows& rows, Stream& stream);
+  /// A product a head (DenseGemmParams::batch) over all rows of a step, by the library in either
+  /// mode: its shape is the head's, whatever the rows.
+  void heads(const kernels::cuda::DenseGemmParams& params, Stream& stream);
   /// Of rows that all are the last of something: always the same route in batch-invariant mode.
   void logits(const DeviceTensor& weight, const uint16_t* x, float* y, int64_t y_stride,
               int64_t count, Stream& stream);

@@ -45,6 +45,23 @@ void lay_out_experts(const ModelConfig& config, int64_t rows, Layout& layout, De
   layout.place(out.expert_out, rows * chosen, config.hidden_size);
 }
 
+void lay_out_latent(const ModelConfig& config, int64_t rows, Layout& layout, DecoderScratch& out) {
+  const LatentConfig& dims = *config.latent;
+  const int64_t heads = config.num_heads;
+  const int64_t index_heads = config.indexer ? config.indexer->num_heads : 0;
+  const int64_t index_dim = config.indexer ? config.indexer->head_dim : 0;
+  layout.place(out.qkv, rows, heads * config.head_dim + index_heads * index_dim);
+  layout.place(out.attention, rows, heads * dims.value_dim);
+  layout.place(out.low, rows, dims.q_rank + dims.width() + index_dim + index_heads);
+  layout.place(out.q_low, rows, dims.q_rank);
+  layout.place(out.latent_rows, rows, dims.width());
+  layout.place(out.absorbed, rows, heads * dims.width());
+  layout.place(out.latent_values, rows, heads * dims.kv_rank);
+  layout.place(out.index_k, rows, index_dim);
+  layout.place(out.row_keys, rows, 1);
+  layout.place(out.row_seq, rows, 1);
+}
+
 }  // namespace
 
 int64_t logits_stride(const ModelConfig& config) { return round_up(config.vocab_size, 8); }
@@ -58,14 +75,19 @@ DecoderScratch lay_out_scratch(const ModelConfig& config, const ModelLimits& lim
   // A layer has an MLP or experts: they take turns in the same place.
   const int64_t expert_width =
       experts ? int64_t{config.experts_per_token} * config.moe_intermediate_size : 0;
-  const int64_t width = std::max<int64_t>(config.intermediate_size, expert_width);
+  const int64_t width =
+      std::max<int64_t>({config.intermediate_size, expert_width, config.shared_intermediate_size});
   DecoderScratch out;
   Layout layout(base);
   layout.place(out.hidden, rows, hidden);
   layout.place(out.normed, rows, hidden);
   layout.place(out.branch, rows, hidden);
-  layout.place(out.qkv, rows, (heads + 2 * int64_t{config.num_kv_heads}) * config.head_dim);
-  layout.place(out.attention, rows, heads * config.head_dim);
+  if (config.latent) {
+    lay_out_latent(config, rows, layout, out);
+  } else {
+    layout.place(out.qkv, rows, (heads + 2 * int64_t{config.num_kv_heads}) * config.head_dim);
+    layout.place(out.attention, rows, heads * config.head_dim);
+  }
   layout.place(out.gate_up, rows, 2 * width);
   layout.place(out.act, rows, width);
   layout.place(out.slots, rows, 1);

@@ -14,8 +14,17 @@ struct DecoderScratch {
   float* hidden = nullptr;            ///< residual stream [R, hidden]
   uint16_t* normed = nullptr;         ///< [R, hidden]
   float* branch = nullptr;            ///< a block's output before it joins the residual [R, hidden]
-  uint16_t* qkv = nullptr;            ///< [R, (num_heads + 2 num_kv_heads) * head_dim]
-  uint16_t* attention = nullptr;      ///< [R, num_heads * head_dim]
+  uint16_t* qkv = nullptr;            ///< [R, (num_heads + 2 num_kv_heads) * head_dim]; latent:
+                                      ///< [R, num_heads * head_dim + index heads * their dim]
+  uint16_t* attention = nullptr;      ///< [R, num_heads * head_dim]; latent: of value_dim
+  float* low = nullptr;               ///< latent: DeviceLatent::low's product [R, its rows]
+  uint16_t* q_low = nullptr;          ///< latent: [R, q_rank]
+  uint16_t* latent_rows = nullptr;    ///< latent: as cached [R, width]
+  uint16_t* absorbed = nullptr;       ///< latent: [R, num_heads * width]
+  uint16_t* latent_values = nullptr;  ///< latent: [R, num_heads * kv_rank]
+  uint16_t* index_k = nullptr;        ///< indexer: [R, its head_dim]
+  int32_t* row_keys = nullptr;        ///< latent: [R], see DeviceSeqs
+  int32_t* row_seq = nullptr;         ///< latent: [R], likewise
   uint16_t* gate_up = nullptr;        ///< [R, 2 intermediate], experts: [R * K, 2 moe_intermediate]
   uint16_t* act = nullptr;            ///< half as wide
   int64_t* slots = nullptr;           ///< [R]
