@@ -144,9 +144,9 @@ TEST_P(CudaGolden, AnFp8CacheLosesWhatItsRoundingMust) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, CudaGolden,
-                         testing::Values("gemma3", "granite", "llama", "llama3", "mistral",
-                                         "mistral_sliding", "phi3", "qwen2", "qwen3", "qwen3_moe",
-                                         "smollm3"),
+                         testing::Values("deepseek_v3", "deepseek_v3_fp8", "gemma3", "granite",
+                                         "llama", "llama3", "mistral", "mistral_sliding", "phi3",
+                                         "qwen2", "qwen3", "qwen3_moe", "smollm3"),
                          [](const auto& name) { return name.param; });
 
 /// Those of `names` that are there; a test without any is skipped by its caller.
@@ -165,7 +165,8 @@ TEST(CudaEngine, RepeatsItself) {
 }
 
 TEST(CudaEngine, GraphsChangeNothing) {
-  for (const std::string& folder : present({"llama3", "mistral_sliding", "qwen3_moe"})) {
+  for (const std::string& folder :
+       present({"llama3", "mistral_sliding", "qwen3_moe", "deepseek_v3"})) {
     for (const double temperature : {0.0, 0.8}) {
       LlmConfig config = cuda_config(folder);
       if (temperature > 0) config.kv_cache_config.dtype = "fp8";
@@ -189,14 +190,14 @@ void expect_company_changes_nothing(LlmConfig config) {
 }
 
 TEST(CudaEngine, BatchedEqualsSingleInBatchInvariantMode) {
-  for (const std::string& name :
-       present({"llama3", "gemma3", "qwen3_moe", "mistral_sliding", "phi3", "qwen2"})) {
+  for (const std::string& name : present(
+           {"llama3", "gemma3", "qwen3_moe", "mistral_sliding", "phi3", "qwen2", "deepseek_v3"})) {
     expect_company_changes_nothing(cuda_config(name));
   }
 }
 
 TEST(CudaEngine, BatchedEqualsSingleWithAnFp8Cache) {
-  for (const std::string& name : present({"llama3", "gemma3", "mistral_sliding"})) {
+  for (const std::string& name : present({"llama3", "gemma3", "mistral_sliding", "deepseek_v3"})) {
     LlmConfig config = cuda_config(name);
     config.kv_cache_config.dtype = "fp8";
     expect_company_changes_nothing(config);
