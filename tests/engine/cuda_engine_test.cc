@@ -144,9 +144,10 @@ TEST_P(CudaGolden, AnFp8CacheLosesWhatItsRoundingMust) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, CudaGolden,
-                         testing::Values("deepseek_v3", "deepseek_v3_fp8", "gemma3", "granite",
-                                         "llama", "llama3", "mistral", "mistral_sliding", "phi3",
-                                         "qwen2", "qwen3", "qwen3_moe", "smollm3"),
+                         testing::Values("deepseek_v3", "deepseek_v3_fp8", "deepseek_v32",
+                                         "glm_moe_dsa", "gemma3", "granite", "llama", "llama3",
+                                         "mistral", "mistral_sliding", "phi3", "qwen2", "qwen3",
+                                         "qwen3_moe", "smollm3"),
                          [](const auto& name) { return name.param; });
 
 /// Those of `names` that are there; a test without any is skipped by its caller.

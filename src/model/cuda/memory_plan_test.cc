@@ -17,7 +17,7 @@ const ModelLimits kLimits{.max_positions = 4096, .max_rows = 8192, .max_logit_ro
 
 // Norms and biases are what the plan leaves to its reserve.
 TEST(MemoryPlan, CountsEveryMatrix) {
-  for (const char* name : {"Llama-3.1-8B", "Qwen3-30B-A3B", "Qwen2.5-0.5B"}) {
+  for (const char* name : {"Llama-3.1-8B", "Qwen3-30B-A3B", "Qwen2.5-0.5B", "DeepSeek-V3.2"}) {
     const auto checkpoint = shape_of(name);
     const MemoryPlan plan = plan_cuda_memory(checkpoint->config(), kLimits);
     const int64_t rope = kLimits.max_positions * checkpoint->config().rotary_dim * 4;
@@ -42,6 +42,17 @@ TEST(MemoryPlan, AnE4m3CacheCountsWhatPrefillExpandsItInto) {
   const int64_t longer = workspace();
   limits.kv_dtype = DType::kBF16;
   EXPECT_EQ(longer - workspace(), (512 + (int64_t{512} << 20)) / 4 * 5);
+}
+
+// Scores of a prompt are kept for a part of its rows at a time, however long it is.
+TEST(MemoryPlan, AnIndexersScoresAreBounded) {
+  const auto checkpoint = shape_of("DeepSeek-V3.2");
+  ModelConfig config = checkpoint->config();
+  ModelLimits limits = kLimits;
+  limits.max_positions = 131072;
+  const int64_t with = plan_cuda_memory(config, limits).workspace_bytes;
+  config.indexer.reset();
+  EXPECT_LE(with - plan_cuda_memory(config, limits).workspace_bytes, int64_t{1} << 30);
 }
 
 TEST(Scratch, PiecesDoNotOverlap) {
