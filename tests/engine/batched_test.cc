@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "foveal/llm.h"
+#include "model/test_files.h"
 
 namespace foveal {
 namespace {
@@ -101,6 +102,7 @@ struct Mix {
   int32_t vocab;
   int64_t tight;  ///< cache tokens that make requests lose their pages
   int64_t wide;
+  std::string load_format = "auto";
 };
 
 void check(const Mix& mix, const std::vector<SparseAttentionConfig>& sparse = {}) {
@@ -112,6 +114,7 @@ void check(const Mix& mix, const std::vector<SparseAttentionConfig>& sparse = {}
   {
     LlmConfig config = config_of(mix.model, mix.wide, /*reuse=*/false);
     config.sparse_attention_config = sparse;
+    config.load_format = mix.load_format;
     LLM llm(config);
     for (const Job& job : jobs) alone.push_back(ids_of(llm.generate(job.prompt, job.sampling)));
   }
@@ -119,6 +122,7 @@ void check(const Mix& mix, const std::vector<SparseAttentionConfig>& sparse = {}
     for (const int64_t tokens : {mix.tight, mix.wide}) {
       LlmConfig config = config_of(mix.model, tokens, reuse);
       config.sparse_attention_config = sparse;
+      config.load_format = mix.load_format;
       SCOPED_TRACE(testing::Message() << "reuse " << reuse << " cache " << tokens);
       expect_equal_together(config, jobs, alone, rng);
     }
@@ -162,6 +166,32 @@ std::vector<SparseAttentionConfig> rocket(const std::string& mode, int64_t budge
       .window_size = 8, .kernel_size = 7, .topk = 8, .prompt_budget = budget};
   config.mode = mode;
   return {config};
+}
+
+/// Random weights, indexers in two of three layers: the checkpoint's own method. Most prompts are
+/// longer than what a row attends to, some are not.
+constexpr std::string_view kIndexed = R"({"model_type":"glm_moe_dsa","hidden_size":96,
+  "intermediate_size":128,"num_hidden_layers":3,"vocab_size":250,"num_attention_heads":2,
+  "num_key_value_heads":2,"max_position_embeddings":1024,"q_lora_rank":64,"kv_lora_rank":64,
+  "qk_nope_head_dim":32,"qk_rope_head_dim":16,"v_head_dim":32,"moe_intermediate_size":32,
+  "n_routed_experts":4,"n_shared_experts":1,"num_experts_per_tok":2,"n_group":1,"topk_group":1,
+  "first_k_dense_replace":1,"eos_token_id":1,"index_n_heads":4,"index_head_dim":32,"index_topk":40,
+  "indexer_types":["full","shared","full"],"indexer_rope_interleave":true})";
+
+TEST(Batched, AnIndexedModelEqualsSingle) {
+  const model::TempFolder folder;
+  folder.write("config.json", kIndexed);
+  const Mix mix{.model = folder.path(),
+                .count = 64,
+                .longest = 700,
+                .vocab = 250,
+                .tight = 1024,
+                .wide = 16384,
+                .load_format = "dummy"};
+  check(mix);
+  DeepSeekSparseAttentionConfig config{.index_topk = 17, .indexer_max_chunk_size = 9};
+  config.indexer_reference = true;
+  check(mix, {config});
 }
 
 TEST(Batched, RocketEqualsSingle) {
