@@ -7,7 +7,9 @@ namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 namespace {
 
 constexpr float kInf = __builtin_inff();
-constexpr int kKeys = 4;  ///< side by side in the scores
+/// Keys side by side in the scores: with few heads more, so that chains of sums hide their latency.
+constexpr int kKeys = kLanes >= 16 ? 8 : 4;
+constexpr int keys_with(int heads) { return heads <= 2 ? kKeys : 4; }
 /// Heads that share a loaded vector, and vectors of channels side by side in the values.
 constexpr int kHeads = kLanes >= 16 ? 4 : 2;
 constexpr int kVecs = 4;
@@ -22,38 +24,68 @@ struct Scratch {
   uint16_t* packed = nullptr;        ///< the weights as bf16 (dot products only)
 };
 
-/// s[head][key] = sum over channels of rows[key][ch] q[head][ch], for kKeys keys.
-template <class F, int kNumHeads>
-FOVEAL_SIMD void score_block(const typename F::Query* q, int64_t q_stride,
-                             const std::byte* const* rows, int head_dim, float* s) {
-  F32 acc[kNumHeads][kKeys];
+/// acc[head][key] += sum over one vector of channels of rows[key][ch] q[head][ch].
+template <class F, int kNumHeads, int kNumKeys>
+FOVEAL_SIMD void score_step(const typename F::Query* q, int64_t q_stride,
+                            const typename F::Cell (&cells)[kNumKeys],
+                            F32 (&acc)[kNumHeads][kNumKeys]) {
 #pragma GCC unroll 4
   for (int head = 0; head < kNumHeads; ++head) {
+    const typename F::Cell query = F::query(q + head * q_stride);
+#pragma GCC unroll 8
+    for (int key = 0; key < kNumKeys; ++key) {
+      acc[head][key] = F::mac(acc[head][key], cells[key], query);
+    }
+  }
+}
+
+/// s[head][key] = sum over channels of rows[key][ch] q[head][ch], for kNumKeys keys.
+template <class F, int kNumHeads, int kNumKeys>
+FOVEAL_SIMD void score_block(const typename F::Query* q, int64_t q_stride,
+                             const std::byte* const* rows, int head_dim, float* s) {
+  F32 acc[kNumHeads][kNumKeys];
 #pragma GCC unroll 4
-    for (int key = 0; key < kKeys; ++key) acc[head][key] = zero();
+  for (int head = 0; head < kNumHeads; ++head) {
+#pragma GCC unroll 8
+    for (int key = 0; key < kNumKeys; ++key) acc[head][key] = zero();
   }
   const int whole = head_dim / F::kStep * F::kStep;
-  for (int ch = 0; ch < head_dim; ch += F::kStep) {
-    typename F::Cell cells[kKeys];
-#pragma GCC unroll 4
-    for (int key = 0; key < kKeys; ++key) {
-      cells[key] = ch < whole ? F::load(rows[key], ch) : F::load_n(rows[key], ch, head_dim - whole);
+  typename F::Cell cells[kNumKeys];
+  for (int ch = 0; ch < whole; ch += F::kStep) {
+#pragma GCC unroll 8
+    for (int key = 0; key < kNumKeys; ++key) cells[key] = F::load(rows[key], ch);
+    score_step<F, kNumHeads, kNumKeys>(q + ch, q_stride, cells, acc);
+  }
+  if (whole < head_dim) {
+#pragma GCC unroll 8
+    for (int key = 0; key < kNumKeys; ++key) {
+      cells[key] = F::load_n(rows[key], whole, head_dim - whole);
     }
-#pragma GCC unroll 4
-    for (int head = 0; head < kNumHeads; ++head) {
-      const typename F::Cell query = F::query(q + head * q_stride + ch);
-#pragma GCC unroll 4
-      for (int key = 0; key < kKeys; ++key)
-        acc[head][key] = F::mac(acc[head][key], cells[key], query);
-    }
+    score_step<F, kNumHeads, kNumKeys>(q + whole, q_stride, cells, acc);
   }
 #pragma GCC unroll 4
-  for (int head = 0; head < kNumHeads; ++head) store_reduced4(s + head * kLatentTile, acc[head]);
+  for (int head = 0; head < kNumHeads; ++head) {
+#pragma GCC unroll 2
+    for (int key = 0; key < kNumKeys; key += 4) {
+      store_reduced4(s + head * kLatentTile + key,
+                     {acc[head][key], acc[head][key + 1], acc[head][key + 2], acc[head][key + 3]});
+    }
+  }
+}
+
+/// The same for kKeys keys.
+template <class F, int kNumHeads>
+void score_heads(const typename F::Query* q, int64_t q_stride, const std::byte* const* rows,
+                 int head_dim, float* s) {
+  constexpr int kNumKeys = keys_with(kNumHeads);
+  for (int key = 0; key < kKeys; key += kNumKeys) {
+    score_block<F, kNumHeads, kNumKeys>(q, q_stride, rows + key, head_dim, s + key);
+  }
 }
 
 /// acc[head][channel] = sum over keys of w[head][key] rows[key][channel], for kNumVecs vectors.
-/// `left`: channels from here on that the value has.
-template <int kNumHeads, int kNumVecs, class F>
+/// `left`: channels from here on that the value has, where that is not kWhole vectors.
+template <int kNumHeads, int kNumVecs, bool kWhole, class F>
 FOVEAL_SIMD void value_wide(const float* w, const std::byte* const* rows, int num_keys, int ch,
                             int left, float* acc, int64_t acc_stride) {
   F32 sum[kNumHeads][kNumVecs];
@@ -67,8 +99,8 @@ FOVEAL_SIMD void value_wide(const float* w, const std::byte* const* rows, int nu
 #pragma GCC unroll 8
     for (int vec = 0; vec < kNumVecs; ++vec) {
       const int n = left - vec * kLanes;
-      cells[vec] = n >= kLanes ? F::load(rows[key], ch + vec * kLanes)
-                               : F::load_n(rows[key], ch + vec * kLanes, n > 0 ? n : 0);
+      cells[vec] = kWhole || n >= kLanes ? F::load(rows[key], ch + vec * kLanes)
+                                         : F::load_n(rows[key], ch + vec * kLanes, n > 0 ? n : 0);
     }
 #pragma GCC unroll 4
     for (int head = 0; head < kNumHeads; ++head) {
@@ -89,7 +121,7 @@ FOVEAL_SIMD void value_wide(const float* w, const std::byte* const* rows, int nu
 #if FOVEAL_ISA_LEVEL >= 3
 /// The same with weights and values in bf16, two keys a product. `w` as bf16; an odd number of keys
 /// has a last one of weight 0.
-template <int kNumHeads, int kNumVecs>
+template <int kNumHeads, int kNumVecs, bool kWhole>
 FOVEAL_SIMD void value_dot(const uint16_t* w, const std::byte* const* rows, int num_keys, int ch,
                            int left, float* acc, int64_t acc_stride) {
   F32 sum[kNumHeads][kNumVecs];
@@ -104,10 +136,11 @@ FOVEAL_SIMD void value_dot(const uint16_t* w, const std::byte* const* rows, int 
     for (int vec = 0; vec < kNumVecs; vec += 2) {
       const int n = left - vec * kLanes;
       const int at = ch + vec * kLanes;
-      const Pairs even = n >= 2 * kLanes ? load_pairs(rows[key] + 2 * at)
-                                         : load_pairs_n(rows[key] + 2 * at, n > 0 ? n / 2 : 0);
-      const Pairs odd = n >= 2 * kLanes ? load_pairs(rows[key + 1] + 2 * at)
-                                        : load_pairs_n(rows[key + 1] + 2 * at, n > 0 ? n / 2 : 0);
+      const bool all = kWhole || n >= 2 * kLanes;
+      const Pairs even = all ? load_pairs(rows[key] + 2 * at)
+                             : load_pairs_n(rows[key] + 2 * at, n > 0 ? n / 2 : 0);
+      const Pairs odd = all ? load_pairs(rows[key + 1] + 2 * at)
+                            : load_pairs_n(rows[key + 1] + 2 * at, n > 0 ? n / 2 : 0);
       interleave(even, odd, cells[vec], cells[vec + 1]);
     }
 #pragma GCC unroll 4
@@ -175,16 +208,16 @@ struct Run {
         float* s = scratch.scores + head * kLatentTile + key;
         switch (item.num_heads - head) {
           case 1:
-            score_block<F, 1>(q, q_stride, rows, item.head_dim, s);
+            score_heads<F, 1>(q, q_stride, rows, item.head_dim, s);
             break;
           case 2:
-            score_block<F, 2>(q, q_stride, rows, item.head_dim, s);
+            score_heads<F, 2>(q, q_stride, rows, item.head_dim, s);
             break;
           case 3:
-            score_block<F, (kHeads < 3 ? kHeads : 3)>(q, q_stride, rows, item.head_dim, s);
+            score_heads<F, (kHeads < 3 ? kHeads : 3)>(q, q_stride, rows, item.head_dim, s);
             break;
           default:
-            score_block<F, kHeads>(q, q_stride, rows, item.head_dim, s);
+            score_heads<F, kHeads>(q, q_stride, rows, item.head_dim, s);
         }
       }
     }
@@ -229,23 +262,22 @@ struct Run {
 #if FOVEAL_ISA_LEVEL >= 3
     if constexpr (F::kRounded) {
       const uint16_t* w = scratch.packed + head * kLatentTile;
-      if (left > 2 * kLanes) {
-        value_dot<kNumHeads, 4>(w, scratch.rows, item.num_keys, ch, left, acc, acc_stride);
-      } else {
-        value_dot<kNumHeads, 2>(w, scratch.rows, item.num_keys, ch, left, acc, acc_stride);
-      }
-      return;
+      const auto run = left >= 4 * kLanes  ? value_dot<kNumHeads, 4, true>
+                       : left > 2 * kLanes ? value_dot<kNumHeads, 4, false>
+                                           : value_dot<kNumHeads, 2, false>;
+      return run(w, scratch.rows, item.num_keys, ch, left, acc, acc_stride);
     }
 #endif
     const float* w = scratch.scores + head * kLatentTile;
     if constexpr (!F::kRounded) {
-      if (left > 3 * kLanes) {
-        value_wide<kNumHeads, 4, F>(w, scratch.rows, item.num_keys, ch, left, acc, acc_stride);
-      } else {
-        for (int vec = 0; vec * kLanes < left; ++vec) {
-          value_wide<kNumHeads, 1, F>(w, scratch.rows, item.num_keys, ch + vec * kLanes,
-                                      left - vec * kLanes, acc + vec * kLanes, acc_stride);
-        }
+      if (left >= 4 * kLanes) {
+        value_wide<kNumHeads, 4, true, F>(w, scratch.rows, item.num_keys, ch, left, acc,
+                                          acc_stride);
+        return;
+      }
+      for (int vec = 0; vec * kLanes < left; ++vec) {
+        value_wide<kNumHeads, 1, false, F>(w, scratch.rows, item.num_keys, ch + vec * kLanes,
+                                           left - vec * kLanes, acc + vec * kLanes, acc_stride);
       }
     }
   }

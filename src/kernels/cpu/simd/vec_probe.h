@@ -17,7 +17,8 @@ struct VecProbe {
   void (*to_bf16)(const float* x, uint16_t* y, int n);
   void (*from_f16)(const uint16_t* x, float* y, int n);
   void (*to_f16)(const float* x, uint16_t* y, int n);
-  float (*sum)(const float* x);  ///< of `lanes` elements
+  void (*from_e4m3)(const uint8_t* x, float* y);  ///< all 256 values
+  float (*sum)(const float* x);                   ///< of `lanes` elements
   float (*max)(const float* x);
   /// y = c + even * p + odd * q with (even, odd) and (p, q) packed as bf16 pairs, `lanes` elements
   void (*pair_dot)(const float* even, const float* odd, float p, float q, const float* c, float* y);

@@ -1,5 +1,6 @@
 #include "kernels/cpu/simd/vec_probe.h"
 
+#include "kernels/cpu/simd/e4m3.h"
 #include "kernels/cpu/simd/vec.h"
 
 namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
@@ -55,6 +56,22 @@ const VecProbe kVecProbe = {
           split(
               n, [&](int at) { store_f16(y + at, load(x + at)); },
               [&](int at, int count) { store_f16_n(y + at, load_n(x + at, count), count); });
+        },
+    .from_e4m3 =
+        [](const uint8_t* x, float* y) {
+          for (int at = 0; at < 256; at += kLanes) store(y + at, load_e4m3(x + at));
+#if FOVEAL_ISA_LEVEL >= 3
+          for (int at = 0; at < 192; at += 64) {  // the others as float32
+            Pairs halves[2];
+            widen_e4m3(x + at, 64, halves[0], halves[1]);
+            for (int idx = 0; idx < 64; ++idx) {
+              uint16_t bits[2 * kLanes];
+              store_pairs(bits, halves[idx / (2 * kLanes)]);
+              const uint32_t wide = static_cast<uint32_t>(bits[idx % (2 * kLanes)]) << 16;
+              __builtin_memcpy(y + at + idx, &wide, sizeof(wide));
+            }
+          }
+#endif
         },
     .sum = [](const float* x) { return reduce_add(load(x)); },
     .max = [](const float* x) { return reduce_max(load(x)); },

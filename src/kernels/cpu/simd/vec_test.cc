@@ -93,6 +93,20 @@ TEST(Vec, FunctionsHaveTheRightEdges) {
   }
 }
 
+TEST(Vec, ReadsEveryE4m3) {
+  uint8_t codes[256];
+  for (int code = 0; code < 256; ++code) codes[code] = static_cast<uint8_t>(code);
+  for (const VecProbe* probe : probes()) {
+    SCOPED_TRACE(probe->lanes);
+    float values[256];
+    probe->from_e4m3(codes, values);
+    for (int code = 0; code < 256; ++code) {
+      const float want = e4m3_to_float(codes[code]);
+      EXPECT_EQ(std::bit_cast<uint32_t>(values[code]), std::bit_cast<uint32_t>(want)) << code;
+    }
+  }
+}
+
 TEST(Vec, ReadsEveryHalf) {
   std::vector<uint16_t> bits(65'536);
   for (size_t at = 0; at < bits.size(); ++at) bits[at] = static_cast<uint16_t>(at);
