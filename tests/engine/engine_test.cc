@@ -406,7 +406,8 @@ TEST(Engine, DeltasAddUpToTheOutput) {
   }
   EXPECT_TRUE(generation.ended());
   EXPECT_EQ(finished, 3);
-  EXPECT_GE(calls.load(), 4);
+  // At least once: what became ready while nobody looked is announced together.
+  EXPECT_GE(calls.load(), 1);
   const RequestOutput out = generation.result();
   for (size_t idx = 0; idx < 3; ++idx) EXPECT_EQ(out.outputs[idx].token_ids, ids[idx]);
 }
