@@ -24,17 +24,18 @@ namespace foveal::cuda {
 ///            reference and the conversion of e4m3 are ours.
 /// Measured:  docs/kernels/cuda_mla.md
 template <class Producer>
-__global__ void __launch_bounds__(LatentTraits::kThreads, 1)
+__global__ void __launch_bounds__(Producer::Traits::kThreads, 1)
     latent_kernel(const __grid_constant__ LatentArgs args) {
-  using Traits = LatentTraits;
+  using Traits = typename Producer::Traits;
   extern __shared__ __align__(1024) uint8_t raw[];
-  auto& shared = *reinterpret_cast<LatentShared*>(raw);
+  auto& shared = *reinterpret_cast<LatentShared<Traits>*>(raw);
   if (threadIdx.x == 0) {
     for (int i = 0; i < Traits::kStages; ++i) {
-      barrier_init(&shared.k_full[i], 2 * 128);
+      barrier_init(&shared.k_full[i], Producer::kArrivals);
       barrier_init(&shared.k_empty[i], 8);
       barrier_init(&shared.p_full[i], 128);
     }
+    for (auto& barrier : shared.raw_full) barrier_init(&barrier, Traits::kKeys);
     barrier_init(&shared.totals_full, 128);
     barrier_init(&shared.totals_empty, 2 * 128);
     barrier_init_fence();
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(LatentTraits::kThreads, 1)
     }
   } else if (warpgroup == 1) {
     registers_grow<Traits::kScoreRegisters>();
-    LatentScores scores{.shared = shared, .args = args};
+    LatentScores<Traits> scores{.shared = shared, .args = args};
 #pragma unroll 1
     for (auto i = static_cast<int32_t>(blockIdx.x); i < items; i += gridDim.x) {
       const LatentItem item = latent_item(args, i);
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(LatentTraits::kThreads, 1)
     }
   } else {
     registers_grow<Traits::kOutputRegisters>();
-    LatentOutput output{.shared = shared, .args = args, .half = warpgroup - 2};
+    LatentOutput<Traits> output{.shared = shared, .args = args, .half = warpgroup - 2};
 #pragma unroll 1
     for (auto i = static_cast<int32_t>(blockIdx.x); i < items; i += gridDim.x) {
       const LatentItem item = latent_item(args, i);
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(LatentTraits::kThreads, 1)
 template <class Producer>
 cudaError_t latent_launch(const LatentArgs& args, int32_t num_sms, cudaStream_t stream) {
   auto* kernel = latent_kernel<Producer>;
-  constexpr int kBytes = sizeof(LatentShared);
+  constexpr int kBytes = sizeof(LatentShared<typename Producer::Traits>);
   static_assert(kBytes <= 227 * 1024);
   const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
@@ -90,7 +91,7 @@ cudaError_t latent_launch(const LatentArgs& args, int32_t num_sms, cudaStream_t 
   const int64_t items = int64_t{args.num_rows} * args.splits * args.tiles;
   cudaLaunchConfig_t config{};
   config.gridDim = static_cast<unsigned>(items < num_sms ? items : num_sms);
-  config.blockDim = LatentTraits::kThreads;
+  config.blockDim = Producer::Traits::kThreads;
   config.dynamicSmemBytes = kBytes;
   config.stream = stream;
   config.attrs = &overlap;

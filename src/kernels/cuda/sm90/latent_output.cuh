@@ -8,12 +8,12 @@
 namespace foveal::cuda {
 
 /// One of two warpgroups that multiply probabilities with their half of the values.
+template <class Traits>
 struct LatentOutput {
-  using Traits = LatentTraits;
   static constexpr int kColumns = kLatentValueDim / 2;
   static constexpr int kOut = kColumns / 2;
 
-  LatentShared& shared;
+  LatentShared<Traits>& shared;
   const LatentArgs& args;
   int32_t half;
   int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
@@ -42,7 +42,6 @@ struct LatentOutput {
 
   __device__ void multiply(bool first) {
     barrier_wait(&shared.p_full[ring.stage], ring.parity);
-    async_proxy_fence();  // the tile's rows came by ordinary stores and copies
     if (shared.rescale[ring.stage][warp] != 0) rescale();
     const uint64_t p =
         k_major_descriptor_32(smem_address(shared.k[ring.stage][Traits::kBlocks - 1]));

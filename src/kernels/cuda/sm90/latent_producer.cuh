@@ -11,12 +11,12 @@ namespace foveal::cuda {
 
 /// Where the tiles' rows are: looked up one tile ahead, and what the lists name two ahead, so that
 /// neither is waited for. One thread a key.
-template <int kRowBytes>
+template <class Shared, int kRowBytes>
 struct LatentLookup {
-  static constexpr int kKeys = LatentTraits::kKeys;
+  static constexpr int kKeys = kLatentKeys;
   static constexpr uint32_t kBarrier = 2;
 
-  LatentShared& shared;
+  Shared& shared;
   const LatentKeys& keys;
   int32_t end;  ///< of tiles
   int32_t thread;
@@ -50,16 +50,18 @@ struct LatentLookup {
 /// Copies bf16 rows, 16 bytes a thread, straight to their place in the swizzled tile.
 struct LatentProducerBf16 {
   static constexpr int kRowBytes = kLatentHeadDim * 2;
-  using Traits = LatentTraits;
+  static constexpr int kArrivals = 2 * 128;  ///< a thread's copies, and itself
+  using Traits = LatentTraits<LatentBf16>;
+  using Lookup = LatentLookup<LatentShared<Traits>, kRowBytes>;
 
-  LatentShared& shared;
+  LatentShared<Traits>& shared;
   const LatentArgs& args;
   int32_t thread = static_cast<int32_t>(threadIdx.x) % 128;
   Ring<Traits::kStages> ring{};
 
   __device__ void run_item(const LatentItem& item) {
     const LatentKeys keys(args, item);
-    LatentLookup<kRowBytes> lookup{shared, keys, item.end, thread};
+    Lookup lookup{shared, keys, item.end, thread};
     lookup.start(item.begin);
     for (int32_t tile = item.begin; tile < item.end; ++tile) {
       lookup.advance(tile);
@@ -70,7 +72,7 @@ struct LatentProducerBf16 {
     named_sync(lookup.kBarrier, 128);
   }
 
-  __device__ void copy(const LatentLookup<kRowBytes>& lookup) {
+  __device__ void copy(const Lookup& lookup) {
     const int32_t chunk = thread % 8;
     const int32_t first = thread / 8;
     if (thread < Traits::kKeys) {
@@ -93,44 +95,78 @@ struct LatentProducerBf16 {
   }
 };
 
-/// Reads 656-byte rows into registers and writes them as bf16. Units of eight keys and half of the
-/// latent are dealt to the warps; the next one's loads are under way while one is converted.
+/// Brings 656-byte rows by bulk copies, two tiles ahead, and writes them as bf16.
 struct LatentProducerE4m3 {
   static constexpr int kRowBytes = kLatentFp8Row;
   static constexpr int kScaleBytes = kLatentValueDim;      ///< where a row's scales begin
   static constexpr int kRopeBytes = kLatentValueDim + 16;  ///< and its rotating channels
-  static constexpr int kUnits = LatentTraits::kKeys / 16;  ///< a warp
-  using Traits = LatentTraits;
+  static constexpr int kArrivals = 128;
+  static constexpr uint32_t kBarrier = 2;
+  using Traits = LatentTraits<LatentE4m3>;
 
-  LatentShared& shared;
+  LatentShared<Traits>& shared;
   const LatentArgs& args;
   int32_t thread = static_cast<int32_t>(threadIdx.x) % 128;
   int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
-  int32_t half = thread / 32 % 2;  ///< of the latent
+  int32_t warp = thread / 32;
   Ring<Traits::kStages> ring{};
+  Ring<Traits::kRawStages> raw_ring{};   ///< of the tile that is widened next
+  Ring<Traits::kRawStages> fetch_ring{};
 
-  /// Of one key, a quarter of its half: 16 channels of each of four blocks.
-  struct Unit {
-    uint4 values[4];
-    uint2 scales;
+  /// Of this thread's key: where the next tile's row is, and what the list names in the one after;
+  /// so neither is waited for.
+  struct Ahead {
+    const LatentKeys& keys;
+    int32_t end, thread, tile;
+    int32_t named = -1;
+    int64_t offset = -1;
+
+    __device__ void next() {
+      offset = keys.template offset<kRowBytes>(named);
+      ++tile;
+      const bool there = tile < end && thread < Traits::kKeys;
+      named = there ? keys.named(tile * Traits::kKeys + thread) : -1;
+    }
   };
 
-  __device__ int32_t key_of(int unit) const { return (thread / 64 + 2 * unit) * 8 + lane / 4; }
-
-  __device__ Unit load(int64_t offset) const {
-    Unit unit;
-    if (offset < 0) {
-#pragma unroll
-      for (uint4& x : unit.values) x = uint4{0, 0, 0, 0};
-      unit.scales = uint2{0, 0};
-      return unit;
+  __device__ void run_item(const LatentItem& item) {
+    const LatentKeys keys(args, item);
+    Ahead ahead{keys, item.end, thread, item.begin - 1};
+    ahead.next();
+    ahead.next();
+    int32_t fetched = item.begin;
+    for (int i = 0; i < Traits::kRawStages && fetched < item.end; ++i, ++fetched) fetch(ahead);
+#pragma unroll 1
+    for (int32_t tile = item.begin; tile < item.end; ++tile) {
+      barrier_wait(&shared.raw_full[raw_ring.stage], raw_ring.parity);
+      barrier_wait(&shared.k_empty[ring.stage], ring.parity ^ 1);
+      widen_tile();
+      async_proxy_fence();
+      barrier_arrive(&shared.k_full[ring.stage]);
+      ring.next();
+      raw_ring.next();
+      named_sync(kBarrier, 128);  // what was widened may be overwritten
+      if (fetched < item.end) {
+        fetch(ahead);
+        ++fetched;
+      }
     }
-    const uint8_t* row = args.kv + offset;
-    const auto* from = reinterpret_cast<const uint4*>(row + half * 256 + lane % 4 * 16);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) unit.values[i] = load_now(from + i * 4);
-    unit.scales = load_now(reinterpret_cast<const uint2*>(row + kScaleBytes + half * 8));
-    return unit;
+  }
+
+  __device__ void fetch(Ahead& ahead) {
+    const int stage = fetch_ring.stage;
+    fetch_ring.next();
+    if (thread < Traits::kKeys) {
+      shared.raw_valid[stage][thread] = ahead.offset < 0 ? -1 : 0;
+      if (ahead.offset < 0) {
+        barrier_arrive(&shared.raw_full[stage]);
+      } else {
+        barrier_arrive_expect(&shared.raw_full[stage], kRowBytes);
+        bulk_load(&shared.raw_full[stage], &shared.raw[stage][thread * kRowBytes],
+                  args.kv + ahead.offset, kRowBytes);
+      }
+    }
+    ahead.next();
   }
 
   /// The bits of an e4m3 value in a bf16's exponent and mantissa make 2^-120 times it, of its
@@ -144,76 +180,48 @@ struct LatentProducerE4m3 {
     return {widen(__byte_perm(word, 0, 0x1404), scale), widen(__byte_perm(word, 0, 0x3424), scale)};
   }
 
-  __device__ void convert(const Unit& unit, int32_t key) const {
-    const uint32_t swizzle = key % 8;
-    const uint32_t row = smem_address(shared.k[ring.stage][half * 4]) + key * 128;
+  /// Eight lanes take eight keys at once, so that neither rows of 656 bytes nor swizzled ones
+  /// meet in a bank. A warp widens the 128 channels of one scale.
+  __device__ void widen_tile() {
+    const uint8_t* raw = shared.raw[raw_ring.stage];
+    const int32_t* valid = shared.raw_valid[raw_ring.stage];
+    if (thread < Traits::kKeys) shared.valid[ring.stage][thread] = valid[thread];
+    const uint32_t row = lane % 8;
+    const uint32_t quarter = lane / 8;
+    const uint32_t from = smem_address(raw) + row * kRowBytes + quarter * 16;
+    const uint32_t to = smem_address(shared.k[ring.stage][0]) + row * 128;
     constexpr float kFactor = 1.329227995784916e36F;  // 2^120
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float scale = __uint_as_float(i < 2 ? unit.scales.x : unit.scales.y);
-      const __nv_bfloat162 factor = __float2bfloat162_rn(scale * kFactor);
-      const uint32_t to = row + i * Traits::kKeyBlockBytes;
-      const uint32_t chunk = lane % 4 * 2;
-      const uint2 a = widen_word(unit.values[i].x, factor);
-      const uint2 b = widen_word(unit.values[i].y, factor);
-      store_shared_16(to + ((chunk ^ swizzle) * 16), uint4{a.x, a.y, b.x, b.y});
-      const uint2 c = widen_word(unit.values[i].z, factor);
-      const uint2 d = widen_word(unit.values[i].w, factor);
-      store_shared_16(to + (((chunk + 1) ^ swizzle) * 16), uint4{c.x, c.y, d.x, d.y});
-    }
-  }
-
-  __device__ void run_item(const LatentItem& item) {
-    const LatentKeys keys(args, item);
-    LatentLookup<kRowBytes> lookup{shared, keys, item.end, thread};
-    lookup.start(item.begin);
-    Unit unit;
-#pragma unroll 1
-    for (int32_t tile = item.begin; tile < item.end; ++tile) {
-      lookup.advance(tile);
-      prefetch(lookup);
-      if (tile == item.begin) unit = load(lookup.current(key_of(0)));
-      barrier_wait(&shared.k_empty[ring.stage], ring.parity ^ 1);
-      copy_rope(lookup);
+    for (int group = 0; group < Traits::kKeys / 8; ++group) {
+      const int32_t key = group * 8 + static_cast<int32_t>(row);
+      const float scale =
+          *reinterpret_cast<const float*>(raw + key * kRowBytes + kScaleBytes + warp * 4);
+      const __nv_bfloat162 factor = __float2bfloat162_rn(valid[key] < 0 ? 0.0F : scale * kFactor);
 #pragma unroll
-      for (int i = 0; i < kUnits; ++i) {
-        const Unit ahead =
-            load(i + 1 < kUnits ? lookup.current(key_of(i + 1)) : lookup.next(key_of(0)));
-        convert(unit, key_of(i));
-        unit = ahead;
+      for (int block = 0; block < 2; ++block) {
+        const uint4 bytes = load_shared_16(from + group * 8 * kRowBytes + (warp * 2 + block) * 64);
+        const uint32_t line = to + group * 1024 + (warp * 2 + block) * Traits::kKeyBlockBytes;
+        const uint2 a = widen_word(bytes.x, factor);
+        const uint2 b = widen_word(bytes.y, factor);
+        store_shared_16(line + (((quarter * 2) ^ row) * 16), uint4{a.x, a.y, b.x, b.y});
+        const uint2 c = widen_word(bytes.z, factor);
+        const uint2 d = widen_word(bytes.w, factor);
+        store_shared_16(line + (((quarter * 2 + 1) ^ row) * 16), uint4{c.x, c.y, d.x, d.y});
       }
-      async_proxy_fence();
-      barrier_arrive(&shared.k_full[ring.stage]);
-      ring.next();
     }
-    named_sync(lookup.kBarrier, 128);
-  }
-
-  /// Brings the next tile's rows into L2.
-  __device__ void prefetch(const LatentLookup<kRowBytes>& lookup) const {
-    if (thread >= Traits::kKeys * 2) return;
-    const int64_t offset = lookup.next(thread / 2);
-    if (offset < 0) return;
-    const uint8_t* from = args.kv + offset + thread % 2 * 384;
+    // The rotating channels as they are: half of eight keys' at a time.
 #pragma unroll
-    for (int i = 0; i < 3; ++i) prefetch_l2(from + min(i * 128, kRowBytes - 384 - 16));
-  }
-
-  __device__ void copy_rope(const LatentLookup<kRowBytes>& lookup) {
-    if (thread < Traits::kKeys) {
-      shared.valid[ring.stage][thread] = lookup.current(thread) < 0 ? -1 : 0;
+    for (int i = 0; i < Traits::kKeys / 16; ++i) {
+      const int32_t unit = warp * (Traits::kKeys / 16) + i;
+      const int32_t group = unit / 2;
+      const uint32_t chunk = unit % 2 * 4 + quarter;
+      uint4 x = load_shared_16(smem_address(raw) + (group * 8 + row) * kRowBytes + kRopeBytes +
+                               chunk * 16);
+      if (valid[group * 8 + row] < 0) x = uint4{0, 0, 0, 0};
+      store_shared_16(to + group * 1024 + (Traits::kBlocks - 1) * Traits::kKeyBlockBytes +
+                          ((chunk ^ row) * 16),
+                      x);
     }
-    const int32_t chunk = thread % 8;
-    const int32_t first = thread / 8;
-    const uint32_t to = smem_address(shared.k[ring.stage][Traits::kBlocks - 1]) + first * 128 +
-                        ((chunk ^ (first % 8)) * 16);
-#pragma unroll
-    for (int j = 0; j < Traits::kKeys / 16; ++j) {
-      const int64_t offset = lookup.current(first + j * 16);
-      cp_async<16>(to + j * 16 * 128, args.kv + max(offset, int64_t{0}) + kRopeBytes + chunk * 16,
-                   offset < 0 ? 0 : 16);
-    }
-    cp_async_arrive(&shared.k_full[ring.stage]);
   }
 };
 

@@ -10,15 +10,15 @@ namespace foveal::cuda {
 
 /// The warpgroup of scores and probabilities. While it makes one tile's probabilities the next
 /// tile's scores are computed.
+template <class Traits>
 struct LatentScores {
-  using Traits = LatentTraits;
   using Product = LatentProduct<Traits::kKeys>;
   static constexpr int kScores = Traits::kKeys / 2;
   static constexpr int kSteps = Traits::kKeys / 16;  ///< of the product with the values
   static constexpr int kRegisterSteps = Traits::kRegisterBlocks * 4;
   static constexpr uint32_t kBarrier = 1;
 
-  LatentShared& shared;
+  LatentShared<Traits>& shared;
   const LatentArgs& args;
   int32_t thread = static_cast<int32_t>(threadIdx.x) % 128;
   int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
@@ -102,7 +102,8 @@ struct LatentScores {
     barrier_wait(&shared.k_full[ring.stage], ring.parity);
     async_proxy_fence();  // rows came by ordinary stores and copies
     const uint64_t keys = k_major_descriptor(smem_address(shared.k[ring.stage][0]));
-    const uint64_t queries = k_major_descriptor(smem_address(shared.q[0]));
+    // Moved, or the compiler would keep all their steps' descriptors in registers.
+    const uint64_t queries = k_major_descriptor(register_move(smem_address(shared.q[0])));
     registers_fence(s[kInto]);
     wgmma_fence();
 #pragma unroll

@@ -7,18 +7,32 @@
 
 namespace foveal::cuda {
 
+/// How rows of the cache become tiles. bf16 rows are copied to their place: three tiles of 48 keys
+/// rather than two of 64, so that one is filled while two are multiplied.
+struct LatentBf16 {
+  static constexpr int kStages = 3;
+  static constexpr int kRawStages = 0;
+  static constexpr int kRegisterBlocks = 2;
+};
+/// 656-byte rows come by bulk copies and are widened from there.
+struct LatentE4m3 {
+  static constexpr int kStages = 2;
+  static constexpr int kRawStages = 2;
+  static constexpr int kRegisterBlocks = 3;
+};
+
 /// What a latent attention kernel is made of. A CTA has four warpgroups: one fetches keys, one
 /// computes scores and probabilities, two multiply probabilities with the left and the right half
 /// of the values. So the accumulators of 64 heads x 512 channels (half of the registers there are)
 /// leave room for everything else, and products and softmax of neighbouring tiles overlap.
+template <class Format>
 struct LatentTraits {
   static constexpr int kKeys = kLatentKeys;
-  /// Three tiles of 48 keys rather than two of 64: one is filled while two are multiplied.
-  static constexpr int kStages = 3;
+  static constexpr int kStages = Format::kStages;  ///< tiles of keys
   static constexpr int kBlocks = kLatentHeadDim / 64;  ///< of 64 channels: 128-byte rows
   /// Blocks of the queries that the scores' warpgroup holds in registers; the others are read from
   /// shared memory by each product, which has no bandwidth to spare.
-  static constexpr int kRegisterBlocks = 2;
+  static constexpr int kRegisterBlocks = Format::kRegisterBlocks;
   static constexpr int kSharedBlocks = kBlocks - kRegisterBlocks;
 
   static constexpr int kThreads = 512;
@@ -29,6 +43,8 @@ struct LatentTraits {
 
   static constexpr int kQueryBlockBytes = kLatentHeads * 128;
   static constexpr int kKeyBlockBytes = kKeys * 128;
+  static constexpr int kRawStages = Format::kRawStages;  ///< tiles of rows as they are stored
+  static constexpr int kRawBytes = kRawStages > 0 ? kKeys * kLatentFp8Row : 16;
 };
 
 /// The probabilities of a tile lie where its rotating channels were, which nobody needs any more:
@@ -37,17 +53,21 @@ __device__ inline uint32_t latent_p_offset(int32_t step, int32_t row, int32_t ch
   return step * kLatentHeads * 32 + row * 32 + ((chunk ^ (row / 4 % 2)) * 16);
 }
 
+template <class Traits>
 struct LatentShared {
-  alignas(1024) uint8_t q[LatentTraits::kSharedBlocks][LatentTraits::kQueryBlockBytes];
-  alignas(
-      1024) uint8_t k[LatentTraits::kStages][LatentTraits::kBlocks][LatentTraits::kKeyBlockBytes];
-  int32_t valid[LatentTraits::kStages][LatentTraits::kKeys];  ///< below 0: no key
-  int64_t offsets[3][LatentTraits::kKeys];  ///< of rows in the pool, for the fetching warpgroup
-  float alpha[LatentTraits::kStages][kLatentHeads];
-  uint32_t rescale[LatentTraits::kStages][4];  ///< whether rows of a warp have an alpha
-  float2 totals[kLatentHeads];                 ///< of an item: reference (log2), sum
-  Barrier k_full[LatentTraits::kStages], k_empty[LatentTraits::kStages];
-  Barrier p_full[LatentTraits::kStages];
+  static constexpr int kRaw = Traits::kRawStages > 0 ? Traits::kRawStages : 1;
+  alignas(1024) uint8_t q[Traits::kSharedBlocks][Traits::kQueryBlockBytes];
+  alignas(1024) uint8_t k[Traits::kStages][Traits::kBlocks][Traits::kKeyBlockBytes];
+  alignas(128) uint8_t raw[kRaw][Traits::kRawBytes];
+  int32_t valid[Traits::kStages][Traits::kKeys];  ///< below 0: no key
+  int32_t raw_valid[kRaw][Traits::kKeys];
+  int64_t offsets[3][Traits::kKeys];  ///< of rows in the pool, for the fetching warpgroup
+  float alpha[Traits::kStages][kLatentHeads];
+  uint32_t rescale[Traits::kStages][4];  ///< whether rows of a warp have an alpha
+  float2 totals[kLatentHeads];           ///< of an item: reference (log2), sum
+  Barrier raw_full[kRaw];
+  Barrier k_full[Traits::kStages], k_empty[Traits::kStages];
+  Barrier p_full[Traits::kStages];
   Barrier totals_full, totals_empty;
 };
 
@@ -63,7 +83,7 @@ __device__ inline int32_t latent_count(const LatentArgs& args, int32_t row) {
 
 /// First tile of split `split` of a row of `count` keys.
 __device__ inline int32_t latent_split_begin(int32_t count, int32_t split, int32_t splits) {
-  const int32_t tiles = (count + LatentTraits::kKeys - 1) / LatentTraits::kKeys;
+  const int32_t tiles = (count + kLatentKeys - 1) / kLatentKeys;
   return static_cast<int32_t>(static_cast<int64_t>(tiles) * split / splits);
 }
 
