@@ -15,12 +15,13 @@ using Params = foveal_mla_params;
 /// A good call; the addresses are never followed.
 Params good() {
   Params p{};
-  auto* somewhere = reinterpret_cast<void*>(uintptr_t{4096});
+  alignas(16) static int32_t somewhere[4];
   p.struct_size = sizeof(p);
   p.num_rows = 4;
   p.num_heads = 128;
   p.max_keys = 2048;
-  p.q = p.out = somewhere;
+  p.q = somewhere;
+  p.out = somewhere;
   p.q_head_stride = 576;
   p.q_row_stride = int64_t{128} * 576;
   p.out_head_stride = 512;
@@ -30,7 +31,7 @@ Params good() {
              .dtype = FOVEAL_E4M3,
              .page_size = 64,
              .num_pages = 100};
-  p.indices = reinterpret_cast<const int32_t*>(uintptr_t{4096});
+  p.indices = somewhere;
   p.indices_stride = 2048;
   p.softmax_scale = 0.1F;
   return p;

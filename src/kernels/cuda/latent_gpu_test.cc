@@ -309,9 +309,9 @@ TEST_F(MlaStoreTest, RowsAsTheyAreOrRounded) {
   constexpr int32_t kRows = 37;
   constexpr int32_t kPage = 16;
   constexpr int32_t kPages = 5;
-  std::vector<float> values = rounded(normal(kRows * kDim, 2));
+  std::vector<float> values = rounded(normal(static_cast<size_t>(kRows) * kDim, 2));
   for (int32_t i = 0; i < kDim; ++i) values[static_cast<size_t>(i)] = 0;  // no amax
-  for (int32_t i = 0; i < 128; ++i) values[static_cast<size_t>(kDim + i)] = i % 2 == 0 ? 448 : -1;
+  for (size_t i = 0; i < 128; ++i) values[kDim + i] = i % 2 == 0 ? 448 : -1;
   std::vector<int32_t> slots(kRows);
   std::iota(slots.begin(), slots.end(), 20);
   slots[5] = -1;

@@ -54,11 +54,10 @@ __device__ inline void tma_multicast_4d(const CUtensorMap* map, Barrier* barrier
 }
 
 /// `bytes` in a row; both addresses and the size are multiples of 16.
-__device__ inline void bulk_load(Barrier* barrier, void* smem, const void* global,
-                                 uint32_t bytes) {
+__device__ inline void bulk_load(Barrier* barrier, void* smem, const void* global, uint32_t bytes) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-          smem_address(smem)),
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(smem_address(smem)),
       "l"(__cvta_generic_to_global(global)), "r"(bytes), "r"(smem_address(barrier))
       : "memory");
 }

@@ -110,7 +110,7 @@ struct LatentProducerE4m3 {
   int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
   int32_t warp = thread / 32;
   Ring<Traits::kStages> ring{};
-  Ring<Traits::kRawStages> raw_ring{};   ///< of the tile that is widened next
+  Ring<Traits::kRawStages> raw_ring{};  ///< of the tile that is widened next
   Ring<Traits::kRawStages> fetch_ring{};
 
   /// Of this thread's key: where the next tile's row is, and what the list names in the one after;
@@ -218,9 +218,9 @@ struct LatentProducerE4m3 {
       uint4 x = load_shared_16(smem_address(raw) + (group * 8 + row) * kRowBytes + kRopeBytes +
                                chunk * 16);
       if (valid[group * 8 + row] < 0) x = uint4{0, 0, 0, 0};
-      store_shared_16(to + group * 1024 + (Traits::kBlocks - 1) * Traits::kKeyBlockBytes +
-                          ((chunk ^ row) * 16),
-                      x);
+      store_shared_16(
+          to + group * 1024 + (Traits::kBlocks - 1) * Traits::kKeyBlockBytes + ((chunk ^ row) * 16),
+          x);
     }
   }
 };

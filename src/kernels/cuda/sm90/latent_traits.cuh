@@ -28,7 +28,7 @@ struct LatentE4m3 {
 template <class Format>
 struct LatentTraits {
   static constexpr int kKeys = kLatentKeys;
-  static constexpr int kStages = Format::kStages;  ///< tiles of keys
+  static constexpr int kStages = Format::kStages;      ///< tiles of keys
   static constexpr int kBlocks = kLatentHeadDim / 64;  ///< of 64 channels: 128-byte rows
   /// Blocks of the queries that the scores' warpgroup holds in registers; the others are read from
   /// shared memory by each product, which has no bandwidth to spare.
@@ -44,7 +44,7 @@ struct LatentTraits {
   static constexpr int kQueryBlockBytes = kLatentHeads * 128;
   static constexpr int kKeyBlockBytes = kKeys * 128;
   static constexpr int kRawStages = Format::kRawStages;  ///< tiles of rows as they are stored
-  static constexpr int kRawBytes = kRawStages > 0 ? kKeys * kLatentFp8Row : 16;
+  static constexpr int kRawBytes = kRawStages > 0 ? kKeys* kLatentFp8Row : 16;
 };
 
 /// The probabilities of a tile lie where its rotating channels were, which nobody needs any more:
