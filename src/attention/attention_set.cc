@@ -182,6 +182,12 @@ std::unique_ptr<SequenceState> AttentionSet::make_state() const {
   return state;
 }
 
+int64_t AttentionSet::workspace_bytes(const StepLimits& limits) const {
+  int64_t bytes = 0;
+  for (const AttentionMethod* method : serving_) bytes += method->workspace_bytes(limits);
+  return bytes;
+}
+
 void AttentionSet::append(int32_t layer, Phase phase, const AttendArgs& args,
                           Stream& stream) const {
   for (AttentionMethod* method : serving_) method->append(layer, phase, args, stream);

@@ -53,6 +53,7 @@ class AttentionSet {
   int32_t reached_tokens(int32_t prompt_len) const;
   int32_t own_tokens(int32_t prompt_len) const;
   std::unique_ptr<SequenceState> make_state() const;
+  int64_t workspace_bytes(const StepLimits& limits) const;
   void append(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) const;
   void after_prefill(const PromptEnd& end, Stream& stream) const;
 

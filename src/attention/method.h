@@ -72,6 +72,13 @@ struct MethodContext {
   bool exact = false;  ///< compute_dtype f32
 };
 
+/// How large a step can get.
+struct StepLimits {
+  int64_t max_kv_len = 0;  ///< of a sequence
+  int64_t max_rows = 0;    ///< of all sequences together
+  int32_t threads = 1;     ///< of the host
+};
+
 /// Which method runs in one layer and phase, and why: what `foveal inspect` prints.
 struct Resolution {
   std::string method;   ///< "dense" or the method's name
@@ -153,6 +160,9 @@ class AttentionMethod {
   /// Extra bytes a token or a page that live under the same page table as K and V.
   /// Refuses caches that it cannot work with.
   virtual std::vector<kv::LaneSpec> lanes(const kv::KvGeometry& /*cache*/) const { return {}; }
+
+  /// Memory that its steps take beside the cache: part of the capacity plan.
+  virtual int64_t workspace_bytes(const StepLimits& /*limits*/) const { return 0; }
 
   /// Whether the settings change anything in this phase. At most one method of an engine may be
   /// active in a phase; where none is, attention is dense.

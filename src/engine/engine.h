@@ -26,7 +26,7 @@ struct EngineInfo {
   int64_t kv_bytes_per_token = 0;
   int64_t kv_bytes = 0;  ///< of the whole pool
   int64_t weights_bytes = 0;
-  int64_t workspace_bytes = 0;  ///< CUDA: activations and what kernels need beside them
+  int64_t workspace_bytes = 0;  ///< attention's; on CUDA also activations and what kernels need
 };
 
 /// Called on the engine thread after prompt rows of a request were computed.

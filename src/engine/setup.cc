@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <random>
+#include <thread>
 
 #include "base/check.h"
 #include "base/math.h"
@@ -150,7 +151,7 @@ void set_up_cuda(Setup& setup, const LlmConfig& config, const model::Checkpoint&
   const model::ModelLimits limits = model_limits(setup, config);
   const model::MemoryPlan memory = model::plan_cuda_memory(checkpoint.config(), limits);
   setup.weights_bytes = memory.weights_bytes;
-  setup.workspace_bytes = memory.workspace_bytes;
+  setup.workspace_bytes += memory.workspace_bytes;
   const CudaGraphConfig& graphs = config.cuda_graph_config;
   // Recorded or not, a step has the same sizes, and so the same results.
   setup.graph_sizes = graph_sizes(graphs, setup.scheduler.max_batch_size);
@@ -188,6 +189,12 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   setup.scheduler =
       scheduler_config(config, setup.device, setup.attention->prefill_chunk_multiple());
   setup.weights_bytes = checkpoint.total_bytes();
+  const int64_t threads =
+      config.threads > 0 ? config.threads : std::max(1U, std::thread::hardware_concurrency());
+  setup.workspace_bytes =
+      setup.attention->workspace_bytes({.max_kv_len = setup.max_seq_len,
+                                        .max_rows = setup.scheduler.max_step_tokens,
+                                        .threads = as_int32(threads)});
   if (setup.device.kind == DeviceKind::kCuda) set_up_cuda(setup, config, checkpoint);
   const bool cpu = setup.device.kind == DeviceKind::kCpu;
   setup.capacity = plan_pool(config, setup, cpu ? checkpoint.bytes_to_come() : setup.weights_bytes);

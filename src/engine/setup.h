@@ -20,8 +20,9 @@ struct Setup {
   kv::CapacityPlan capacity;
   scheduler::SchedulerConfig scheduler;
   int64_t max_seq_len = 0;
-  int64_t weights_bytes = 0;    ///< as they lie on the device
-  int64_t workspace_bytes = 0;  ///< CUDA: activations, logits and what kernels need beside them
+  int64_t weights_bytes = 0;  ///< as they lie on the device
+  /// What attention keeps beside the cache; on CUDA also activations, logits and what kernels need.
+  int64_t workspace_bytes = 0;
   std::vector<int32_t> graph_sizes;  ///< CUDA: sizes of steps that only decode, ascending
   bool graph_padding = false;
   bool record_graphs = false;

@@ -58,6 +58,10 @@ class Dsa final : public AttentionMethod {
              .layers = settings_.full}};
   }
 
+  int64_t workspace_bytes(const StepLimits& limits) const override {
+    return selector_.workspace_bytes(limits);
+  }
+
   Resolution resolve(int32_t layer, Phase /*phase*/) const override {
     const int32_t owner = settings_.owner.at(static_cast<size_t>(layer));
     const std::string whose = owner == layer ? std::string("an indexer of its own")

@@ -212,6 +212,16 @@ TEST_F(Dsa, CountsWhatItLeavesOut) {
             uint64_t{kHeads} * (kTopk * (kTopk + 1) / 2 + (kLength - kTopk) * kTopk));
 }
 
+TEST_F(Dsa, WhatScoresTakeIsPlannedAndBounded) {
+  const auto method = make_dsa(nullptr, context());
+  const int64_t once = method->workspace_bytes({.max_kv_len = 1 << 17, .max_rows = 8192});
+  EXPECT_GT(once, int64_t{8} * 4 << 17) << "eight rows of scores";
+  EXPECT_LT(once, int64_t{16} << 20);
+  const int64_t many =
+      method->workspace_bytes({.max_kv_len = 1 << 17, .max_rows = 8192, .threads = 192});
+  EXPECT_LT(many, int64_t{1} << 30) << "at 128k on a large machine";
+}
+
 TEST_F(Dsa, KeepsIndexKeysWhereThereIsAnIndexer) {
   const auto lanes_of = [](const DeepSeekSparseAttentionConfig& config) {
     const SparseAttentionConfig given = config;

@@ -185,6 +185,17 @@ void IndexSelector::select_few(const IndexInputs& index, const IndexLane& lane, 
   });
 }
 
+int64_t IndexSelector::workspace_bytes(const StepLimits& limits) const {
+  const int64_t few = std::min({kManyRows * limits.threads, limits.max_rows,
+                                static_cast<int64_t>(settings_.max_chunk) + kBlockRows});
+  const int64_t blocks = std::min(int64_t{kBlockRows} * limits.threads, limits.max_rows);
+  const int64_t tiles =
+      limits.threads * static_cast<int64_t>(index_kernels().scratch(settings_.head_dim));
+  const int64_t sets =
+      limits.max_rows * (std::min<int64_t>(settings_.topk, limits.max_kv_len) * 4 + 8);
+  return tiles + std::max(few, blocks) * (slot_floats() + limits.max_kv_len) * 4 + sets;
+}
+
 void IndexSelector::select(const IndexInputs& index, const IndexLane& lane,
                            std::span<const kernels::AttentionSeq> seqs, Stream& stream,
                            OwnedSets& out) {

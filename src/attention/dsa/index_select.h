@@ -29,6 +29,9 @@ class IndexSelector {
   void select(const IndexInputs& index, const IndexLane& lane,
               std::span<const kernels::AttentionSeq> seqs, Stream& stream, OwnedSets& out);
 
+  /// Opened queries and scores of a step's rows, and their sets.
+  int64_t workspace_bytes(const StepLimits& limits) const;
+
  private:
   /// Consecutive rows of one sequence.
   struct Rows {
