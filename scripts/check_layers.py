@@ -26,7 +26,7 @@ ALLOWED = {
 }
 # Files that see less than their folder: the host half of kv knows no device.
 HOST_KV = {"page_allocator", "prefix_index", "lanes"}
-TOOLS = {"base", "tokenizer", "server", "tools", "measure", "eval", "bench", "calibrate", PUBLIC}
+TOOLS = {"base", "tokenizer", "server", "tools", "measure", "eval", "bench", "calibrate", "client", PUBLIC}
 TOOLS_INTERNAL = {"engine/inspect.h", "model/safetensors_writer.h", "engine/load.h",
                   "model/checkpoint.h"}  # introspection and parity files
 METHODS = {path.name for path in (ROOT / "src/attention").iterdir() if path.is_dir()}

@@ -11,6 +11,10 @@ namespace foveal::tools {
 /// 256 MiB.
 std::string read_input(const std::string& path);
 
+/// What commas separate, blanks about each item dropped. Items may be empty: "a,,b" has three, and
+/// nothing at all has one.
+std::vector<std::string_view> split_list(std::string_view text);
+
 /// "1,2,3", or a JSON list of integers ("[1, 2, 3]"); from a file when it begins with '@'.
 std::vector<int32_t> parse_token_ids(const std::string& text);
 

@@ -24,6 +24,11 @@ TEST(TokenIds, RefusesEverythingElse) {
   }
 }
 
+TEST(List, KeepsEmptyItemsForTheCallerToRefuse) {
+  EXPECT_EQ(split_list(" a ,b c,\n,"), (std::vector<std::string_view>{"a", "b c", "", ""}));
+  EXPECT_EQ(split_list(""), std::vector<std::string_view>{""});
+}
+
 TEST(Input, ReadsBytesAndNamesWhatIsMissing) {
   const std::string path = testing::TempDir() + "/input_test.bin";
   const std::string bytes("a\0b\xff\n", 5);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 
+#include "bench/arrivals.h"
 #include "bench/compare.h"
 #include "bench/dataset.h"
 #include "foveal/error.h"
@@ -75,6 +76,43 @@ TEST(Dataset, BadLinesAreListed) {
   EXPECT_EQ(got.failures.size(), 5U);
   std::ofstream(path) << "no\n";
   EXPECT_THROW(read_dataset(path), Error);
+}
+
+TEST(Arrivals, HaveTheRateAndTheSpreadAskedFor) {
+  constexpr int64_t kCount = 20000;
+  for (const double burstiness : {0.25, 1.0, 4.0}) {
+    const std::vector<double> at = arrivals(kCount, 50, burstiness, 7);
+    EXPECT_EQ(at.front(), 0);
+    double sum = 0;
+    double squares = 0;
+    for (size_t idx = 1; idx < at.size(); ++idx) {
+      const double gap = 50 * (at[idx] - at[idx - 1]);
+      EXPECT_GE(gap, 0);
+      sum += gap;
+      squares += gap * gap;
+    }
+    const double mean = sum / (kCount - 1);
+    // Gamma of mean 1 has a variance of 1 / shape; five standard errors of mean and variance.
+    EXPECT_NEAR(mean, 1, 5 / std::sqrt(burstiness * kCount));
+    const double kurtosis = 3 + 6 / burstiness;
+    EXPECT_NEAR(burstiness * (squares / (kCount - 1) - mean * mean), 1,
+                5 * std::sqrt((kurtosis - 1) / kCount));
+  }
+  EXPECT_EQ(arrivals(3, 0, 1, 7), (std::vector<double>{0, 0, 0}));
+  EXPECT_EQ(arrivals(3, 2, std::numeric_limits<double>::infinity(), 7),
+            (std::vector<double>{0, 0.5, 1}));
+}
+
+TEST(Slo, CountsWhatKeepsAllOfIt) {
+  const Slo slo = parse_slo({"ttft:200, tpot:5.5", "e2el:1000"});
+  EXPECT_TRUE(slo.kept({.ttft_ms = 200, .latency_ms = 1000, .tpot_ms = 5.5}));
+  EXPECT_FALSE(slo.kept({.ttft_ms = 201, .latency_ms = 1000, .tpot_ms = 5.5}));
+  EXPECT_FALSE(slo.kept({.ttft_ms = 200, .latency_ms = 1001, .tpot_ms = 5.5}));
+  EXPECT_FALSE(slo.kept({.ttft_ms = 200, .latency_ms = 1000, .tpot_ms = 5.6}));
+  EXPECT_FALSE(parse_slo({}).any());
+  for (const char* text : {"", "ttft", "ttft:", "ttft:0", "ttft:x", "itl:3", "ttft:1,"}) {
+    EXPECT_THROW(parse_slo({text}), Error) << text;
+  }
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "json_writer.h"
 #include "measure/documents.h"
 #include "measure/json.h"
+#include "model/checkpoint.h"
 
 namespace foveal::bench {
 namespace json = boost::json;
@@ -65,6 +66,20 @@ std::string dataset_line(int64_t task_id, const std::vector<int32_t>& ids, int64
   for (const int32_t id : ids) out.value(id);
   out.end_array().field("output_tokens", output_tokens).end_object();
   return out.text() + "\n";
+}
+
+std::vector<int32_t> plain_ids(const tools::TokenizerSource& source) {
+  const auto checkpoint = model::Checkpoint::open(source.model);
+  std::vector<int32_t> out;
+  const auto tokenizer = tools::load_if_any(source);
+  const int32_t vocab = checkpoint->config().vocab_size;
+  const int32_t count = tokenizer ? std::min(tokenizer->vocab_size(), vocab) : vocab;
+  for (int32_t id = 0; id < count; ++id) {
+    if (!tokenizer || !tokenizer->is_special(id)) out.push_back(id);
+  }
+  FOVEAL_CHECK(!out.empty(), ErrorKind::kUnsupported, "model",
+               "got a vocabulary of special tokens only; need another model");
+  return out;
 }
 
 }  // namespace foveal::bench

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "foveal/llm.h"
+#include "tokenizer_source.h"
 
 namespace foveal::bench {
 
@@ -35,5 +36,8 @@ std::span<const BenchRequest> first(std::span<const BenchRequest> requests, int6
 
 /// A line of such a file.
 std::string dataset_line(int64_t task_id, const std::vector<int32_t>& ids, int64_t output_tokens);
+
+/// Ids of a model's vocabulary that stand for text: special tokens would end answers or open turns.
+std::vector<int32_t> plain_ids(const tools::TokenizerSource& source);
 
 }  // namespace foveal::bench

@@ -9,8 +9,8 @@
 
 namespace foveal::bench {
 
-/// What became of one request. Times are the engine's own: they do not depend on how fast a client
-/// reads.
+/// What became of one request. Times are the engine's own, which do not depend on how fast a client
+/// reads; against a server the client's.
 struct Measured {
   std::string task_id;
   int64_t input_tokens = 0;
@@ -19,6 +19,8 @@ struct Measured {
   double ttft_ms = 0;
   double latency_ms = 0;  ///< submitted to last token
   double tpot_ms = 0;     ///< from the second token on; 0 with one token
+  /// Between neighbouring pieces of a server's stream; empty for an engine.
+  std::vector<double> gaps_ms{};
   SparsityReport sparsity;
   RequestMemory memory;
   std::vector<int32_t> token_ids;

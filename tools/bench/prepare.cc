@@ -7,7 +7,6 @@
 #include "cli_options.h"
 #include "measure/documents.h"
 #include "measure/random.h"
-#include "model/checkpoint.h"
 #include "output.h"
 #include "tokenizer_source.h"
 
@@ -44,21 +43,6 @@ class Lengths {
   virtual OptionGroup options() = 0;
   virtual void write(const tools::TokenizerSource& source, uint64_t seed, std::string& out) = 0;
 };
-
-/// Ids that stand for text: special tokens would end answers or open turns.
-std::vector<int32_t> plain_ids(const tools::TokenizerSource& source) {
-  const auto checkpoint = model::Checkpoint::open(source.model);
-  std::vector<int32_t> out;
-  const auto tokenizer = tools::load_if_any(source);
-  const int32_t vocab = checkpoint->config().vocab_size;
-  const int32_t count = tokenizer ? std::min(tokenizer->vocab_size(), vocab) : vocab;
-  for (int32_t id = 0; id < count; ++id) {
-    if (!tokenizer || !tokenizer->is_special(id)) out.push_back(id);
-  }
-  FOVEAL_CHECK(!out.empty(), ErrorKind::kUnsupported, "model",
-               "got a vocabulary of special tokens only; need another model");
-  return out;
-}
 
 OptionField tokens_field(std::string_view name, int64_t* target, std::string_view help,
                          int64_t least) {

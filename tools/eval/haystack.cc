@@ -8,6 +8,7 @@
 #include <span>
 
 #include "base/check.h"
+#include "input.h"
 #include "measure/documents.h"
 
 namespace foveal::eval {
@@ -156,11 +157,7 @@ std::string join(const std::vector<std::string>& sentences) {
 
 std::vector<int64_t> parse_lengths(const std::string& text, std::string_view flag) {
   std::vector<int64_t> out;
-  std::string_view rest = text;
-  while (true) {
-    const size_t comma = rest.find(',');
-    std::string_view item = rest.substr(0, comma);
-    while (!item.empty() && item.front() == ' ') item.remove_prefix(1);
+  for (const std::string_view item : tools::split_list(text)) {
     int64_t value = 0;
     const auto [end, status] = std::from_chars(item.data(), item.data() + item.size(), value);
     FOVEAL_CHECK(status == std::errc{} && end == item.data() + item.size() && value >= 1,
@@ -169,9 +166,8 @@ std::vector<int64_t> parse_lengths(const std::string& text, std::string_view fla
     FOVEAL_CHECK(std::find(out.begin(), out.end(), value) == out.end(), ErrorKind::kInvalidArgument,
                  flag, "got {} twice; need it once", value);
     out.push_back(value);
-    if (comma == std::string_view::npos) return out;
-    rest.remove_prefix(comma + 1);
   }
+  return out;
 }
 
 }  // namespace foveal::eval

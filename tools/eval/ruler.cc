@@ -6,6 +6,7 @@
 #include "eval/answer.h"
 #include "eval/length_task.h"
 #include "eval/ruler_tasks.h"
+#include "input.h"
 #include "measure/documents.h"
 
 namespace foveal::eval {
@@ -84,18 +85,14 @@ class Ruler final : public LengthTask {
       if (tasks_ == "all") out.push_back(&task);
     }
     if (tasks_ == "all") return out;
-    std::string_view rest = tasks_;
-    while (true) {
-      const size_t comma = rest.find(',');
-      const std::string_view name = rest.substr(0, comma);
+    for (const std::string_view name : tools::split_list(tasks_)) {
       const auto found = std::find_if(ruler_tasks().begin(), ruler_tasks().end(),
                                       [&](const RulerTask& task) { return task.name == name; });
       FOVEAL_CHECK(found != ruler_tasks().end(), ErrorKind::kInvalidArgument, "--tasks",
                    "got '{}'; need all, or some of {}", name, known);
       out.push_back(&*found);
-      if (comma == std::string_view::npos) return out;
-      rest.remove_prefix(comma + 1);
     }
+    return out;
   }
 
   void add(const LLM& llm, const Common& common, const Materials& materials, const RulerTask& task,

@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""foveal bench serve against foveal serve, with a tiny random model or the real one that
+FOVEAL_TEST_MODEL names, beside a client of another make."""
+
+import http.server
+import importlib.util
+import json
+import sys
+import threading
+import time
+import unittest
+
+import outside_client
+from harness import GOLDEN, MODEL, ROOT, Case, foveal
+
+# That of the server's tests; `harness` is this folder's.
+found = importlib.util.spec_from_file_location("server_harness", ROOT / "tests/server/harness.py")
+server = importlib.util.module_from_spec(found)
+found.loader.exec_module(server)
+
+
+# Of a server that keeps time, in seconds.
+FIRST, GAP, TOKENS = 0.2, 0.02, 25
+
+
+class Serve(Case):
+    model = GOLDEN
+    extra = {}
+
+    @classmethod
+    def setUpClass(cls):
+        if cls is Serve:
+            raise unittest.SkipTest("what the others share")
+        cls.server = server.Server("--no-kv-enable-block-reuse", model=cls.model)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.stop()
+
+    def serve(self, *words, status=0, url=None):
+        done = foveal("bench", "serve", "--url", url or f"http://127.0.0.1:{self.server.port}", "--report_json",
+                      self.path / "report.json", "--extra-body", json.dumps(self.extra), *words, status=status)
+        return done.stderr if status == 2 else self.read("report.json")
+
+    def data(self, *lengths, output_tokens=6):
+        return ("--dataset", self.ids(*lengths, output_tokens=output_tokens))
+
+    def fake(self, answer):
+        """The port of a server that lists a model and answers requests by `answer(handler, body)`."""
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                data = b'{"data": [{"id": "x"}]}'
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_POST(self):
+                answer(self, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.close_connection = True
+
+            def log_message(self, *_):
+                pass
+
+        made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        self.addCleanup(made.server_close)
+        self.addCleanup(made.shutdown)
+        return made.server_port
+
+
+class Tiny(Serve):
+    # It has no tokenizer, so no text: its tokens are seen by their log probabilities.
+    extra = {"logprobs": 0}
+
+    def test_every_request_is_measured(self):
+        report = self.serve(*self.data(20, 30, 1, 44), "--request-json", self.path / "requests.json",
+                            "--request-csv", self.path / "requests.csv")
+        self.assertEqual(report["failures"], [])
+        info, times = report["request_info"], report["streaming_metrics"]
+        self.assertEqual(info["num_requests"], 4)
+        self.assertAlmostEqual(info["avg_output_length"], 6)
+        self.assertAlmostEqual(info["avg_input_length"], 95 / 4)
+        speed = report["performance"]
+        self.assertAlmostEqual(speed["system_output_throughput_tok_s"] * speed["total_latency_ms"] / 1000, 24)
+        for one in self.read("requests.json"):
+            self.assertLess(0, one["ttft_ms"])
+            self.assertAlmostEqual(one["latency_ms"], one["ttft_ms"] + 5 * one["tpot_ms"])
+        self.assertLess(times["itl_percentiles"]["minimum"], times["itl_percentiles"]["maximum"])
+        self.assertEqual(len((self.path / "requests.csv").read_text().splitlines()), 5)
+
+    def test_requests_come_at_the_rate_asked_for(self):
+        words = self.data(*[4] * 30, output_tokens=1)
+        report = self.serve(*words, "--request-rate", 60, "--burstiness", 1e9)
+        # 29 gaps of 1/60 s and one answer.
+        self.assertGreaterEqual(report["performance"]["total_latency_ms"], 29 / 60 * 1000)
+        self.assertAlmostEqual(report["load"]["request_rate"], 60)
+
+    def test_no_more_than_asked_for_are_in_flight(self):
+        report = self.serve(*self.data(*[30] * 8), "--concurrency", 2)
+        self.assertLessEqual(report["request_info"]["avg_num_concurrent_requests"], 2)
+        self.assertGreater(report["request_info"]["avg_num_concurrent_requests"], 1)
+
+    def test_goodput_counts_what_keeps_its_promise(self):
+        words = self.data(20, 30, 25)
+        report = self.serve(*words, "--goodput", "ttft:60000,tpot:60000", "--goodput", "e2el:60000")
+        self.assertEqual(report["goodput"]["share"], 1)
+        report = self.serve(*words, "--goodput", "e2el:0.001")
+        self.assertEqual((report["goodput"]["good_requests"], report["goodput"]["share"]), (0, 0))
+
+    def test_random_prompts_have_the_length_asked_for(self):
+        report = self.serve("--tokenizer-model", GOLDEN, "--num-prompts", 3, "--random-input-len", 17,
+                            "--random-output-len", 5)
+        self.assertEqual(report["request_info"]["avg_input_length"], 17)
+        self.assertEqual(report["request_info"]["avg_output_length"], 5)
+
+    def test_each_failure_has_its_reason(self):
+        file = self.ids(20, output_tokens=4)
+        with file.open("a") as lines:
+            lines.write('{"input_ids": [1, 99999999], "output_tokens": 2}\nno\n{"input_ids": [1], "output_tokens": 0}\n'
+                        '{"input_ids": [1], "output_tokens": 100000}\n')
+        report = self.serve("--dataset", file, "--warmup", 0)
+        self.assertEqual(report["request_info"]["num_requests"], 1)
+        self.assertEqual(len(report["failures"]), 4)
+        for failure in report["failures"]:
+            self.assertRegex(failure["error"], r"^\[.*\] got .*; need ")
+
+    def test_servers_that_misbehave_are_named(self):
+        answers = {"half": b'data: {"choices": [{"text": "a", "logprobs": null, "finish_reason": null}]}\n\n',
+                   "none": b"data: [DONE]\n\n", "junk": b"data: {]\n\n", "fail": b'data: {"error": {"message": "no"}}\n\n'}
+
+        def answer(handler, body):
+            if body["prompt"] not in answers:
+                return handler.send_error(503, "busy")
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(answers[body["prompt"]])
+
+        port = self.fake(answer)
+        file = self.write("bad.jsonl", "".join(
+            json.dumps({"task_id": word, "prompt": word, "output_tokens": 2}) + "\n" for word in [*answers, "other"]))
+        report = self.serve("--dataset", file, "--warmup", 0, url=f"http://127.0.0.1:{port}", status=1)
+        errors = {one["id"]: one["error"] for one in report["failures"]}
+        for word, part in (("half", r"\[DONE\]"), ("none", "usage"), ("junk", "JSON"), ("fail", "'no'"), ("other", "503")):
+            self.assertRegex(errors[word], part)
+
+    def test_times_are_those_of_a_server_that_keeps_time(self):
+        def answer(handler, body):
+            start = time.perf_counter()
+            handler.send_response(200)
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.end_headers()
+
+            def send(fields):
+                event = b"data: " + fields + b"\n\n"
+                handler.wfile.write(b"%x\r\n" % len(event) + event + b"\r\n")
+
+            for idx in range(TOKENS):
+                time.sleep(max(0, start + FIRST + idx * GAP - time.perf_counter()))
+                send(b'{"choices": [{"index": 0, "text": "a", "logprobs": null, "finish_reason": null}]}')
+            send(b'{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": %d}}' % TOKENS)
+            send(b"[DONE]")
+            handler.wfile.write(b"0\r\n\r\n")
+
+        port = self.fake(answer)
+        words = self.data(*[4] * 6, output_tokens=TOKENS)
+        report = self.serve(*words, "--concurrency", 3, url=f"http://127.0.0.1:{port}")
+        outside = outside_client.run(port, words[1], 3)
+        times = report["streaming_metrics"]
+        for got in ((times["avg_ttft_ms"], times["avg_tpot_ms"], report["performance"]["avg_request_latency_ms"]),
+                    (outside["ttft_ms"], outside["tpot_ms"], outside["latency_ms"])):
+            print(got, file=sys.stderr)
+            for value, truth in zip(got, (FIRST, GAP, FIRST + (TOKENS - 1) * GAP)):
+                self.assertAlmostEqual(value / (1000 * truth), 1, delta=0.03)
+
+    def test_the_key_is_sent(self):
+        locked = server.Server("--api-key", "secret", model=GOLDEN)
+        self.addCleanup(locked.stop)
+        url = f"http://127.0.0.1:{locked.port}"
+        words = self.data(5)
+        self.assertEqual(self.serve(*words, "--api-key", "secret", url=url)["failures"], [])
+        refused = foveal("bench", "serve", "--url", url, *words, "--model", "x", "--warmup", 0, status=1)
+        self.assertIn("401", refused.stderr)
+
+    def test_odd_requests_are_refused(self):
+        file = self.ids(4, output_tokens=2)
+        url = f"http://127.0.0.1:{self.server.port}"
+        for words in (["--dataset", file], ["--url", "nowhere", "--dataset", file], ["--url", url],
+                      ["--url", url, "--dataset", file, "--concurrency", 0],
+                      ["--url", url, "--dataset", file, "--goodput", "itl:3"],
+                      ["--url", url, "--dataset", file, "--extra-body", "[]"],
+                      ["--url", url, "--dataset", file, "--report_json", file]):
+            self.refused("bench", "serve", *words)
+        nobody = foveal("bench", "serve", "--url", "http://127.0.0.1:9", "--dataset", file, status=1).stderr
+        self.assertRegex(nobody, r"^\[http\] got .*; need ")
+
+
+@unittest.skipUnless(MODEL, "needs FOVEAL_TEST_MODEL")
+class Real(Serve):
+    model = MODEL
+
+    def test_a_client_of_another_make_sees_the_same(self):
+        words = self.data(*[200] * 6, output_tokens=40)
+        # At the same time: both see the same server, whatever else the machine does.
+        report, got = server.in_threads([
+            lambda: self.serve(*words, "--concurrency", 1, "--warmup", 0),
+            lambda: outside_client.run(self.server.port, words[1], 1)])
+        times = report["streaming_metrics"]
+        # Not the time to the first token: of two prompts that come together one is read first.
+        for ours, theirs in ((times["avg_tpot_ms"], got["tpot_ms"]),
+                             (report["performance"]["avg_request_latency_ms"], got["latency_ms"]),
+                             (report["performance"]["system_output_throughput_tok_s"], got["output_tok_s"])):
+            print(f"foveal {ours:.4g}, outside {theirs:.4g}, {100 * (ours / theirs - 1):+.2f} %", file=sys.stderr)
+            self.assertAlmostEqual(ours / theirs, 1, delta=0.1)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

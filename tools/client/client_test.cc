@@ -1,0 +1,40 @@
+// What the client is made of, without a server: tests/measure runs it against one.
+#include <gtest/gtest.h>
+
+#include "client/http_client.h"
+#include "client/openai.h"
+#include "foveal/error.h"
+
+namespace foveal::client {
+namespace {
+
+TEST(Url, IsCutIntoItsParts) {
+  const Url plain = parse_url("http://127.0.0.1:8000", "url");
+  EXPECT_EQ(plain.host + "|" + plain.port + "|" + plain.path, "127.0.0.1|8000|/v1");
+  const Url tls = parse_url("https://api.example.org/openai/v1/", "url");
+  EXPECT_TRUE(tls.tls);
+  EXPECT_EQ(tls.host + "|" + tls.port + "|" + tls.path, "api.example.org|443|/openai/v1");
+  const Url six = parse_url("http://[::1]:81/x", "url");
+  EXPECT_EQ(six.host + "|" + six.port + "|" + six.path, "::1|81|/x");
+  for (const char* text : {"", "localhost:8000", "ftp://a", "http://", "http://a:", "http://a:b",
+                           "http://a:123456", "http://u@a", "http://a b", "http://a?b"}) {
+    EXPECT_THROW(parse_url(text, "url"), Error) << text;
+  }
+}
+
+TEST(Events, DoNotDependOnHowBytesArrive) {
+  const std::string bytes =
+      ": hello\r\ndata: one\n\ndata: two\ndata:  lines\r\n\r\nevent: x\n\ndata: cut";
+  for (size_t step = 1; step <= bytes.size(); ++step) {
+    std::vector<std::string> got;
+    EventReader reader;
+    for (size_t at = 0; at < bytes.size(); at += step) {
+      reader.feed(std::string_view(bytes).substr(at, step),
+                  [&](std::string_view data) { got.emplace_back(data); });
+    }
+    EXPECT_EQ(got, (std::vector<std::string>{"one", "two\n lines"})) << step;
+  }
+}
+
+}  // namespace
+}  // namespace foveal::client
