@@ -27,7 +27,8 @@ using eval::Task;
 using eval::TaskEntry;
 
 struct EvalOptions {
-  std::string output_dir, baseline;
+  std::string output_dir, baseline, against;
+  client::Server server;
   int64_t num_samples = 0;
   int64_t seed = 42;
   int64_t concurrency = 4;
@@ -66,7 +67,15 @@ OptionGroup describe(EvalOptions& options) {
            .also = {"apply_chat_template"}},
           {.name = "overwrite",
            .target = &options.overwrite,
-           .help = "drop results that are in the folder"}}};
+           .help = "drop results that are in the folder"},
+          {.name = "against",
+           .target = &options.against,
+           .help = "address of a running server that answers instead of an engine here; --model "
+                   "then only names its tokenizer. --baseline takes an address too"}}};
+}
+
+OptionGroup describe_server(EvalOptions& options) {
+  return {.fields = client::describe(options.server)};
 }
 
 const TaskEntry& find_task(std::string_view name) {
@@ -113,15 +122,15 @@ void size_cache(LlmConfig& config, const Task& task, int64_t concurrency) {
 measure::Settings settings_of(const TaskEntry& entry, const Task& task, const Command& command,
                               const LlmConfig& config, const EvalOptions& options) {
   // Of no account to a result, or named below by what is in the file.
-  static const std::set<std::string> kPassed{"--output-dir",  "--overwrite",     "--threads",
-                                             "--concurrency", "--log-level",     "--num-samples",
-                                             "--config",      "--kv-max-tokens", "--model",
-                                             "--baseline",    "--file",          "--haystack"};
+  static const std::set<std::string> kPassed{
+      "--output-dir",  "--overwrite", "--threads",       "--concurrency", "--log-level",
+      "--num-samples", "--config",    "--kv-max-tokens", "--model",       "--baseline",
+      "--file",        "--haystack",  "--api-key",       "--timeout"};
   measure::Settings out{
       {"task", std::string(entry.name)}, {"model", config.model}, {"version", kVersion}};
   if (!options.baseline.empty()) {
-    const bool file = options.baseline != "dense";
-    out.emplace_back("baseline", file ? measure::content_hash(options.baseline) : "dense");
+    const bool file = options.baseline != "dense" && !client::is_url(options.baseline);
+    out.emplace_back("baseline", file ? measure::content_hash(options.baseline) : options.baseline);
   }
   for (const auto& [flag, values] : command.given()) {
     if (flag == "--config") out.emplace_back("config", measure::content_hash(values.front()));
@@ -132,22 +141,68 @@ measure::Settings settings_of(const TaskEntry& entry, const Task& task, const Co
   return out;
 }
 
-int run_eval(const TaskEntry& entry, Task& task, const Plan& plan, const EvalOptions& options,
+/// What is compared, and what it needs to live. The arms are in `arms`.
+struct Cast {
+  std::vector<std::unique_ptr<LLM>> engines;
+  std::vector<std::unique_ptr<eval::Speaker>> speakers;
+  std::vector<Arm> arms;
+
+  void add(std::string name, std::unique_ptr<eval::Speaker> speaker) {
+    speakers.push_back(std::move(speaker));
+    arms.push_back({std::move(name), *speakers.back()});
+  }
+};
+
+Cast engines_of(const Plan& plan) {
+  Cast out;
+  out.engines.push_back(std::make_unique<LLM>(plan.baseline, loading_bar()));
+  out.add(plan.baseline_name, eval::make_speaker(*out.engines.back()));
+  if (!plan.paired) return out;
+  if (!plan.same) out.engines.push_back(std::make_unique<LLM>(plan.tested, loading_bar()));
+  out.add(plan.same ? "again" : "sparse", eval::make_speaker(*out.engines.back()));
+  return out;
+}
+
+Cast servers_of(const EvalOptions& options, const LlmConfig& config) {
+  const tools::TokenizerSource source{
+      .model = config.model, .tokenizer = config.tokenizer, .device = config.device};
+  Cast out;
+  const auto add = [&](const char* name, const std::string& url) {
+    client::Server server = options.server;
+    server.url = url;
+    out.add(name, eval::make_speaker(server, source));
+  };
+  if (!options.baseline.empty()) add("baseline", options.baseline);
+  add("server", options.against);
+  return out;
+}
+
+void check_against(const EvalOptions& options, const LlmConfig& config, const Task& task) {
+  if (options.against.empty()) {
+    FOVEAL_CHECK(!client::is_url(options.baseline), ErrorKind::kInvalidArgument, "baseline",
+                 "got an address; need --against too");
+    return;
+  }
+  client::parse_url(options.against, "against");
+  if (!options.baseline.empty()) client::parse_url(options.baseline, "baseline");
+  FOVEAL_CHECK(config.sparse_attention_config.empty(), ErrorKind::kInvalidArgument, "against",
+               "got a sparse_attention_config too; need none, for the server has its own");
+  FOVEAL_CHECK(!task.needs_pair(), ErrorKind::kInvalidArgument, "against",
+               "got a task that reads logits; need one of answers");
+}
+
+int run_eval(const TaskEntry& entry, Task& task, const Cast& cast, const EvalOptions& options,
              measure::ResultFolder& folder, measure::Settings about) {
   const auto start = std::chrono::steady_clock::now();
-  LLM baseline(plan.baseline, loading_bar());
-  std::optional<LLM> other;
-  if (plan.paired && !plan.same) other.emplace(plan.tested, loading_bar());
-  LLM& tested = other ? *other : baseline;
-  std::vector<Arm> arms{{plan.baseline_name, baseline}};
-  if (plan.paired) arms.push_back({plan.same ? "again" : "sparse", tested});
-  for (const Arm& arm : arms) log_info("{}: {}", arm.name, arm.llm.info().attention);
+  const std::vector<Arm>& arms = cast.arms;
+  const eval::Speaker& first = arms.front().speaker;
+  for (const Arm& arm : arms) log_info("{}: {}", arm.name, arm.speaker.attention());
 
-  const bool chat = options.chat_template && !baseline.chat_template().empty();
-  task.prepare(baseline, {.seed = static_cast<uint64_t>(options.seed),
-                          .num_samples = options.num_samples,
-                          .chat_template = chat,
-                          .paired = plan.paired});
+  const bool chat = options.chat_template && first.has_chat_template();
+  task.prepare(first, {.seed = static_cast<uint64_t>(options.seed),
+                       .num_samples = options.num_samples,
+                       .chat_template = chat,
+                       .paired = arms.size() > 1});
   eval::run_samples(task, arms, options.concurrency, folder);
 
   eval::Results results{.task = std::string(entry.name),
@@ -156,10 +211,9 @@ int run_eval(const TaskEntry& entry, Task& task, const Plan& plan, const EvalOpt
                         .seed = static_cast<uint64_t>(options.seed)};
   for (const Arm& arm : arms) {
     results.arms.push_back(arm.name);
-    about.emplace_back(arm.name + "_attention", arm.llm.info().attention);
+    about.emplace_back(arm.name + "_attention", arm.speaker.attention());
   }
-  const ModelInfo info = baseline.info();
-  about.emplace_back("device", fmt::format("{} {}", info.device, info.isa));
+  about.emplace_back("device", first.device());
   about.emplace_back("chat_template", chat ? "on" : "off");
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   about.emplace_back("seconds", fmt::format("{:.1f}", took.count()));
@@ -188,6 +242,7 @@ int eval_main(std::span<const std::string> args) {
   LlmConfig config;
   Command group("eval", task_help());
   group.options("Eval", describe(own));
+  group.options("Server", describe_server(own));
   group.llm_config(config);
   const size_t at = group.find_word(args);
   if (at == args.size()) {  // --help, or the error that names the tasks
@@ -199,17 +254,24 @@ int eval_main(std::span<const std::string> args) {
   Command command(fmt::format("eval {}", entry.name), std::string(entry.summary));
   command.options("Task", task->options());
   command.options("Eval", describe(own));
+  command.options("Server", describe_server(own));
   command.llm_config(config);
   std::vector<std::string> rest(args.begin(), args.end());
   rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(at));
   if (!command.parse(rest)) return 0;
 
+  check_against(own, config, *task);
+  const measure::Settings settings = settings_of(entry, *task, command, config, own);
+  if (!own.against.empty()) {
+    const Cast cast = servers_of(own, config);
+    measure::ResultFolder folder(own.output_dir, settings, own.overwrite);
+    return run_eval(entry, *task, cast, own, folder, settings);
+  }
   Plan plan = make_plan(own, config, *task);
   size_cache(plan.baseline, *task, own.concurrency);
   size_cache(plan.tested, *task, own.concurrency);
-  const measure::Settings settings = settings_of(entry, *task, command, config, own);
   measure::ResultFolder folder(own.output_dir, settings, own.overwrite);
-  return run_eval(entry, *task, plan, own, folder, settings);
+  return run_eval(entry, *task, engines_of(plan), own, folder, settings);
 }
 
 }  // namespace foveal::tools

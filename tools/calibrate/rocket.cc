@@ -32,8 +32,9 @@ void set_up(eval::Task& task, const RocketSweep& sweep) {
   bind_options(task.options(), root);
 }
 
-RocketPoint measured(const eval::Task& task, LLM& dense, LLM& tested) {
-  const std::vector<eval::Arm> arms{{"dense", dense}, {"sparse", tested}};
+RocketPoint measured(const eval::Task& task, const eval::Speaker& dense, LLM& tested) {
+  const auto sparse = eval::make_speaker(tested);
+  const std::vector<eval::Arm> arms{{"dense", dense}, {"sparse", *sparse}};
   std::vector<measure::Unit> kl;
   std::vector<measure::Unit> top1;
   std::vector<double> kv_bytes;
@@ -109,7 +110,8 @@ std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep
         2 * sweep.length + 4 * sized.kv_cache_config.tokens_per_block;
   }
   LLM dense(measure::baseline_config(sized, "dense"));
-  task->prepare(dense, {.num_samples = sweep.num_samples, .paired = true});
+  const auto speaker = eval::make_speaker(dense);
+  task->prepare(*speaker, {.num_samples = sweep.num_samples, .paired = true});
   std::vector<RocketPoint> out;
   Progress bar("calibrating", std::ssize(settings));
   for (const RocketPoint& setting : settings) {
@@ -118,7 +120,7 @@ std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep
       break;
     }
     LLM tested(with_rocket(sized, setting.prompt_budget, setting.topk));
-    RocketPoint point = measured(*task, dense, tested);
+    RocketPoint point = measured(*task, *speaker, tested);
     point.prompt_budget = setting.prompt_budget;
     point.topk = setting.topk;
     out.push_back(point);

@@ -3,13 +3,9 @@
 #include <string>
 #include <vector>
 
-#include "foveal/llm.h"
-#include "measure/records.h"
+#include "eval/speaker.h"
 
 namespace foveal::eval {
-
-/// Adds what a request's attention left out and what memory it held.
-void note(const RequestOutput& output, measure::ArmResult& result);
 
 struct Turn {
   std::string role;  ///< user or assistant
@@ -18,11 +14,11 @@ struct Turn {
 
 /// Ids of a conversation that the model is to go on with. With a chat template its roles are
 /// rendered and `prefix` begins the answer; without, the texts follow each other, a line each.
-std::vector<int32_t> prompt_ids(const LLM& llm, const std::vector<Turn>& turns,
+std::vector<int32_t> prompt_ids(const Speaker& speaker, const std::vector<Turn>& turns,
                                 const std::string& prefix, bool chat_template);
 
 /// The greedy answer, noted and kept in `result`.
-std::string answer(LLM& llm, std::vector<int32_t> prompt, int64_t max_tokens,
+std::string answer(const Speaker& speaker, std::vector<int32_t> prompt, int64_t max_tokens,
                    measure::ArmResult& result);
 
 }  // namespace foveal::eval

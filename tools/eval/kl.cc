@@ -44,13 +44,15 @@ class Kl final : public Task {
   int64_t longest() const override { return windows_.longest(); }
   bool needs_pair() const override { return true; }
   measure::Settings contents() const override { return windows_.contents(); }
-  void prepare(const LLM& llm, const Common& common) override { windows_.prepare(llm, common); }
+  void prepare(const Speaker& speaker, const Common& common) override {
+    windows_.prepare(speaker.engine(), common);
+  }
   std::span<const measure::Record> samples() const override { return windows_.samples(); }
 
   void run(size_t idx, std::span<const Arm> arms, measure::Record& record) const override {
     FOVEAL_INVARIANT(arms.size() == 2);
-    const RequestOutput baseline = read(idx, arms[0].llm);
-    const RequestOutput tested = read(idx, arms[1].llm);
+    const RequestOutput baseline = read(idx, arms[0].speaker.engine());
+    const RequestOutput tested = read(idx, arms[1].speaker.engine());
     note(baseline, record.arms[arms[0].name]);
     measure::ArmResult& result = record.arms[arms[1].name];
     note(tested, result);

@@ -36,12 +36,12 @@ class MultiTurn final : public LengthTask {
                         .range = {.min = 1}}}};
   }
 
-  void prepare(const LLM& llm, const Common& common) override {
+  void prepare(const Speaker& speaker, const Common& common) override {
     const Haystack haystack = make_haystack();
     chat_template_ = common.chat_template;
     const int64_t count = common.num_samples == 0 ? 10 : common.num_samples;
     for (const int64_t length : parse_lengths(lengths_)) {
-      for (int64_t idx = 0; idx < count; ++idx) add(llm, common, haystack, length, idx);
+      for (int64_t idx = 0; idx < count; ++idx) add(speaker, common, haystack, length, idx);
     }
   }
   std::span<const measure::Record> samples() const override { return records_; }
@@ -55,8 +55,9 @@ class MultiTurn final : public LengthTask {
       for (const Needle& needle : talk.needles) {
         ask(talk, needle, turns);
         const std::string prefix = needle_prefix(needle);
-        const std::string text = answer(arm.llm, prompt_ids(arm.llm, turns, prefix, chat_template_),
-                                        max_tokens_, result);
+        const std::string text =
+            answer(arm.speaker, prompt_ids(arm.speaker, turns, prefix, chat_template_), max_tokens_,
+                   result);
         turns.push_back({"assistant", prefix + first_line(text)});
         const double score = found(text, needle.value);
         all.sum += score;
@@ -93,33 +94,33 @@ class MultiTurn final : public LengthTask {
   }
 
   // Of the whole conversation if each answer takes all it may.
-  int64_t tokens(const LLM& llm, const Talk& talk) const {
+  int64_t tokens(const Speaker& speaker, const Talk& talk) const {
     std::vector<Turn> turns;
     for (const Needle& needle : talk.needles) {
       ask(talk, needle, turns);
       if (&needle != &talk.needles.back()) turns.push_back({"assistant", needle_prefix(needle)});
     }
     const std::string prefix = needle_prefix(talk.needles.back());
-    return static_cast<int64_t>(prompt_ids(llm, turns, prefix, chat_template_).size()) +
+    return static_cast<int64_t>(prompt_ids(speaker, turns, prefix, chat_template_).size()) +
            turns_ * max_tokens_;
   }
 
-  void add(const LLM& llm, const Common& common, const Haystack& haystack, int64_t length,
+  void add(const Speaker& speaker, const Common& common, const Haystack& haystack, int64_t length,
            int64_t idx) {
     measure::Record record{.id = fmt::format("length={}/{}", length, idx)};
     record.tags = {{"length", fmt::format("{}", length)}};
     Talk talk;
     try {
-      FOVEAL_CHECK(length <= llm.max_seq_len(), ErrorKind::kContextLength, record.id,
-                   "got {} tokens; need at most {}, the context", length, llm.max_seq_len());
+      FOVEAL_CHECK(length <= speaker.max_seq_len(), ErrorKind::kContextLength, record.id,
+                   "got {} tokens; need at most {}, the context", length, speaker.max_seq_len());
       measure::Random random(common.seed, record.id);
       talk.needles = random_needles(random, static_cast<size_t>(turns_));
       random.shuffle(talk.needles);
       for (const Needle& needle : talk.needles) record.references.push_back(needle.value);
       talk.context = bury(haystack, random, talk.needles, length, [&](const std::string& context) {
-        return tokens(llm, {.context = context, .needles = talk.needles});
+        return tokens(speaker, {.context = context, .needles = talk.needles});
       });
-      record.prompt_tokens = tokens(llm, talk);
+      record.prompt_tokens = tokens(speaker, talk);
     } catch (const Error& error) {
       record.error = error.what();
     }

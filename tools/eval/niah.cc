@@ -39,7 +39,7 @@ class Niah final : public LengthTask {
                     .range = {.min = 1}}}};
   }
 
-  void prepare(const LLM& llm, const Common& common) override {
+  void prepare(const Speaker& speaker, const Common& common) override {
     const Haystack haystack = make_haystack();
     const int64_t repeats = std::max<int64_t>(1, common.num_samples);
     for (const int64_t length : parse_lengths(lengths_)) {
@@ -47,7 +47,7 @@ class Niah final : public LengthTask {
         const double share =
             depths_ == 1 ? 0.5 : static_cast<double>(depth) / static_cast<double>(depths_ - 1);
         for (int64_t repeat = 0; repeat < repeats; ++repeat) {
-          add(llm, common, haystack, length, share, repeat);
+          add(speaker, common, haystack, length, share, repeat);
         }
       }
     }
@@ -57,7 +57,7 @@ class Niah final : public LengthTask {
   void run(size_t idx, std::span<const Arm> arms, measure::Record& record) const override {
     for (const Arm& arm : arms) {
       measure::ArmResult& result = record.arms[arm.name];
-      const std::string text = answer(arm.llm, prompts_[idx], max_tokens_, result);
+      const std::string text = answer(arm.speaker, prompts_[idx], max_tokens_, result);
       result.values["score"] = {{found(text, record.references.at(0)), 1}};
     }
   }
@@ -67,20 +67,20 @@ class Niah final : public LengthTask {
   }
 
  private:
-  void add(const LLM& llm, const Common& common, const Haystack& haystack, int64_t length,
+  void add(const Speaker& speaker, const Common& common, const Haystack& haystack, int64_t length,
            double depth, int64_t repeat) {
     measure::Record record{.id = fmt::format("length={}/depth={:.3f}/{}", length, depth, repeat)};
     record.tags = {{"length", fmt::format("{}", length)}, {"depth", fmt::format("{:.3f}", depth)}};
     std::vector<int32_t> prompt;
     try {
-      FOVEAL_CHECK(length <= llm.max_seq_len(), ErrorKind::kContextLength, record.id,
-                   "got {} tokens; need at most {}, the context", length, llm.max_seq_len());
+      FOVEAL_CHECK(length <= speaker.max_seq_len(), ErrorKind::kContextLength, record.id,
+                   "got {} tokens; need at most {}, the context", length, speaker.max_seq_len());
       measure::Random random(common.seed, record.id);
       std::vector<Needle> needles = random_needles(random, static_cast<size_t>(1 + distractors_));
       needles[0].depth = depth;
       record.references = {needles[0].value};
       const auto ids = [&](const std::string& context) {
-        return prompt_ids(llm,
+        return prompt_ids(speaker,
                           {{"user", kIntroduction + context + "\n" + needle_question(needles[0])}},
                           needle_prefix(needles[0]), common.chat_template);
       };

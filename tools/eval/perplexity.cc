@@ -33,7 +33,9 @@ class Perplexity final : public Task {
   OptionGroup options() override { return windows_.options(); }
   int64_t longest() const override { return windows_.longest(); }
   measure::Settings contents() const override { return windows_.contents(); }
-  void prepare(const LLM& llm, const Common& common) override { windows_.prepare(llm, common); }
+  void prepare(const Speaker& speaker, const Common& common) override {
+    windows_.prepare(speaker.engine(), common);
+  }
   std::span<const measure::Record> samples() const override { return windows_.samples(); }
 
   void run(size_t idx, std::span<const Arm> arms, measure::Record& record) const override {
@@ -45,9 +47,9 @@ class Perplexity final : public Task {
     sampling.logprobs = 0;
     for (const Arm& arm : arms) {
       measure::ArmResult& result = record.arms[arm.name];
-      const RequestOutput output =
-          arm.llm.generate({.token_ids = std::vector<int32_t>(ids.begin(), ids.begin() + split)},
-                           sampling, {.forced_tokens = {ids.begin() + split, ids.end()}});
+      const RequestOutput output = arm.speaker.engine().generate(
+          {.token_ids = std::vector<int32_t>(ids.begin(), ids.begin() + split)}, sampling,
+          {.forced_tokens = {ids.begin() + split, ids.end()}});
       note(output, result);
       const Losses loss = losses(output, windows_.skip_first());
       result.values["nll"] = in_blocks(loss.all);

@@ -44,14 +44,15 @@ class Ruler final : public LengthTask {
     return out;
   }
 
-  void prepare(const LLM& llm, const Common& common) override {
+  void prepare(const Speaker& speaker, const Common& common) override {
     Materials materials;
     materials.haystack = make_haystack();
     if (!questions_.empty()) materials.questions = read_questions(questions_);
     const int64_t count = common.num_samples == 0 ? 10 : common.num_samples;
     for (const RulerTask* task : wanted()) {
       for (const int64_t length : parse_lengths(lengths_)) {
-        for (int64_t idx = 0; idx < count; ++idx) add(llm, common, materials, *task, length, idx);
+        for (int64_t idx = 0; idx < count; ++idx)
+          add(speaker, common, materials, *task, length, idx);
       }
     }
   }
@@ -61,7 +62,7 @@ class Ruler final : public LengthTask {
     const Ready& ready = ready_[idx];
     for (const Arm& arm : arms) {
       measure::ArmResult& result = record.arms[arm.name];
-      const std::string text = answer(arm.llm, ready.prompt, ready.task->max_tokens, result);
+      const std::string text = answer(arm.speaker, ready.prompt, ready.task->max_tokens, result);
       const double score = ruler_score(text, record.references, ready.task->any_reference);
       result.values["score"] = {{score, 1}};
     }
@@ -95,17 +96,17 @@ class Ruler final : public LengthTask {
     return out;
   }
 
-  void add(const LLM& llm, const Common& common, const Materials& materials, const RulerTask& task,
-           int64_t length, int64_t idx) {
+  void add(const Speaker& speaker, const Common& common, const Materials& materials,
+           const RulerTask& task, int64_t length, int64_t idx) {
     measure::Record record{.id = fmt::format("{}/length={}/{}", task.name, length, idx)};
     record.tags = {{"task", std::string(task.name)}, {"length", fmt::format("{}", length)}};
     std::vector<int32_t> prompt;
     try {
-      FOVEAL_CHECK(length <= llm.max_seq_len(), ErrorKind::kContextLength, record.id,
-                   "got {} tokens; need at most {}, the context", length, llm.max_seq_len());
+      FOVEAL_CHECK(length <= speaker.max_seq_len(), ErrorKind::kContextLength, record.id,
+                   "got {} tokens; need at most {}, the context", length, speaker.max_seq_len());
       const measure::Random random(common.seed, record.id);
       const auto ids = [&](const Draft& draft) {
-        return prompt_ids(llm, {{"user", draft.user}}, draft.prefix, common.chat_template);
+        return prompt_ids(speaker, {{"user", draft.user}}, draft.prefix, common.chat_template);
       };
       const auto fits = [&](size_t units) {
         const Draft draft = task.build(materials, random, units);

@@ -95,6 +95,7 @@ void write_phases(JsonWriter& json, const LayerSparsity& layer) {
 
 void write_costs(JsonWriter& json, const Records& records, const std::string& arm) {
   const SparsityReport of = sparsity(records, arm);
+  if (of.layers.empty()) return;  // a server does not say
   json.key("sparsity").begin_object().field("method", std::string_view(of.method));
   write_phases(json, of.total());
   json.key("layers").begin_array();
@@ -157,10 +158,13 @@ void write_groups(JsonWriter& json, const Results& results, const Records& recor
     for (const std::string& arm : results.arms) {
       json.key(arm).begin_object();
       write_scores(json, results, group, arm, /*with_intervals=*/false);
-      const LayerSparsity total = sparsity(group, arm).total();
-      json.key("sparsity").begin_object();
-      write_phases(json, total);
-      json.end_object().end_object();
+      const SparsityReport of = sparsity(group, arm);
+      if (!of.layers.empty()) {
+        json.key("sparsity").begin_object();
+        write_phases(json, of.total());
+        json.end_object();
+      }
+      json.end_object();
     }
     write_differences(json, results, group);
     json.end_object();
@@ -235,7 +239,9 @@ std::string summary_text(const Results& results) {
     out += '\n';
   }
   for (const std::string& arm : results.arms) {
-    const LayerSparsity total = sparsity(records, arm).total();
+    const SparsityReport of = sparsity(records, arm);
+    if (of.layers.empty()) continue;
+    const LayerSparsity total = of.total();
     out +=
         fmt::format("{:<20}  {}: left out {:.1f} % in prefill, {:.1f} % in decode\n", "attention",
                     arm, 100 * total.prefill.skipped(), 100 * total.decode.skipped());

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/options.h"
-#include "foveal/llm.h"
+#include "eval/speaker.h"
 #include "measure/records.h"
 #include "measure/result_folder.h"
 
@@ -17,7 +17,7 @@ namespace foveal::eval {
 /// One side of a comparison.
 struct Arm {
   std::string name;
-  LLM& llm;
+  const Speaker& speaker;
 };
 
 /// How values of one name are reported.
@@ -50,8 +50,8 @@ class Task {
   virtual bool needs_pair() const { return false; }
   /// Contents that decide results besides the flags: hashes of files.
   virtual measure::Settings contents() const { return {}; }
-  /// Makes the samples; `llm` for its tokenizer and limits.
-  virtual void prepare(const LLM& llm, const Common& common) = 0;
+  /// Makes the samples; `speaker` for its tokenizer and limits.
+  virtual void prepare(const Speaker& speaker, const Common& common) = 0;
   /// Ids, tags, lengths and references in order. One with an error is not run.
   virtual std::span<const measure::Record> samples() const = 0;
   /// Fills the arms of `record`, which is samples()[idx]. Throws Error where it fails.
