@@ -26,13 +26,42 @@ Records good_ones(const std::vector<Record>& records) {
   return out;
 }
 
+Records with_tags(const Records& records, const Tags& tags) {
+  Records out;
+  std::copy_if(records.begin(), records.end(), std::back_inserter(out), [&](const Record* record) {
+    return std::all_of(tags.begin(), tags.end(), [&](const auto& tag) {
+      const auto found = record->tags.find(tag.first);
+      return found != record->tags.end() && found->second == tag.second;
+    });
+  });
+  return out;
+}
+
+// One over the samples of its cell, over the cells of the one around it, and so on.
+double weight(const Records& records, const Record& record, const Metric& metric) {
+  double out = 1;
+  Tags outer;
+  for (const std::string& name : metric.balance) {
+    std::set<std::string> cells;
+    for (const Record* one : with_tags(records, outer)) cells.insert(one->tags.at(name));
+    out /= static_cast<double>(cells.size());
+    outer[name] = record.tags.at(name);
+  }
+  return metric.balance.empty() ? 1 : out / static_cast<double>(with_tags(records, outer).size());
+}
+
 std::vector<Unit> units(const Records& records, const std::string& arm, const Metric& metric) {
   std::vector<Unit> out;
+  std::map<Tags, double> weights;
   for (const Record* record : records) {
     const auto& values = record->arms.at(arm).values;
     const auto found = values.find(metric.name);
     if (found == values.end()) continue;
-    out.insert(out.end(), found->second.begin(), found->second.end());
+    const auto [at, is_new] = weights.try_emplace(record->tags, 1);
+    if (is_new) at->second = weight(records, *record, metric);
+    for (const Unit& unit : found->second) {
+      out.push_back({unit.sum * at->second, unit.count * at->second});
+    }
   }
   return out;
 }
@@ -121,17 +150,6 @@ void write_arms(JsonWriter& json, const Results& results, const Records& records
     write_costs(json, records, arm);
     json.end_object();
   }
-}
-
-Records with_tags(const Records& records, const Tags& tags) {
-  Records out;
-  std::copy_if(records.begin(), records.end(), std::back_inserter(out), [&](const Record* record) {
-    return std::all_of(tags.begin(), tags.end(), [&](const auto& tag) {
-      const auto found = record->tags.find(tag.first);
-      return found != record->tags.end() && found->second == tag.second;
-    });
-  });
-  return out;
 }
 
 // Every set of tags once, in the order of the samples; and every single tag where there are more.

@@ -28,6 +28,9 @@ struct Metric {
   /// Measured for each arm; else only for the tested one, against the baseline.
   bool paired = true;
   std::string_view unit{};  ///< for people: " %"
+  /// Tags, coarse to fine, whose values weigh the same: the mean over the first's values of means
+  /// over the second's, and so on. Empty: every sample weighs the same.
+  std::vector<std::string> balance{};
 };
 
 /// What every task is told.
@@ -71,6 +74,8 @@ std::unique_ptr<Task> make_kl();
 std::unique_ptr<Task> make_niah();
 std::unique_ptr<Task> make_multi_turn();
 std::unique_ptr<Task> make_ruler();
+std::unique_ptr<Task> make_longbench_v1();
+std::unique_ptr<Task> make_longbench_v2();
 
 /// Every task there is.
 std::span<const TaskEntry> tasks();
