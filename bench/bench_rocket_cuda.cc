@@ -204,17 +204,15 @@ class Decode {
   }
 
   void top_k(int32_t rows, int32_t length, int32_t k) {
-    const foveal_top_k_params p{.struct_size = sizeof(p),
-                                .num_rows = rows,
-                                .values = reinterpret_cast<const float*>(k_.data()),
-                                .row_stride = length,
-                                .lengths = nullptr,
-                                .rows_a_length = 1,
-                                .max_length = length,
-                                .k = k,
-                                .indices = reinterpret_cast<int32_t*>(workspace_.data()),
-                                .indices_stride = k,
-                                .counts = nullptr};
+    foveal_top_k_params p{};
+    p.struct_size = sizeof(p);
+    p.num_rows = rows;
+    p.values = reinterpret_cast<const float*>(k_.data());
+    p.row_stride = length;
+    p.max_length = length;
+    p.k = k;
+    p.indices = reinterpret_cast<int32_t*>(workspace_.data());
+    p.indices_stride = k;
     char message[512];
     const double us = bench_.time_cold(
         [&] { need(foveal_top_k(&p, native(), message, sizeof(message)), message); });

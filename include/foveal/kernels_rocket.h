@@ -5,6 +5,7 @@
  * are kept, their copy into fresh pages, and decode over the best pages of what was kept. */
 
 #include "foveal/kernels.h"
+#include "foveal/kernels_top_k.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -208,26 +209,6 @@ foveal_status foveal_rocket_decode(const foveal_rocket_params* params, void* cud
                                    char* message, size_t message_size);
 /* Bytes of attention.workspace, zeroed once. */
 size_t foveal_rocket_decode_workspace(const foveal_rocket_params* params);
-
-/* The k largest of each row of float32 values (of equals the lowest indices; NaN counts as -inf),
- * ascending by index. Exact. */
-typedef struct foveal_top_k_params {
-  uint32_t struct_size;
-  int32_t num_rows;
-  const float* values; /* device [num_rows, row_stride] */
-  int64_t row_stride;
-  const int32_t* lengths; /* device: values of row r are the first lengths[r / rows_a_length]; null:
-                             max_length */
-  int32_t rows_a_length;
-  int32_t max_length; /* no row is longer; up to 2^20 */
-  int32_t k;
-  int32_t* indices; /* out: device [num_rows, indices_stride]; rows of fewer than k values: all */
-  int64_t indices_stride; /* at least k */
-  int32_t* counts;        /* out: device [num_rows], or null */
-} foveal_top_k_params;
-
-foveal_status foveal_top_k(const foveal_top_k_params* params, void* cuda_stream, char* message,
-                           size_t message_size);
 
 #ifdef __cplusplus
 }

@@ -40,14 +40,6 @@ class _Decode(ctypes.Structure):  # foveal_rocket_params
     ]
 
 
-class _TopK(ctypes.Structure):  # foveal_top_k_params
-    _fields_ = [
-        ("struct_size", _U32), ("num_rows", _I32), ("values", _PTR), ("row_stride", _I64), ("lengths", _PTR),
-        ("rows_a_length", _I32), ("max_length", _I32), ("k", _I32), ("indices", _PTR), ("indices_stride", _I64),
-        ("counts", _PTR),
-    ]
-
-
 def rocket_decode(q, k, v, kv_len, *, bounds, topk, page_table, num_channels=0, sink_pages=0, recent_pages=0,
                   kind="minmax", pages=None, count=None, group_max=False, out=None, workspace=None, stream=None,
                   **options):
@@ -105,24 +97,6 @@ def page_bounds(k, kv_len, *, page_table, bounds, kind="minmax", cu_q=None, kv_l
         params.cu_q = _dense(where, "cu_q", cu_q, "int32", (params.num_seqs + 1,), keys.device, handle)
     _call("foveal_rocket_bounds", params, handle)
     return bounds
-
-
-def top_k(values, k, *, indices=None, lengths=None, stream=None):
-    """Indices [rows, k] of the k largest of each row of float32 `values`, of equals the lowest, ascending; of
-    rows with fewer than k values (`lengths` [rows] int32) all of them first. Exact."""
-    where = "top_k"
-    torch = _torch(where, values)
-    handle = kernels._stream_handle(where, stream, values, torch)
-    given = view(where, "values", values, ("float32",), 2, handle)
-    if indices is None:
-        indices = torch.empty((given.shape[0], k), device=values.device, dtype=torch.int32)
-    params = _TopK(struct_size=ctypes.sizeof(_TopK), num_rows=given.shape[0], values=given.ptr,
-                   row_stride=given.strides[0], rows_a_length=1, max_length=given.shape[1], k=k, indices_stride=k)
-    params.indices = _dense(where, "indices", indices, "int32", (given.shape[0], k), given.device, handle)
-    if lengths is not None:
-        params.lengths = _dense(where, "lengths", lengths, "int32", (given.shape[0],), given.device, handle)
-    _call("foveal_top_k", params, handle)
-    return indices
 
 
 def _torch(where, tensor):

@@ -278,58 +278,6 @@ TEST_F(RocketCuda, AllPagesAreDenseBitForBit) {
   }
 }
 
-TEST_F(RocketCuda, TopKIsExact) {
-  std::mt19937_64 random(7);
-  for (const int32_t length : {1, 31, 1000, 16384, 70000, 300000, 1 << 20}) {
-    for (const int kind : {0, 1, 2, 3}) {
-      std::vector<float> values(2 * static_cast<size_t>(length));
-      for (float& value : values) {
-        const auto raw = static_cast<float>(random() % 1000003) / 1000003.0F - 0.3F;
-        // Spread; few values; one value; wild bits with NaN and infinities.
-        value = kind == 0   ? raw * std::exp2(static_cast<float>(random() % 60))
-                : kind == 1 ? std::round(raw * 4)
-                : kind == 2 ? 0.0F
-                            : std::bit_cast<float>(static_cast<uint32_t>(random()));
-      }
-      const std::vector<int32_t> lengths = {length, length - length / 3};
-      const kernels::cuda::testing::DeviceArray<float> in(gpu, values);
-      const kernels::cuda::testing::DeviceArray<int32_t> lens(gpu, lengths);
-      for (const int32_t k : {1, 64, 2048, 16384}) {
-        const kernels::cuda::testing::DeviceArray<int32_t> out(gpu, 2 * static_cast<size_t>(k));
-        const kernels::cuda::testing::DeviceArray<int32_t> counts(gpu, 2);
-        const foveal_top_k_params params{.struct_size = sizeof(params),
-                                         .num_rows = 2,
-                                         .values = in.data(),
-                                         .row_stride = length,
-                                         .lengths = lens.data(),
-                                         .rows_a_length = 1,
-                                         .max_length = length,
-                                         .k = k,
-                                         .indices = out.data(),
-                                         .indices_stride = k,
-                                         .counts = counts.data()};
-        char message[512];
-        ASSERT_EQ(foveal_top_k(&params, gpu.native(), message, sizeof(message)), FOVEAL_OK)
-            << message;
-        const std::vector<int32_t> got = out.download();
-        const std::vector<int32_t> count = counts.download();
-        for (int32_t row = 0; row < 2; ++row) {
-          ASSERT_EQ(count[row], std::min(k, lengths[row]));
-          std::vector<float> own(values.begin() + int64_t{row} * length,
-                                 values.begin() + int64_t{row} * length + lengths[row]);
-          for (float& value : own) value = std::isnan(value) ? -INFINITY : value;
-          const std::vector<int32_t> want = reference::top(own, count[row]);
-          const std::vector<int32_t> have(got.begin() + int64_t{row} * k,
-                                          got.begin() + int64_t{row} * k + count[row]);
-          ASSERT_EQ(have, want) << "length " << length << " kind " << kind << " k " << k;
-        }
-      }
-    }
-  }
-}
-
-// Of the prompt's pages only those listed are looked at, and all after them; KV heads may have
-// different numbers of them, some fewer than topk.
 TEST_F(RocketCuda, Candidates) {
   CudaCase cuda(
       {.num_kv_heads = 3, .group = 2, .head_dim = 64, .cache_page = 64, .lens = {1500, 700, 64}},

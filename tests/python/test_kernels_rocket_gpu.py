@@ -61,11 +61,3 @@ def test_decode_attends_to_the_best_pages(tokens, stored):
             size = weights @ rows[seq][1][head, keys].abs()
             error = (out[seq, head * group:(head + 1) * group].double() - want).abs()
             assert (error <= 2 ** -8 * (size + want.abs()) + 1e-5).all()
-
-
-@pytest.mark.parametrize("length, k", [(1000, 64), (50000, 2048), (300000, 2048)])
-def test_top_k(length, k):
-    torch.manual_seed(length)
-    values = torch.randn(5, length, device="cuda")
-    want = values.topk(k, dim=1).indices.sort(dim=1).values.int()
-    assert torch.equal(kernels_rocket.top_k(values, k), want)

@@ -9,6 +9,7 @@
 #include "kernels/cuda/latent.h"
 #include "kernels/cuda/prefill.h"
 #include "kernels/cuda/rocket.h"
+#include "kernels/cuda/top_k.h"
 
 // The C entries: what was thrown becomes a status and a sentence.
 

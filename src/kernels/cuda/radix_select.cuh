@@ -175,14 +175,18 @@ class RadixSelect {
 
   /// This thread's bins, from the highest on, of all CTAs.
   __device__ void own_bins(uint32_t (&own)[kOwnBins]) {
-    using Words = std::conditional_t<kOwnBins == 4, uint4, uint2>;
-    static_assert(sizeof(Words) == sizeof(own));
-    const int place = kBins / kOwnBins - 1 - static_cast<int>(threadIdx.x);
+    using Words = std::conditional_t<kOwnBins % 4 == 0, uint4, uint2>;
+    constexpr int kPer = sizeof(Words) / sizeof(uint32_t);
+    static_assert(kOwnBins % kPer == 0);
+    const int place = (kBins / kOwnBins - 1 - static_cast<int>(threadIdx.x)) * (kOwnBins / kPer);
     const auto add = [&](const uint32_t* bins) {
-      const Words words = reinterpret_cast<const Words*>(bins)[place];
-      const auto* counts = reinterpret_cast<const uint32_t*>(&words);
 #pragma unroll
-      for (int i = 0; i < kOwnBins; ++i) own[i] += counts[kOwnBins - 1 - i];
+      for (int part = 0; part < kOwnBins / kPer; ++part) {
+        const Words words = reinterpret_cast<const Words*>(bins)[place + part];
+        const auto* counts = reinterpret_cast<const uint32_t*>(&words);
+#pragma unroll
+        for (int i = 0; i < kPer; ++i) own[kOwnBins - 1 - part * kPer - i] += counts[i];
+      }
     };
 #pragma unroll
     for (int i = 0; i < kOwnBins; ++i) own[i] = 0;

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "device/cuda/check.h"
+#include "device/cuda/properties.h"
 #include "kernels/cuda/attention_check.h"
 #include "kernels/cuda/rocket.h"
 #include "kernels/cuda/rocket_launch.h"
@@ -109,7 +110,7 @@ size_t rocket_prompt_workspace_bytes(const Params& params) {
 
 void rocket_prompt(const Params& p, void* stream) {
   rocket_prompt_check(p);
-  usable_device("rocket_prompt");
+  const int device = usable_device("rocket_prompt");
   if (p.prompt_len <= p.budget) {
     rocket_keep_range(p.kept, p.budget, p.num_kv_heads, /*first=*/0, p.prompt_len, stream);
     return;
@@ -135,18 +136,16 @@ void rocket_prompt(const Params& p, void* stream) {
                       .sink_tokens = p.sink_tokens,
                       .mean = (p.flags & FOVEAL_ROCKET_MEAN_POOL) != 0},
                      stream);
-  launch_top_k({.struct_size = sizeof(foveal_top_k_params),
-                .num_rows = p.num_kv_heads,
-                .values = pooled,
-                .row_stride = prefix,
-                .lengths = nullptr,
-                .rows_a_length = 1,
-                .max_length = prefix,
-                .k = p.budget - p.window,
-                .indices = p.kept,
-                .indices_stride = p.budget,
-                .counts = nullptr},
-               stream);
+  foveal_top_k_params top{};
+  top.struct_size = sizeof(top);
+  top.num_rows = p.num_kv_heads;
+  top.values = pooled;
+  top.row_stride = prefix;
+  top.max_length = prefix;
+  top.k = p.budget - p.window;
+  top.indices = p.kept;
+  top.indices_stride = p.budget;
+  launch_top_k(top, foveal::cuda::device_properties(device).num_sms, stream);
 }
 
 void rocket_compact(const foveal_compact_params& params, void* stream) {
