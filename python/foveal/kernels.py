@@ -48,6 +48,14 @@ class Tiling(ctypes.Structure):  # foveal_attention_tiling
         return f"Tiling(vote_rows={self.vote_rows}, keys={self.keys})"
 
 
+# What load() needs of a library, so that an older one is refused there.
+_ENTRIES = (
+    "foveal_attention_prefill", "foveal_attention_prefill_workspace", "foveal_attention_prefill_tiling",
+    "foveal_attention_decode", "foveal_attention_decode_workspace", "foveal_attention_decode_tiling",
+    "foveal_rocket_decode", "foveal_rocket_decode_workspace", "foveal_rocket_bounds", "foveal_top_k",
+    "foveal_mla_attention", "foveal_mla_workspace", "foveal_mla_rows", "foveal_mla_store",
+)
+
 _library = None
 _workspaces = {}
 
@@ -61,27 +69,29 @@ def load(path=None):
             f"[kernels] got no {path}; need a package built with CUDA, or kernels.load(PATH)")
     try:
         library = ctypes.CDLL(str(path))
-        for phase in ("prefill", "decode"):
-            _declare(library, phase)
+        for name in _ENTRIES:
+            _declare(library, name)
     except (OSError, AttributeError) as error:
         raise _errors.UnsupportedError(f"[kernels] got {error}; need a libfoveal_kernels.so of this version") from error
     _library = library
 
 
-def _declare(library, phase):
-    params = ctypes.POINTER(_Params)
-    call = getattr(library, f"foveal_attention_{phase}")
-    call.restype, call.argtypes = ctypes.c_int, [params, _PTR, ctypes.c_char_p, ctypes.c_size_t]
-    workspace = getattr(library, f"foveal_attention_{phase}_workspace")
-    workspace.restype, workspace.argtypes = ctypes.c_size_t, [params]
-    tiling = getattr(library, f"foveal_attention_{phase}_tiling")
-    tiling.restype, tiling.argtypes = Tiling, [params]
+def _declare(library, name):
+    function = getattr(library, name)
+    if name.endswith("_workspace"):
+        function.restype, function.argtypes = ctypes.c_size_t, [_PTR]
+    elif name.endswith("_tiling"):
+        function.restype, function.argtypes = Tiling, [_PTR]
+    else:
+        function.restype, function.argtypes = ctypes.c_int, [_PTR, _PTR, ctypes.c_char_p, ctypes.c_size_t]
 
 
-def _entry(phase, what=""):
+def _function(name):
     if _library is None:
         load()
-    return getattr(_library, f"foveal_attention_{phase}{what}")
+    if name not in _ENTRIES:
+        _declare(_library, name)
+    return getattr(_library, name)
 
 
 def attention_prefill(q, k, v, cu_q, kv_len, *, max_q_len=None, **options):
@@ -114,15 +124,17 @@ def attention_decode(q, k, v, kv_len, **options):
 def workspace_bytes(phase, q, k, v, kv_len, **options):
     """What `workspace` must hold for a call of "prefill" or "decode" with these arguments."""
     params, _ = _params(phase, q, k, v, kv_len, dict(options))
-    size = _entry(phase, "_workspace")(ctypes.byref(params))
-    return size or _call(phase, params) or size
+    name = f"foveal_attention_{phase}"
+    size = _function(f"{name}_workspace")(ctypes.byref(params))
+    return size or _call(name, params) or size
 
 
 def tiling(phase, q, k, v, kv_len, **options):
     """Skip Softmax's Tiling for a call of "prefill" or "decode" with these arguments."""
     params, _ = _params(phase, q, k, v, kv_len, dict(options))
-    found = _entry(phase, "_tiling")(ctypes.byref(params))
-    return found if found.keys else _call(phase, params) or found
+    name = f"foveal_attention_{phase}"
+    found = _function(f"{name}_tiling")(ctypes.byref(params))
+    return found if found.keys else _call(name, params) or found
 
 
 def _attend(phase, q, k, v, kv_len, options):
@@ -130,9 +142,7 @@ def _attend(phase, q, k, v, kv_len, options):
     workspace = options.pop("workspace", None)
     given = options.pop("stream", None)
     out = options.pop("out", None)
-    torch = sys.modules.get("torch")
-    if not (torch and isinstance(q, torch.Tensor)):
-        torch = None
+    torch = _torch_of(q)
     stream = _stream_handle(where, given, q, torch)
     params, device = _params(phase, q, k, v, kv_len, options, stream)
     if out is None:
@@ -140,20 +150,27 @@ def _attend(phase, q, k, v, kv_len, options):
             _errors.refuse(where, "no out with tensors that are not PyTorch's", "out")
         out = torch.empty(q.shape, device=q.device, dtype=torch.bfloat16 if params.q_dtype == 2 else q.dtype)
     _set_out(where, params, out, device, stream)
-    bytes_needed = _entry(phase, "_workspace")(ctypes.byref(params))
-    if workspace is None and bytes_needed:
-        workspace = _kept_workspace(where, phase, bytes_needed, q, stream, torch)
-    if workspace is not None:
-        held = view(where, "workspace", workspace, ("uint8",), 1, stream)
-        params.workspace, params.workspace_bytes = held.ptr, held.shape[0]
-    _call(phase, params, stream)
+    name = f"foveal_attention_{phase}"
+    _give_workspace(where, f"{name}_workspace", params, params, workspace, q, stream, torch)
+    _call(name, params, stream)
     return out
 
 
-def _call(phase, params, stream=0):
+def _give_workspace(where, name, params, holder, workspace, q, stream, torch):
+    """Sets the workspace that entry `name` asks for, the caller's or one that is kept, in `holder`: `params` or the
+    part of it that has the fields."""
+    size = _function(name)(ctypes.byref(params))
+    if workspace is None and size:
+        workspace = _kept_workspace(where, name, size, q, stream, torch)
+    if workspace is not None:
+        held = view(where, "workspace", workspace, ("uint8",), 1, stream)
+        holder.workspace, holder.workspace_bytes = held.ptr, held.shape[0]
+
+
+def _call(name, params, stream=0):
     """Sizes that are refused have no workspace and no tiling; the entry says why and touches nothing."""
     message = ctypes.create_string_buffer(1024)
-    status = _entry(phase)(ctypes.byref(params), stream, message, len(message))
+    status = _function(name)(ctypes.byref(params), stream, message, len(message))
     if status != 0:
         kinds = {1: _errors.InvalidArgumentError, 2: _errors.UnsupportedError}
         raise kinds.get(status, _errors.InternalError)(message.value.decode(errors="replace"))
@@ -168,10 +185,23 @@ def _stream_handle(where, stream, q, torch):
     return stream
 
 
-def _kept_workspace(where, phase, size, q, stream, torch):
+def _torch_of(tensor):
+    """PyTorch, if this is a tensor of it."""
+    torch = sys.modules.get("torch")
+    return torch if torch and isinstance(tensor, torch.Tensor) else None
+
+
+def _needed_torch(where, tensor):
+    torch = _torch_of(tensor)
+    if torch is None:
+        _errors.refuse(where, f"a {type(tensor).__name__}", "a tensor of PyTorch")
+    return torch
+
+
+def _kept_workspace(where, name, size, q, stream, torch):
     if torch is None:
         _errors.refuse(where, "no workspace with tensors that are not PyTorch's", f"workspace of {size} bytes")
-    key = (phase, q.device.index, stream)
+    key = (name, q.device.index, stream)
     kept = _workspaces.get(key)
     if kept is None or kept.numel() < size:
         with torch.cuda.stream(torch.cuda.ExternalStream(stream, q.device)):
@@ -245,7 +275,7 @@ def _set_keys(where, params, k, v, array, options, device, stream):
     cu_k = array("cu_k", ("int32",), params.num_seqs + 1)
     layout, longest = options.pop("kv_layout", "HND"), options.pop("max_kv_len", None)
     _need(where, (table is None) != (cu_k is None), "both or neither of page_table and cu_k", "one of them")
-    _need(where, layout in ("HND", "NHD"), f"kv_layout {layout!r}", "'HND' or 'NHD'")
+    head, token = _page_axes(where, layout)
     rank = 3 if table is None else 4
     keys = view(where, "k", k, _FLOATS, rank, stream)
     values = view(where, "v", v, (keys.dtype,), rank, stream)
@@ -262,7 +292,6 @@ def _set_keys(where, params, k, v, array, options, device, stream):
         params.v_token_stride, params.v_head_stride = values.strides[:2]
         held = keys.shape[0]
     else:
-        head, token = (1, 2) if layout == "HND" else (2, 1)
         params.num_kv_heads, params.page_size = keys.shape[head], keys.shape[token]
         params.k_page_stride, params.k_head_stride, params.k_token_stride = (
             keys.strides[0], keys.strides[head], keys.strides[token])
@@ -272,6 +301,12 @@ def _set_keys(where, params, k, v, array, options, device, stream):
         held = table.shape[1] * params.page_size
     _set_count(where, params, "max_kv_len", min(held, 2**31 - 1) if longest is None else longest)
     _set_count(where, params, "total_kv_len", options.pop("total_kv_len", None) or 0, 2**38)
+
+
+def _page_axes(where, layout):
+    """Where pages of this layout have the KV head and the token."""
+    _need(where, layout in ("HND", "NHD"), f"kv_layout {layout!r}", "'HND' or 'NHD'")
+    return (1, 2) if layout == "HND" else (2, 1)
 
 
 def _set_numbers(where, params, array, options):
@@ -315,3 +350,14 @@ def _shape(where, name, found, shape):
     good = len(found.shape) == len(shape) and all(want in (None, got) for got, want in zip(found.shape, shape))
     _need(where, good, f"{name} of shape {list(found.shape)}",
           "[" + ", ".join("any" if want is None else str(want) for want in shape) + "]")
+
+
+def _dense(where, name, tensor, dtype, shape, device, stream):
+    found = view(where, name, tensor, (dtype,), len(shape), stream)
+    _same_device(where, name, found, device)
+    _shape(where, name, found, shape)
+    step = 1
+    for size, stride in zip(reversed(found.shape), reversed(found.strides)):
+        _need(where, size < 2 or stride == step, f"{name} with stride {stride}", f"{step}, dense rows")
+        step *= size
+    return found.ptr

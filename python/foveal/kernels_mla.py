@@ -10,7 +10,8 @@ import ctypes
 
 from foveal import kernels
 from foveal._tensors import view
-from foveal.kernels_rocket import _call, _dense, _function, _torch
+from foveal.kernels import _call, _dense
+from foveal.kernels import _needed_torch as _torch
 
 HEAD_DIM, VALUE_DIM, FP8_ROW = 576, 512, 656
 LOCAL = 1  # flags: indices are tokens of the row's sequence
@@ -87,12 +88,7 @@ def mla_attention(q, cache, *, softmax_scale, indices=None, counts=None, page_ta
     for name, tensor in (("counts", counts), ("row_seq", row_seq)):
         if tensor is not None:
             setattr(params, name, _dense(where, name, tensor, "int32", (rows,), given.device, handle))
-    size = _function("foveal_mla_workspace", ctypes.c_size_t, [_PTR])(ctypes.byref(params))
-    if workspace is None and size:
-        workspace = kernels._kept_workspace(where, "mla", size, q, handle, torch)
-    if workspace is not None:
-        space = view(where, "workspace", workspace, ("uint8",), 1, handle)
-        params.workspace, params.workspace_bytes = space.ptr, space.shape[0]
+    kernels._give_workspace(where, "foveal_mla_workspace", params, params, workspace, q, handle, torch)
     _call("foveal_mla_attention", params, handle)
     return out
 

@@ -8,8 +8,10 @@ foveal.kernels.
 
 import ctypes
 
-from foveal import _errors, kernels
+from foveal import kernels
 from foveal._tensors import view
+from foveal.kernels import _call, _dense
+from foveal.kernels import _needed_torch as _torch
 
 GROUP_MAX = 1  # flags: a page ranks by its best query head, not by their sum
 
@@ -57,20 +59,18 @@ def rocket_decode(q, k, v, kv_len, *, bounds, topk, page_table, num_channels=0, 
     if out is None:
         out = torch.empty(q.shape, device=q.device, dtype=torch.bfloat16 if attention.q_dtype == 2 else q.dtype)
     kernels._set_out(where, attention, out, device, handle)
-    params = _Decode(struct_size=ctypes.sizeof(_Decode), topk=topk, attention=attention,
+    params = _Decode(struct_size=ctypes.sizeof(_Decode), attention=attention,
                      bounds=_lane(where, bounds, attention.page_size, kind, device, handle),
-                     num_channels=num_channels, sink_pages=sink_pages, recent_pages=recent_pages,
                      flags=GROUP_MAX if group_max else 0)
+    for name, value in (("topk", topk), ("num_channels", num_channels), ("sink_pages", sink_pages),
+                        ("recent_pages", recent_pages)):
+        kernels._set_count(where, params, name, value)
     rows = (attention.num_seqs, attention.num_kv_heads)
     for name, tensor, shape in (("pages", pages, (*rows, topk)), ("count", count, rows)):
         if tensor is not None:
             setattr(params, name, _dense(where, name, tensor, "int32", shape, device, handle))
-    size = _function("foveal_rocket_decode_workspace", ctypes.c_size_t, [_PTR])(ctypes.byref(params))
-    if workspace is None and size:
-        workspace = kernels._kept_workspace(where, "rocket", size, q, handle, torch)
-    if workspace is not None:
-        held = view(where, "workspace", workspace, ("uint8",), 1, handle)
-        params.attention.workspace, params.attention.workspace_bytes = held.ptr, held.shape[0]
+    kernels._give_workspace(where, "foveal_rocket_decode_workspace", params, params.attention, workspace, q, handle,
+                            torch)
     _call("foveal_rocket_decode", params, handle)
     return out
 
@@ -81,30 +81,25 @@ def page_bounds(k, kv_len, *, page_table, bounds, kind="minmax", cu_q=None, kv_l
     sequence, or without cu_q for all. Returns `bounds`."""
     where = "rocket_bounds"
     handle = kernels._stream_handle(where, stream, k, _torch(where, k))
+    head, token = kernels._page_axes(where, kv_layout)
     keys = view(where, "k", k, kernels._FLOATS, 4, handle)
-    head, token = (1, 2) if kv_layout == "HND" else (2, 1)
     lengths = view(where, "kv_len", kv_len, ("int32",), 1, handle)
     table = view(where, "page_table", page_table, ("int32",), 2, handle)
+    for name, found in (("kv_len", lengths), ("page_table", table)):
+        kernels._same_device(where, name, found, keys.device)
+    kernels._shape(where, "page_table", table, (lengths.shape[0], None))
     page_size = keys.shape[token]
     params = _Bounds(struct_size=ctypes.sizeof(_Bounds), kv_dtype=kernels._DTYPE[keys.dtype], k=keys.ptr,
                      k_page_stride=keys.strides[0], k_head_stride=keys.strides[head],
                      k_token_stride=keys.strides[token], num_seqs=lengths.shape[0], num_kv_heads=keys.shape[head],
-                     head_dim=keys.shape[3], page_size=page_size,
-                     max_q_len=max_q_len or table.shape[1] * page_size, kv_len=lengths.ptr, page_table=table.ptr,
+                     head_dim=keys.shape[3], page_size=page_size, kv_len=lengths.ptr, page_table=table.ptr,
                      page_table_stride=table.strides[0],
                      bounds=_lane(where, bounds, page_size, kind, keys.device, handle))
+    kernels._set_count(where, params, "max_q_len", table.shape[1] * page_size if max_q_len is None else max_q_len)
     if cu_q is not None:
         params.cu_q = _dense(where, "cu_q", cu_q, "int32", (params.num_seqs + 1,), keys.device, handle)
     _call("foveal_rocket_bounds", params, handle)
     return bounds
-
-
-def _torch(where, tensor):
-    import sys
-    torch = sys.modules.get("torch")
-    if not (torch and isinstance(tensor, torch.Tensor)):
-        _errors.refuse(where, f"a {type(tensor).__name__}", "a tensor of PyTorch")
-    return torch
 
 
 def _lane(where, bounds, page_size, kind, device, stream):
@@ -118,30 +113,3 @@ def _lane(where, bounds, page_size, kind, device, stream):
                   "a dense [pages, kv_heads, page_size / page_tokens, 2, head_dim]")
     return _Lane(data=found.ptr, page_stride=found.strides[0], dtype=_STORED[found.dtype],
                  page_tokens=page_size // pages, kind=_KINDS[kind])
-
-
-def _dense(where, name, tensor, dtype, shape, device, stream):
-    found = view(where, name, tensor, (dtype,), len(shape), stream)
-    kernels._same_device(where, name, found, device)
-    kernels._shape(where, name, found, shape)
-    step = 1
-    for size, stride in zip(reversed(found.shape), reversed(found.strides)):
-        kernels._need(where, size < 2 or stride == step, f"{name} with stride {stride}", f"{step}, dense rows")
-        step *= size
-    return found.ptr
-
-
-def _function(name, result, arguments):
-    kernels._entry("decode")  # loads the library
-    function = getattr(kernels._library, name)
-    function.restype, function.argtypes = result, arguments
-    return function
-
-
-def _call(name, params, stream):
-    call = _function(name, ctypes.c_int, [_PTR, _PTR, ctypes.c_char_p, ctypes.c_size_t])
-    message = ctypes.create_string_buffer(1024)
-    status = call(ctypes.byref(params), stream, message, len(message))
-    if status != 0:
-        kinds = {1: _errors.InvalidArgumentError, 2: _errors.UnsupportedError}
-        raise kinds.get(status, _errors.InternalError)(message.value.decode(errors="replace"))

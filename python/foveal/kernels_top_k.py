@@ -9,7 +9,8 @@ import ctypes
 
 from foveal import kernels
 from foveal._tensors import view
-from foveal.kernels_rocket import _call, _dense, _torch
+from foveal.kernels import _call, _dense
+from foveal.kernels import _needed_torch as _torch
 
 RADIX = 1  # flags: every row by radix selection, without a guess
 

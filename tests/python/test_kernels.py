@@ -1,18 +1,15 @@
 """foveal.kernels without a GPU: what is read from tensors, what is refused, what reaches the library."""
 
 import ctypes
-import pathlib
-import re
 import subprocess
 import sys
 import types
 
+import c_header
 import pytest
 
 import foveal
 from foveal import _tensors, kernels
-
-HEADER = pathlib.Path(__file__).resolve().parents[2] / "include/foveal/kernels.h"
 
 
 class Tensor:
@@ -65,16 +62,7 @@ def decode_arguments(**changed):
 
 
 def test_struct_is_the_headers():
-    text = re.sub(r"/\*.*?\*/", "", HEADER.read_text(), flags=re.S)
-    body = re.search(r"typedef struct foveal_attention_params \{(.*?)\}", text, re.S).group(1)
-    declared = []
-    for line in body.split(";"):
-        if line.strip():
-            first, *rest = line.split(",")
-            kind, name = re.match(r"\s*(.*?)(\w+)\s*$", first, re.S).groups()
-            declared += [(name, kind)] + [(other.strip(), kind) for other in rest]
-    sizes = {"uint32_t": 4, "int32_t": 4, "int64_t": 8, "float": 4, "size_t": 8}
-    expected = [(name, 8 if "*" in kind else sizes[kind.strip()]) for name, kind in declared]
+    expected = c_header.fields("kernels.h", "foveal_attention_params")
     assert [(name, ctypes.sizeof(kind)) for name, kind in kernels._Params._fields_] == expected
 
 
