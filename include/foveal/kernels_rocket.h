@@ -41,8 +41,7 @@ typedef struct foveal_page_bounds {
  *
  *     score[j] = sum over the window's queries of the KV head's query heads of softmax(q k), j in
  *                [0, prompt_len - window)
- *     pooled[j] = the largest (or, with FOVEAL_ROCKET_MEAN_POOL, the mean, with zeros past the
- * ends) of score[j - kernel_size / 2 .. j + kernel_size / 2]
+ *     pooled[j] = the largest of score[j - kernel_size / 2 .. j + kernel_size / 2]
  *
  * and kept are the first sink_tokens, the window's tokens, and those of the largest pooled score,
  * of equals the lowest; budget in all. A prompt of no more tokens keeps all. How the prompt was cut
@@ -67,7 +66,7 @@ typedef struct foveal_rocket_prompt_params {
   int32_t window;
   int32_t budget; /* more than window and sink_tokens */
   int32_t sink_tokens;
-  int32_t kernel_size; /* odd */
+  int32_t kernel_size; /* odd, up to 4095 */
   float softmax_scale;
   float q_scale;
   float k_scale;
@@ -77,10 +76,7 @@ typedef struct foveal_rocket_prompt_params {
                     keeps all */
   void* workspace; /* device, 256-byte aligned */
   size_t workspace_bytes;
-  uint32_t flags; /* FOVEAL_ROCKET_MEAN_POOL */
 } foveal_rocket_prompt_params;
-
-#define FOVEAL_ROCKET_MEAN_POOL 1u
 
 foveal_status foveal_rocket_prompt(const foveal_rocket_prompt_params* params, void* cuda_stream,
                                    char* message, size_t message_size);

@@ -29,10 +29,7 @@ void check_shape(const Params& p, std::string_view where) {
   positive(p.num_kv_heads, "num_kv_heads");
   FOVEAL_CHECK(p.num_heads % p.num_kv_heads == 0, ErrorKind::kInvalidArgument, where,
                "got {} heads over {} KV heads; need a multiple", p.num_heads, p.num_kv_heads);
-  const bool known = p.head_dim == 64 || p.head_dim == 96 || p.head_dim == 128 ||
-                     p.head_dim == 192 || p.head_dim == 256;
-  FOVEAL_CHECK(known, ErrorKind::kUnsupported, where,
-               "got head_dim {}; need 64, 96, 128, 192 or 256", p.head_dim);
+  check_head_dim(p.head_dim, where);
   FOVEAL_CHECK(p.max_kv_len >= 0 && p.max_q_len >= 0, ErrorKind::kInvalidArgument, where,
                "got max_kv_len {}, max_q_len {}; need 0 or more", p.max_kv_len, p.max_q_len);
   FOVEAL_CHECK(p.total_kv_len >= 0 && p.total_kv_len < kMost, ErrorKind::kInvalidArgument, where,
@@ -142,10 +139,29 @@ void check_numbers(const Params& p, std::string_view where) {
 
 int32_t element_bytes(int32_t dtype) { return dtype == FOVEAL_E4M3 ? 1 : 2; }
 
+void check_struct_size(size_t got, size_t need, std::string_view header, std::string_view where) {
+  FOVEAL_CHECK(got == need, ErrorKind::kInvalidArgument, where,
+               "got struct_size {}; need {} (a caller built against another {}?)", got, need,
+               header);
+}
+
+void check_head_dim(int32_t head_dim, std::string_view where) {
+  const bool known =
+      head_dim == 64 || head_dim == 96 || head_dim == 128 || head_dim == 192 || head_dim == 256;
+  FOVEAL_CHECK(known, ErrorKind::kUnsupported, where,
+               "got head_dim {}; need 64, 96, 128, 192 or 256", head_dim);
+}
+
+void check_workspace(const void* workspace, size_t bytes, size_t need, std::string_view where) {
+  const bool enough =
+      workspace != nullptr && reinterpret_cast<uintptr_t>(workspace) % 256 == 0 && bytes >= need;
+  FOVEAL_CHECK(need == 0 || enough, ErrorKind::kInvalidArgument, where,
+               "got {} bytes of workspace at {}; need {} at a multiple of 256", bytes,
+               fmt::ptr(workspace), need);
+}
+
 void check_sizes(const Params& params, std::string_view where) {
-  FOVEAL_CHECK(params.struct_size == sizeof(Params), ErrorKind::kInvalidArgument, where,
-               "got struct_size {}; need {} (a caller built against another foveal/kernels.h?)",
-               params.struct_size, sizeof(Params));
+  check_struct_size(params.struct_size, sizeof(Params), "foveal/kernels.h", where);
   check_shape(params, where);
   check_dtypes(params, where);
 }

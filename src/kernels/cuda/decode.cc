@@ -1,35 +1,18 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/decode_launch.h"
 
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 #include <bit>
-#include <mutex>
 #include <numbers>
-#include <set>
-#include <utility>
 
 #include "base/error.h"
+#include "device/cuda/properties.h"
 #include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/launch_erased.h"
 
 namespace foveal::kernels::cuda {
 
 namespace {
-
-void check_call(cudaError_t status, const char* call) {
-  if (status != cudaSuccess) {
-    fail(ErrorKind::kInternal, "attention_decode", "got {} from {}; need success",
-         cudaGetErrorString(status), call);
-  }
-}
-
-int32_t multiprocessors(int device) {
-  int count = 0;
-  check_call(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-             "cudaDeviceGetAttribute");
-  return count;
-}
 
 const void* find_kernel(int32_t kv_dtype, const DecodeShape& shape, bool listed) {
   switch (kv_dtype) {
@@ -42,20 +25,9 @@ const void* find_kernel(int32_t kv_dtype, const DecodeShape& shape, bool listed)
   }
 }
 
-/// More than 48 KiB of shared memory must be asked for, once a kernel and device.
-void allow_shared(const void* kernel, int device, int32_t bytes) {
-  static std::mutex mutex;
-  static std::set<std::pair<const void*, int>> done;
-  const std::lock_guard lock(mutex);
-  if (done.count({kernel, device}) != 0) return;
-  check_call(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
-             "cudaFuncSetAttribute");
-  done.emplace(kernel, device);
-}
-
 void fill_rows(DecodeArgs& args, const foveal_attention_params& params) {
-  const int64_t q_bytes = params.q_dtype == FOVEAL_E4M3 ? 1 : 2;
-  const int64_t kv_bytes = params.kv_dtype == FOVEAL_E4M3 ? 1 : 2;
+  const int64_t q_bytes = element_bytes(params.q_dtype);
+  const int64_t kv_bytes = element_bytes(params.kv_dtype);
   args.q = static_cast<const char*>(params.q);
   args.q_row_bytes = params.q_row_stride * q_bytes;
   args.q_head_bytes = params.q_head_stride * q_bytes;
@@ -80,15 +52,15 @@ void fill_rows(DecodeArgs& args, const foveal_attention_params& params) {
 }
 
 /// Over all pages, or over `lists`.
-void launch(const foveal_attention_params& params, const PageLists* lists, void* stream) {
-  const int device = usable_device("attention_decode");
-  const DecodeChoice choice = decode_choose(params, multiprocessors(device));
+void launch_decode(const foveal_attention_params& params, const PageLists* lists, void* stream) {
+  const int32_t processors =
+      foveal::cuda::device_properties(usable_device("attention_decode")).num_sms;
+  const DecodeChoice choice = decode_choose(params, processors);
   const void* kernel = find_kernel(params.kv_dtype, choice.shape, lists != nullptr);
   if (kernel == nullptr) {
     fail(ErrorKind::kUnsupported, "attention_decode", "got {}; need a shape that is compiled",
          to_string(choice));
   }
-  allow_shared(kernel, device, choice.shape.shared_bytes());
   DecodeArgs args = decode_args(params, choice);
   if (lists != nullptr) {
     args.counters = nullptr;  // of what was selected from, who selected counts
@@ -99,18 +71,11 @@ void launch(const foveal_attention_params& params, const PageLists* lists, void*
     args.slot_shift = std::countr_zero(static_cast<uint32_t>(lists->page_tokens));
     args.prefetch_lines = 0;
   }
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(choice.grid));
-  config.blockDim = dim3(static_cast<unsigned>(choice.shape.warps() * 32));
-  config.dynamicSmemBytes = static_cast<size_t>(choice.shape.shared_bytes());
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &overlap;
-  config.numAttrs = 1;
+  const Grid grid{.blocks = dim3(static_cast<unsigned>(choice.grid)),
+                  .threads = dim3(static_cast<unsigned>(choice.shape.warps() * 32)),
+                  .shared_bytes = static_cast<size_t>(choice.shape.shared_bytes())};
   void* arguments[] = {&args};
-  check_call(cudaLaunchKernelExC(&config, kernel, arguments), "the launch of the decode kernel");
+  launch_erased("attention_decode", kernel, grid, stream, arguments);
 }
 
 }  // namespace
@@ -148,7 +113,7 @@ DecodeArgs decode_args(const foveal_attention_params& params, const DecodeChoice
 
 void attention_decode(const foveal_attention_params& params, void* stream) {
   decode_check(params);
-  launch(params, nullptr, stream);
+  launch_decode(params, nullptr, stream);
 }
 
 foveal_attention_params listed_params(const foveal_attention_params& params, int64_t stride,
@@ -161,7 +126,7 @@ foveal_attention_params listed_params(const foveal_attention_params& params, int
 
 void attention_decode_listed(const foveal_attention_params& params, const PageLists& lists,
                              void* stream) {
-  launch(listed_params(params, lists.stride, lists.page_tokens), &lists, stream);
+  launch_decode(listed_params(params, lists.stride, lists.page_tokens), &lists, stream);
 }
 
 size_t decode_workspace_bytes(const foveal_attention_params& params) {

@@ -27,16 +27,6 @@ void check_rows(const foveal_attention_params& params) {
                params.split_keys, kDecodeVoteKeys);
 }
 
-void check_workspace(const foveal_attention_params& params) {
-  const size_t bytes = decode_choose(params, kMaxDecodeGrid).workspace.bytes;
-  FOVEAL_CHECK(params.workspace != nullptr &&
-                   reinterpret_cast<uintptr_t>(params.workspace) % 256 == 0 &&
-                   params.workspace_bytes >= bytes,
-               ErrorKind::kInvalidArgument, kWhere,
-               "got {} bytes of workspace at {}; need {} at a multiple of 256",
-               params.workspace_bytes, fmt::ptr(params.workspace), bytes);
-}
-
 }  // namespace
 
 void decode_check_sizes(const foveal_attention_params& params) {
@@ -47,7 +37,8 @@ void decode_check_sizes(const foveal_attention_params& params) {
 void decode_check(const foveal_attention_params& params) {
   decode_check_sizes(params);
   check_attention(params, kWhere);
-  check_workspace(params);
+  check_workspace(params.workspace, params.workspace_bytes,
+                  decode_choose(params, kMaxDecodeGrid).workspace.bytes, kWhere);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/attention_check.h"
+
 namespace foveal::kernels::cuda {
 
 namespace {
@@ -37,7 +39,7 @@ DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multip
   DecodeChoice choice{};
   choice.passes = decode_passes(params.num_heads / params.num_kv_heads, params.head_dim);
   const int32_t group = params.num_heads / params.num_kv_heads / choice.passes;
-  choice.shape = {params.head_dim, params.kv_dtype == FOVEAL_E4M3 ? 1 : 2, ceil_div(group, 8),
+  choice.shape = {params.head_dim, element_bytes(params.kv_dtype), ceil_div(group, 8),
                   params.skip_factor > 0};
   choice.grid = std::min(multiprocessors, kMaxDecodeGrid);
   choose_splits(params, choice);

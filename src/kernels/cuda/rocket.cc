@@ -1,17 +1,15 @@
 #include "kernels/cuda/rocket.h"
 
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 #include <bit>
 
 #include "base/check.h"
 #include "base/math.h"
-#include "device/cuda/check.h"
 #include "device/cuda/properties.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_check.h"
 #include "kernels/cuda/decode_launch.h"
+#include "kernels/cuda/launch_erased.h"
 #include "kernels/cuda/rocket_launch.h"
 
 namespace foveal::kernels::cuda {
@@ -44,7 +42,9 @@ Workspace workspace_of(const foveal_rocket_params& p) {
       static_cast<size_t>(p.attention.num_seqs) * static_cast<size_t>(p.attention.num_kv_heads);
   const auto heads = static_cast<size_t>(p.attention.num_heads / p.attention.num_kv_heads);
   const auto entries = static_cast<size_t>(max_entries(p));
-  const auto align = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
+  const auto align = [](size_t bytes) {
+    return static_cast<size_t>(round_up(static_cast<int64_t>(bytes), 256));
+  };
   Workspace out{};
   // Calls over all pages may use the same memory, of which they keep zero what they use.
   out.lengths =
@@ -99,26 +99,15 @@ void launch_score(const foveal_rocket_params& p, RocketArgs& args, int32_t proce
                          static_cast<int32_t>(ceil_div(args.decode.group, 8))};
   const void* kernel = bf16 ? rocket_score_kernel_bf16(shape) : rocket_score_kernel_e5m2(shape);
   FOVEAL_INVARIANT(kernel != nullptr);
-  foveal::cuda::check_launch(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           shape.shared_bytes()),
-      "rocket_score");
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
   const int64_t most =
       int64_t{p.attention.num_seqs} * args.decode.num_kv_heads * (args.max_entries / kScoreBlock);
   const int32_t resident =
       kMaxSharedBytes / shape.shared_bytes() >= 2 ? 2 * processors : processors;
-  config.gridDim = dim3(static_cast<unsigned>(std::min<int64_t>(most, resident)));
-  config.blockDim = dim3(static_cast<unsigned>(shape.warps()) * 32);
-  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes());
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &overlap;
-  config.numAttrs = 1;
+  const Grid grid{.blocks = dim3(static_cast<unsigned>(std::min<int64_t>(most, resident))),
+                  .threads = dim3(static_cast<unsigned>(shape.warps()) * 32),
+                  .shared_bytes = static_cast<size_t>(shape.shared_bytes())};
   void* arguments[] = {&args};
-  foveal::cuda::check_launch(cudaLaunchKernelExC(&config, kernel, arguments), "rocket_score");
+  launch_erased("rocket_score", kernel, grid, stream, arguments);
 }
 
 }  // namespace

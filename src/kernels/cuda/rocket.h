@@ -14,6 +14,9 @@ void rocket_compact(const foveal_compact_params& params, void* stream);
 void rocket_candidates(const foveal_candidates_params& params, void* stream);
 void rocket_bounds(const foveal_bounds_params& params, void* stream);
 
+/// What foveal_rocket_prompt_params.kernel_size may be.
+inline constexpr int32_t kMostPoolKernel = 4095;
+
 /// Every KV head keeps tokens first to first + count - 1: `kept` [num_kv_heads, stride].
 void rocket_keep_range(int32_t* kept, int64_t stride, int32_t num_kv_heads, int32_t first,
                        int32_t count, void* stream);

@@ -71,10 +71,7 @@ void check_lists(const foveal_rocket_params& p) {
 }  // namespace
 
 void rocket_check_sizes(const foveal_rocket_params& p) {
-  FOVEAL_CHECK(p.struct_size == sizeof(p), kBad, kWhere,
-               "got struct_size {}; need {} (a caller built against another "
-               "foveal/kernels_rocket.h?)",
-               p.struct_size, sizeof(p));
+  check_struct_size(p.struct_size, sizeof(p), "foveal/kernels_rocket.h", kWhere);
   decode_check_sizes(p.attention);
   const auto& a = p.attention;
   check_bounds_sizes(p.bounds, a.page_size, kWhere);
@@ -95,8 +92,7 @@ void rocket_check_sizes(const foveal_rocket_params& p) {
 
 void rocket_bounds_check(const foveal_bounds_params& p) {
   constexpr std::string_view kHere = "rocket_bounds";
-  FOVEAL_CHECK(p.struct_size == sizeof(p), kBad, kHere, "got struct_size {}; need {}",
-               p.struct_size, sizeof(p));
+  check_struct_size(p.struct_size, sizeof(p), "foveal/kernels_rocket.h", kHere);
   FOVEAL_CHECK(p.num_seqs >= 1 && p.num_seqs <= 65535 && p.num_kv_heads >= 1 &&
                    p.num_kv_heads <= 65535 && p.max_q_len >= 1,
                kBad, kHere, "got num_seqs {}, num_kv_heads {}, max_q_len {}; need 1 or more",
@@ -122,11 +118,7 @@ void rocket_check(const foveal_rocket_params& p) {
   FOVEAL_CHECK(a.window == 0 && a.skip_factor == 0, ErrorKind::kUnsupported, kWhere,
                "got window {} and skip_factor {}; need 0 for both", a.window, a.skip_factor);
   check_lists(p);
-  const size_t bytes = rocket_decode_workspace_bytes(p);
-  FOVEAL_CHECK(a.workspace != nullptr && reinterpret_cast<uintptr_t>(a.workspace) % 256 == 0 &&
-                   a.workspace_bytes >= bytes,
-               kBad, kWhere, "got {} bytes of workspace at {}; need {} at a multiple of 256",
-               a.workspace_bytes, fmt::ptr(a.workspace), bytes);
+  check_workspace(a.workspace, a.workspace_bytes, rocket_decode_workspace_bytes(p), kWhere);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -33,7 +33,6 @@ struct PoolArgs {
   int32_t budget;
   int32_t kernel_size;
   int32_t sink_tokens;
-  bool mean;
 };
 void launch_rocket_pool(const PoolArgs& args, void* stream);
 void launch_rocket_compact(const foveal_compact_params& params, void* stream);

@@ -1,3 +1,4 @@
+#include "kernels/cuda/attention_check.h"
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/rocket.h"
@@ -110,7 +111,7 @@ void rocket_push(const RocketPush& push, void* stream) {
 }
 
 void launch_rocket_compact(const foveal_compact_params& params, void* stream) {
-  const int32_t key_bytes = params.kv_dtype == FOVEAL_E4M3 ? 1 : 2;
+  const int32_t key_bytes = element_bytes(params.kv_dtype);
   const int32_t pieces = params.head_dim * key_bytes / 16;
   const int64_t threads = static_cast<int64_t>(params.num_tokens) * pieces;
   launch("rocket_compact", rocket_compact_kernel,

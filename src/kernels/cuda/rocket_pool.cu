@@ -9,13 +9,13 @@ namespace {
 constexpr int kPoolKeys = 1024;  ///< outputs of a CTA
 constexpr int kPoolThreads = 256;
 
-// Computes: pooled[j] = the largest (mean) of score[j - kernel_size / 2 .. j + kernel_size / 2],
+// Computes: pooled[j] = the largest of score[j - kernel_size / 2 .. j + kernel_size / 2],
 //   score the sum of a KV head's parts; inf for sinks; the window's tokens at the end of `kept`.
 // In/out: PoolArgs.
 // Units: keys by position.
 // Launch: (1,024 keys, KV head) CTAs of 256 threads; 1,024 + kernel_size floats of shared memory.
 // Needs: any GPU.
-// Numerics: parts in ascending order; a mean's terms in ascending order; the edges cut the range.
+// Numerics: parts in ascending order; the edges cut the range.
 // Source: SnapKV (arXiv 2404.14469), RocketKV (arXiv 2502.14051).
 // Measured: docs/kernels/cuda_rocket.md.
 __global__ void __launch_bounds__(kPoolThreads)
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kPoolThreads)
   const int32_t end = min(begin + kPoolKeys, args.prefix);
   for (int32_t i = thread; i < end - begin + 2 * half; i += kPoolThreads) {
     const int32_t key = begin - half + i;
-    float sum = args.mean ? 0.0F : -INFINITY;
+    float sum = -INFINITY;
     if (key >= 0 && key < args.prefix) {
       const float* from = args.scores + head * args.parts * args.prefix + key;
       sum = from[0];
@@ -47,10 +47,7 @@ __global__ void __launch_bounds__(kPoolThreads)
   for (int32_t i = thread; i < end - begin; i += kPoolThreads) {
     float out = scores[i];
 #pragma unroll 8
-    for (int32_t off = 1; off < args.kernel_size; ++off) {
-      out = args.mean ? out + scores[i + off] : fmaxf(out, scores[i + off]);
-    }
-    if (args.mean) out /= static_cast<float>(args.kernel_size);
+    for (int32_t off = 1; off < args.kernel_size; ++off) out = fmaxf(out, scores[i + off]);
     if (begin + i < args.sink_tokens) out = INFINITY;
     args.pooled[head * args.prefix + begin + i] = out;
   }

@@ -1,13 +1,11 @@
-#include <cuda_runtime_api.h>
-
 #include <bit>
 #include <numbers>
 
 #include "base/check.h"
 #include "base/math.h"
-#include "device/cuda/check.h"
 #include "device/cuda/properties.h"
 #include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/launch_erased.h"
 #include "kernels/cuda/rocket.h"
 #include "kernels/cuda/rocket_launch.h"
 #include "kernels/cuda/top_k_launch.h"
@@ -44,8 +42,8 @@ Workspace workspace_of(const Params& p) {
 }
 
 WindowArgs window_args(const Params& p, const Workspace& offsets) {
-  const int64_t q_bytes = p.q_dtype == FOVEAL_E4M3 ? 1 : 2;
-  const int64_t kv_bytes = p.kv_dtype == FOVEAL_E4M3 ? 1 : 2;
+  const int64_t q_bytes = element_bytes(p.q_dtype);
+  const int64_t kv_bytes = element_bytes(p.kv_dtype);
   WindowArgs args{};
   args.decode.q = static_cast<const char*>(p.q);
   args.decode.q_row_bytes = p.q_row_stride * q_bytes;
@@ -73,22 +71,13 @@ WindowArgs window_args(const Params& p, const Workspace& offsets) {
 }
 
 void launch_window(const void* kernel, int32_t shared_bytes, WindowArgs& args, void* stream) {
-  foveal::cuda::check_launch(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-      "rocket_window");
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(args.splits), static_cast<unsigned>(args.row_blocks),
-                        static_cast<unsigned>(args.num_kv_heads));
-  config.blockDim = dim3(256);
-  config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &overlap;
-  config.numAttrs = 1;
+  const Grid grid{
+      .blocks = {static_cast<unsigned>(args.splits), static_cast<unsigned>(args.row_blocks),
+                 static_cast<unsigned>(args.num_kv_heads)},
+      .threads = dim3(256),
+      .shared_bytes = static_cast<size_t>(shared_bytes)};
   void* arguments[] = {&args};
-  foveal::cuda::check_launch(cudaLaunchKernelExC(&config, kernel, arguments), "rocket_window");
+  launch_erased("rocket_window", kernel, grid, stream, arguments);
 }
 
 WindowKernels window_kernels(const Params& p) {
@@ -133,8 +122,7 @@ void rocket_prompt(const Params& p, void* stream) {
                       .window = p.window,
                       .budget = p.budget,
                       .kernel_size = p.kernel_size,
-                      .sink_tokens = p.sink_tokens,
-                      .mean = (p.flags & FOVEAL_ROCKET_MEAN_POOL) != 0},
+                      .sink_tokens = p.sink_tokens},
                      stream);
   foveal_top_k_params top{};
   top.struct_size = sizeof(top);

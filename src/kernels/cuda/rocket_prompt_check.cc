@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "kernels/cuda/attention_check.h"
 #include "kernels/cuda/rocket.h"
 #include "kernels/cuda/rocket_launch.h"
 
@@ -10,15 +11,8 @@ namespace foveal::kernels::cuda {
 namespace {
 
 constexpr auto kBad = ErrorKind::kInvalidArgument;
-constexpr int32_t kMostKernel = 4095;
+constexpr std::string_view kHeader = "foveal/kernels_rocket.h";
 constexpr int32_t kMostPrompt = 1 << 20;
-
-void check_struct(size_t got, size_t need, std::string_view where) {
-  FOVEAL_CHECK(got == need, kBad, where,
-               "got struct_size {}; need {} (a caller built against another "
-               "foveal/kernels_rocket.h?)",
-               got, need);
-}
 
 void check_rows(const void* pointer, int64_t head_stride, int64_t token_stride, int32_t head_dim,
                 int32_t dtype, std::string_view name, std::string_view where) {
@@ -50,22 +44,18 @@ void check_choice(const foveal_rocket_prompt_params& p, std::string_view where) 
                    p.budget > static_cast<int64_t>(p.window) + p.sink_tokens,
                kBad, where, "got budget {}; need more than window {} and sink_tokens {}", p.budget,
                p.window, p.sink_tokens);
-  FOVEAL_CHECK(p.kernel_size >= 1 && p.kernel_size % 2 == 1 && p.kernel_size <= kMostKernel, kBad,
-               where, "got kernel_size {}; need an odd number up to {}", p.kernel_size,
-               kMostKernel);
-  FOVEAL_CHECK((p.flags & ~FOVEAL_ROCKET_MEAN_POOL) == 0, kBad, where,
-               "got flags {:#x}; need FOVEAL_ROCKET_MEAN_POOL or 0", p.flags);
+  FOVEAL_CHECK(p.kernel_size >= 1 && p.kernel_size % 2 == 1 && p.kernel_size <= kMostPoolKernel,
+               kBad, where, "got kernel_size {}; need an odd number up to {}", p.kernel_size,
+               kMostPoolKernel);
 }
 
 }  // namespace
 
 void rocket_prompt_check_sizes(const foveal_rocket_prompt_params& p) {
   constexpr std::string_view kWhere = "rocket_prompt";
-  check_struct(p.struct_size, sizeof(p), kWhere);
+  check_struct_size(p.struct_size, sizeof(p), kHeader, kWhere);
   check_cache(p.kv_dtype, p.num_kv_heads, p.head_dim, p.page_size, kWhere);
-  const int32_t d = p.head_dim;
-  FOVEAL_CHECK(d == 64 || d == 96 || d == 128 || d == 192 || d == 256, ErrorKind::kUnsupported,
-               kWhere, "got head_dim {}; need 64, 96, 128, 192 or 256", d);
+  check_head_dim(p.head_dim, kWhere);
   FOVEAL_CHECK(p.num_heads >= 1 && p.num_heads % p.num_kv_heads == 0, kBad, kWhere,
                "got {} heads over {} KV heads; need a multiple", p.num_heads, p.num_kv_heads);
   FOVEAL_CHECK(
@@ -88,17 +78,12 @@ void rocket_prompt_check(const foveal_rocket_prompt_params& p) {
                p.q_scale, p.k_scale);
   FOVEAL_CHECK(p.page_table != nullptr && p.kept != nullptr, kBad, kWhere,
                "got no page_table or kept; need both");
-  const size_t bytes = rocket_prompt_workspace_bytes(p);
-  FOVEAL_CHECK(bytes == 0 ||
-                   (p.workspace != nullptr && reinterpret_cast<uintptr_t>(p.workspace) % 256 == 0 &&
-                    p.workspace_bytes >= bytes),
-               kBad, kWhere, "got {} bytes of workspace at {}; need {} at a multiple of 256",
-               p.workspace_bytes, fmt::ptr(p.workspace), bytes);
+  check_workspace(p.workspace, p.workspace_bytes, rocket_prompt_workspace_bytes(p), kWhere);
 }
 
 void rocket_compact_check(const foveal_compact_params& p) {
   constexpr std::string_view kWhere = "rocket_compact";
-  check_struct(p.struct_size, sizeof(p), kWhere);
+  check_struct_size(p.struct_size, sizeof(p), kHeader, kWhere);
   check_cache(p.kv_dtype, p.num_kv_heads, p.head_dim, p.page_size, kWhere);
   check_rows(p.k, p.k_head_stride, p.k_token_stride, p.head_dim, p.kv_dtype, "k", kWhere);
   check_rows(p.v, p.v_head_stride, p.v_token_stride, p.head_dim, p.kv_dtype, "v", kWhere);
@@ -111,7 +96,7 @@ void rocket_compact_check(const foveal_compact_params& p) {
 
 void rocket_candidates_check(const foveal_candidates_params& p) {
   constexpr std::string_view kWhere = "rocket_candidates";
-  check_struct(p.struct_size, sizeof(p), kWhere);
+  check_struct_size(p.struct_size, sizeof(p), kHeader, kWhere);
   FOVEAL_CHECK(p.num_kv_heads >= 1 && p.num_tokens >= 1 && p.page_tokens >= 1 && p.end_page >= 0,
                kBad, kWhere, "got num_kv_heads {}, num_tokens {}, page_tokens {}, end_page {}",
                p.num_kv_heads, p.num_tokens, p.page_tokens, p.end_page);
