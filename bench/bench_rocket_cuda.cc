@@ -3,7 +3,6 @@
 // with the L2 cache emptied before each; and the end of a prompt.
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <numeric>
 #include <random>
 #include <utility>
@@ -11,6 +10,7 @@
 
 #include "cuda_bench.h"
 #include "foveal/kernels_rocket.h"
+#include "kernels/cuda/call_entry.h"
 
 namespace foveal::bench {
 namespace {
@@ -84,10 +84,8 @@ class Decode {
 
   double dense(int32_t batch, int32_t length) {
     const foveal_attention_params p = attention(batch, length, length);
-    return bench_.time_cold([&] {
-      char message[512];
-      need(foveal_attention_decode(&p, native(), message, sizeof(message)), message);
-    });
+    return bench_.time_cold(
+        [&] { kernels::cuda::call_entry(foveal_attention_decode, p, native()); });
   }
 
   foveal_rocket_params rocket(int32_t batch, int32_t length, const Setting& setting) {
@@ -122,12 +120,8 @@ class Decode {
                                  .page_table = a.page_table,
                                  .page_table_stride = a.page_table_stride,
                                  .bounds = rocket.bounds};
-    return bench_.time_cold(
-        [&] {
-          char message[512];
-          need(foveal_rocket_bounds(&p, native(), message, sizeof(message)), message);
-        },
-        3);
+    return bench_.time_cold([&] { kernels::cuda::call_entry(foveal_rocket_bounds, p, native()); },
+                            3);
   }
 
   /// Stage one of a prompt beside the attention of its prefill, which runs hot and once a layer.
@@ -158,9 +152,8 @@ class Decode {
     p.kept = reinterpret_cast<int32_t*>(kept.data());
     p.workspace = a.workspace;
     p.workspace_bytes = a.workspace_bytes;
-    char message[512];
-    const double select = bench_.time_cold(
-        [&] { need(foveal_rocket_prompt(&p, native(), message, sizeof(message)), message); });
+    const double select =
+        bench_.time_cold([&] { kernels::cuda::call_entry(foveal_rocket_prompt, p, native()); });
     foveal_compact_params c{};
     c.struct_size = sizeof(c);
     c.k = k_.data();
@@ -176,8 +169,8 @@ class Decode {
     c.kept_stride = budget;
     c.from_pages = p.page_table;
     c.to_pages = p.page_table + length / kPage;
-    const double move = bench_.time_cold(
-        [&] { need(foveal_rocket_compact(&c, native(), message, sizeof(message)), message); });
+    const double move =
+        bench_.time_cold([&] { kernels::cuda::call_entry(foveal_rocket_compact, c, native()); });
     const Buffer q = bench_.weights(static_cast<size_t>(length) * kHeads * kDim, 7);
     const Buffer out = CudaBench::zeros(static_cast<size_t>(length) * kHeads * kDim * 2);
     const std::vector<int32_t> ends = {0, length};
@@ -193,9 +186,8 @@ class Decode {
     const Buffer workspace = CudaBench::zeros(foveal_attention_prefill_workspace(&f) + 256);
     f.workspace = workspace.data();
     f.workspace_bytes = workspace.size();
-    const double prefill = bench_.time(
-        [&] { need(foveal_attention_prefill(&f, native(), message, sizeof(message)), message); },
-        3);
+    const double prefill =
+        bench_.time([&] { kernels::cuda::call_entry(foveal_attention_prefill, f, native()); }, 3);
     std::printf(
         "prompt of %-6d, 1 layer: attention %9.1f us; selection %7.1f us (%.2f %%), copy of "
         "%d tokens %6.1f us\n",
@@ -213,9 +205,8 @@ class Decode {
     p.k = k;
     p.indices = reinterpret_cast<int32_t*>(workspace_.data());
     p.indices_stride = k;
-    char message[512];
-    const double us = bench_.time_cold(
-        [&] { need(foveal_top_k(&p, native(), message, sizeof(message)), message); });
+    const double us =
+        bench_.time_cold([&] { kernels::cuda::call_entry(foveal_top_k, p, native()); });
     std::printf("top_k %3d rows of %-7d k %-5d %7.1f us\n", rows, length, k, us);
     // top_k leaves indices where attention wants zeros.
     bench_.stream().fill(workspace_.data(), 0, static_cast<size_t>(rows) * k * 4);
@@ -223,22 +214,12 @@ class Decode {
 
   double step(foveal_rocket_params p, uint32_t flags) {
     p.flags = flags;
-    return bench_.time_cold([&] {
-      char message[512];
-      need(foveal_rocket_decode(&p, native(), message, sizeof(message)), message);
-    });
+    return bench_.time_cold([&] { kernels::cuda::call_entry(foveal_rocket_decode, p, native()); });
   }
 
   void once(const foveal_rocket_params& p) {
-    char message[512];
-    need(foveal_rocket_decode(&p, native(), message, sizeof(message)), message);
+    kernels::cuda::call_entry(foveal_rocket_decode, p, native());
     bench_.stream().synchronize();
-  }
-
-  static void need(foveal_status status, const char* message) {
-    if (status == FOVEAL_OK) return;
-    std::fprintf(stderr, "%s\n", message);
-    std::exit(1);
   }
 
  private:

@@ -7,27 +7,25 @@
 
 #include "base/math.h"
 #include "device/graph.h"
+#include "kernels/cuda/call_entry.h"
 #include "rocket_cuda_testing.h"
 
 namespace foveal::attention::rocket {
 namespace {
 
+using kernels::cuda::call_entry;
 using testing::CaseShape;
 using testing::CudaCase;
 
 class RocketCuda : public ::testing::Test {
  protected:
   void run(const foveal_rocket_params& params) {
-    char message[512];
-    ASSERT_EQ(foveal_rocket_decode(&params, gpu.native(), message, sizeof(message)), FOVEAL_OK)
-        << message;
+    call_entry(foveal_rocket_decode, params, gpu.native());
     gpu.synchronize();
   }
   void fill_bounds(const CudaCase& data) {
-    char message[512];
     const foveal_bounds_params params = data.bounds();
-    ASSERT_EQ(foveal_rocket_bounds(&params, gpu.native(), message, sizeof(message)), FOVEAL_OK)
-        << message;
+    call_entry(foveal_rocket_bounds, params, gpu.native());
     gpu.synchronize();
   }
 
@@ -267,10 +265,7 @@ TEST_F(RocketCuda, AllPagesAreDenseBitForBit) {
         foveal_attention_params dense = cuda.attention();
         dense.flags = flags;
         cuda.give_workspace(dense, foveal_attention_decode_workspace(&dense));
-        char message[512];
-        ASSERT_EQ(foveal_attention_decode(&dense, gpu.native(), message, sizeof(message)),
-                  FOVEAL_OK)
-            << message;
+        call_entry(foveal_attention_decode, dense, gpu.native());
         gpu.synchronize();
         EXPECT_EQ(cuda.out(), sparse) << "pages of " << page << " flags " << flags;
       }
@@ -278,6 +273,8 @@ TEST_F(RocketCuda, AllPagesAreDenseBitForBit) {
   }
 }
 
+// Of the prompt's pages only those listed are looked at, and all after them; KV heads may have
+// different numbers of them, some fewer than topk.
 TEST_F(RocketCuda, Candidates) {
   CudaCase cuda(
       {.num_kv_heads = 3, .group = 2, .head_dim = 64, .cache_page = 64, .lens = {1500, 700, 64}},
@@ -402,9 +399,7 @@ TEST_F(RocketCuda, PromptMatchesReference) {
           gpu, foveal_rocket_prompt_workspace(&p));
       p.workspace = workspace.data();
       p.workspace_bytes = foveal_rocket_prompt_workspace(&p);
-      char message[512];
-      ASSERT_EQ(foveal_rocket_prompt(&p, gpu.native(), message, sizeof(message)), FOVEAL_OK)
-          << message;
+      call_entry(foveal_rocket_prompt, p, gpu.native());
       const std::vector<float> got = scores.download();
       const std::vector<int32_t> chosen = kept.download();
       for (int32_t head = 0; head < 2; ++head) {
@@ -473,9 +468,7 @@ TEST_F(RocketCuda, CompactionAndCandidates) {
     p.kept_stride = kTokens;
     p.from_pages = d_from.data();
     p.to_pages = d_to.data();
-    char message[512];
-    ASSERT_EQ(foveal_rocket_compact(&p, gpu.native(), message, sizeof(message)), FOVEAL_OK)
-        << message;
+    call_entry(foveal_rocket_compact, p, gpu.native());
     std::vector<uint8_t> want = cells;
     const auto row_of = [&](const std::vector<int32_t>& pages, int32_t head, int32_t token) {
       return ((int64_t{pages[token / kPage]} * kHeads + head) * kPage + token % kPage) * kDim *
@@ -501,8 +494,7 @@ TEST_F(RocketCuda, CompactionAndCandidates) {
                                      .candidates = lists.data() + 1,
                                      .candidates_stride = 200,
                                      .first_own = lists.data()};
-    ASSERT_EQ(foveal_rocket_candidates(&c, gpu.native(), message, sizeof(message)), FOVEAL_OK)
-        << message;
+    call_entry(foveal_rocket_candidates, c, gpu.native());
     std::vector<int32_t> got = lists.download();
     EXPECT_EQ(got[0], 90);
     got.erase(got.begin());
@@ -532,11 +524,8 @@ TEST_F(RocketCuda, GraphReplays) {
   const std::vector<uint8_t> lane = cuda.got_lane();
   auto* lens = const_cast<int32_t*>(params.attention.kv_len);
   gpu.copy(lens, shorter.data(), shorter.size() * 4);
-  const Graph graph = Graph::capture(gpu, [&] {
-    char message[512];
-    ASSERT_EQ(foveal_rocket_decode(&params, gpu.native(), message, sizeof(message)), FOVEAL_OK)
-        << message;
-  });
+  const Graph graph =
+      Graph::capture(gpu, [&] { call_entry(foveal_rocket_decode, params, gpu.native()); });
   graph.launch(gpu);
   gpu.synchronize();
   EXPECT_NE(cuda.out(), want);

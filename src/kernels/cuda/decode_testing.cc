@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/half.h"
+#include "kernels/cuda/call_entry.h"
 #include "kernels/cuda/decode_choose.h"
 #include "kernels/cuda/dense_cuda_testing.h"
 
@@ -226,10 +227,7 @@ DecodeOutput DecodeFixture::run() {
   check(cudaMemset(params_.out, 0xff, elements * 2));
   check(cudaMemset(params_.lse, 0xff, lines * 4));
   check(cudaMemset(params_.counters, 0, static_cast<size_t>(params_.num_seqs) * 32));
-  char message[512];
-  if (foveal_attention_decode(&params_, nullptr, message, sizeof(message)) != FOVEAL_OK) {
-    throw std::runtime_error(message);
-  }
+  call_entry(foveal_attention_decode, params_, nullptr);
   check(cudaDeviceSynchronize());
   DecodeOutput output;
   output.bits.resize(elements);
