@@ -6,6 +6,7 @@
 #include "foveal/kernels.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/decode_choose.h"
+#include "kernels/cuda/indexer.h"
 #include "kernels/cuda/latent.h"
 #include "kernels/cuda/prefill.h"
 #include "kernels/cuda/rocket.h"
@@ -154,4 +155,16 @@ foveal_status foveal_mla_rows(const foveal_mla_rows_params* params, void* cuda_s
 foveal_status foveal_mla_store(const foveal_mla_store_params* params, void* cuda_stream,
                                char* message, size_t message_size) {
   return ours::guarded(ours::mla_store, "mla_store", params, cuda_stream, message, message_size);
+}
+
+foveal_status foveal_indexer_prepare(const foveal_indexer_prepare_params* params, void* cuda_stream,
+                                     char* message, size_t message_size) {
+  return ours::guarded(ours::indexer_prepare, "indexer_prepare", params, cuda_stream, message,
+                       message_size);
+}
+
+foveal_status foveal_indexer_scores(const foveal_indexer_scores_params* params, void* cuda_stream,
+                                    char* message, size_t message_size) {
+  return ours::guarded(ours::indexer_scores, "indexer_scores", params, cuda_stream, message,
+                       message_size);
 }
