@@ -91,26 +91,23 @@ void score_row(const float* queries, const float* factors, int num_heads, int di
 void score_row_by_two(const float* queries, const float* factors, int dim, const float* keys,
                       const float* scales, int num_keys, float* out) {
   const F32 factor = load(factors);
-  for (int begin = 0; begin < num_keys; begin += 2 * kKeys) {
-    F32 acc[kKeys];
-#pragma GCC unroll 8
-    for (int two = 0; two < kKeys; ++two) acc[two] = zero();
-    const float* from = keys + static_cast<int64_t>(begin / 2) * kMaxIndexDim;
-    for (int word = 0; word < dim / 2; ++word) {
-      const Pairs q = load_pairs(queries + word * kLanes);
-#pragma GCC unroll 8
-      for (int two = 0; two < kKeys; ++two) {
-        acc[two] = dot(acc[two], q, broadcast_two(from + two * kMaxIndexDim + 2 * word));
-      }
-    }
-    float lanes[2 * kKeys];
-    for (int two = 0; two < kKeys; ++two) {
-      store_reduced_two(lanes + 2 * two, max(zero(), acc[two]) * factor);
-    }
-    for (int key = 0; key < 2 * kKeys && begin + key < num_keys; ++key) {
-      out[begin + key] = lanes[key] * scales[begin + key];
+  // A chain of sums a vector: enough of them to hide their latency.
+  F32 acc[kIndexKeys / 2];
+#pragma GCC unroll 16
+  for (int two = 0; two < kIndexKeys / 2; ++two) acc[two] = zero();
+  for (int word = 0; word < dim / 2; ++word) {
+    const Pairs q = load_pairs(queries + word * kLanes);
+#pragma GCC unroll 16
+    for (int two = 0; two < kIndexKeys / 2; ++two) {
+      acc[two] = dot(acc[two], q, broadcast_two(keys + two * kMaxIndexDim + 2 * word));
     }
   }
+  float lanes[kIndexKeys];
+#pragma GCC unroll 16
+  for (int two = 0; two < kIndexKeys / 2; ++two) {
+    store_reduced_two(lanes + 2 * two, max(zero(), acc[two]) * factor);
+  }
+  for (int key = 0; key < num_keys; ++key) out[key] = lanes[key] * scales[key];
 }
 #endif
 
@@ -202,7 +199,7 @@ void load_tile(const IndexKeys& keys, int begin, int num_keys, bool by_two, floa
     }
   }
   // The last is repeated, so that blocks of keys are whole.
-  const int block = by_two ? 2 * kKeys : kKeys;
+  const int block = by_two ? kIndexKeys : kKeys;
   const int whole = (num_keys + block - 1) / block * block;
   for (int idx = num_keys; idx < whole; ++idx) rows[idx] = rows[num_keys - 1];
   for (int idx = 0; idx < whole; ++idx) {
