@@ -319,18 +319,16 @@ size_t latent_scratch(int32_t head_dim) {
   return (kLatentTile + kKeys) * sizeof(void*) + kLatentHeads * a_head;
 }
 
-// Computes:  acc[h] = sum_t 2^(s[h][t] - max[h]) row_t[0 .. value_dim), sum[h], max[h] over one
-// tile
-//            of a row's set, s[h][t] = scale q[h] . row_t
+// Computes:  acc[h] = sum_t 2^(s[h][t] - max[h]) row_t[0 .. value_dim), sum[h] and max[h] over one
+//            tile of a row's set, s[h][t] = scale q[h] . row_t
 // In/out:    q [num_heads, head_dim] float32, latent pages (base/kv_view.h); max, sum [num_heads],
 //            acc [num_heads, latent_acc_stride] float32 out
 // Units:     keys by position or listed; scores and maxima in the log2 domain
 // Launch:    one call a (row, up to kLatentHeads heads, tile of kLatentTile keys)
 // Needs:     head_dim and value_dim even; every row finite
-// Numerics:  bf16 products and weights rounded to bf16 where the level has them and not `exact`,
-// the
-//            sum over the rounded weights; else float32. One chain an output, ascending: no batch,
-//            no thread, no neighbour shows
+// Numerics:  bf16 products and weights rounded to bf16 where the level has them and not `exact`
+//            (the sum is over the rounded weights), else float32. One chain an output, ascending:
+//            no batch, no thread, no neighbour shows
 // Source:    split-KV flash attention over MLA's latent (DeepSeek-V2, arXiv 2405.04434)
 // Measured:  docs/kernels/latent_attention.md
 void latent_tile(const LatentItem& item, std::byte* bytes) {
@@ -353,13 +351,16 @@ void latent_tile(const LatentItem& item, std::byte* bytes) {
   }
 }
 
-// Computes:  out[h] = f out[h] + g acc[h] and the same of the sums, f = 2^(total_max - new
-// maximum), g =
-//            2^(max - new maximum); after the last tile out[h] / total_sum[h]
-// In/out:    a tile's max, sum, acc in; the row's total_max, total_sum, out [num_heads, value_dim]
-// both Units:     maxima in the log2 domain Launch:    one call a (row, up to kLatentHeads heads,
-// tile), tiles in ascending order Needs:     the tile saw a key Numerics:  float32 Source:    flash
-// attention's running softmax Measured:  with latent_tile
+// Computes:  out[h] = f out[h] + g acc[h] and the same of the sums, f = 2^(total_max - top),
+//            g = 2^(max - top), top the larger; after the last tile out[h] / total_sum[h]
+// In/out:    a tile's max, sum, acc in; the row's total_max, total_sum and out [num_heads,
+//            value_dim] in and out
+// Units:     maxima in the log2 domain
+// Launch:    one call a (row, up to kLatentHeads heads, tile), tiles in ascending order
+// Needs:     the tile saw a key
+// Numerics:  float32
+// Source:    flash attention's running softmax
+// Measured:  with latent_tile
 void latent_fold(const LatentFold& fold) {
   for (int head = 0; head < fold.num_heads; ++head) {
     const float top =
