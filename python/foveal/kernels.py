@@ -54,6 +54,7 @@ _ENTRIES = (
     "foveal_attention_decode", "foveal_attention_decode_workspace", "foveal_attention_decode_tiling",
     "foveal_rocket_decode", "foveal_rocket_decode_workspace", "foveal_rocket_bounds", "foveal_top_k",
     "foveal_mla_attention", "foveal_mla_workspace", "foveal_mla_rows", "foveal_mla_store",
+    "foveal_indexer_prepare", "foveal_indexer_scores",
 )
 
 _library = None

@@ -10,7 +10,8 @@ import ctypes
 
 from foveal import kernels
 from foveal._tensors import view
-from foveal.kernels_rocket import _call, _dense, _torch
+from foveal.kernels import _call, _dense
+from foveal.kernels import _needed_torch as _torch
 
 _PTR, _I32, _I64, _U32 = kernels._PTR, kernels._I32, kernels._I64, kernels._U32
 
