@@ -167,7 +167,7 @@ TEST(CudaEngine, RepeatsItself) {
 
 TEST(CudaEngine, GraphsChangeNothing) {
   for (const std::string& folder :
-       present({"llama3", "mistral_sliding", "qwen3_moe", "deepseek_v3"})) {
+       present({"llama3", "mistral_sliding", "qwen3_moe", "deepseek_v3", "deepseek_v32"})) {
     for (const double temperature : {0.0, 0.8}) {
       LlmConfig config = cuda_config(folder);
       if (temperature > 0) config.kv_cache_config.dtype = "fp8";
@@ -191,14 +191,16 @@ void expect_company_changes_nothing(LlmConfig config) {
 }
 
 TEST(CudaEngine, BatchedEqualsSingleInBatchInvariantMode) {
-  for (const std::string& name : present(
-           {"llama3", "gemma3", "qwen3_moe", "mistral_sliding", "phi3", "qwen2", "deepseek_v3"})) {
+  for (const std::string& name :
+       present({"llama3", "gemma3", "qwen3_moe", "mistral_sliding", "phi3", "qwen2", "deepseek_v3",
+                "deepseek_v32", "glm_moe_dsa"})) {
     expect_company_changes_nothing(cuda_config(name));
   }
 }
 
 TEST(CudaEngine, BatchedEqualsSingleWithAnFp8Cache) {
-  for (const std::string& name : present({"llama3", "gemma3", "mistral_sliding", "deepseek_v3"})) {
+  for (const std::string& name :
+       present({"llama3", "gemma3", "mistral_sliding", "deepseek_v3", "deepseek_v32"})) {
     LlmConfig config = cuda_config(name);
     config.kv_cache_config.dtype = "fp8";
     expect_company_changes_nothing(config);
@@ -317,6 +319,41 @@ TEST(CudaEngine, RocketKeepsAndReadsWhatItReports) {
       // Eight pages of four tokens, of which the newest may be partly filled.
       EXPECT_LE(layer.decode.pairs_used, heads * 32 * (kTokens - 1)) << mode;
       EXPECT_GE(layer.decode.pairs_used, heads * 29 * (kTokens - 1)) << mode;
+    }
+  }
+}
+
+LlmConfig with_index_topk(const std::string& model, int64_t topk) {
+  LlmConfig config = cuda_config(model);
+  DeepSeekSparseAttentionConfig dsa{.index_topk = topk};
+  dsa.skip_indexer_for_short_seqs = false;
+  config.sparse_attention_config = {dsa};
+  return config;
+}
+
+// Scores of every key that lead to a set of all of them, against no scores at all.
+TEST(CudaEngine, DsaIsDenseWhereNothingIsLeftOut) {
+  for (const std::string& folder : present({"deepseek_v32", "glm_moe_dsa"})) {
+    LlmConfig dense = with_index_topk(folder, 1024);
+    std::get<DeepSeekSparseAttentionConfig>(dense.sparse_attention_config[0])
+        .skip_indexer_for_short_seqs = true;
+    const Ids all = run_alone(with_index_topk(folder, 1024), mixed_prompts(), 20);
+    EXPECT_EQ(all, run_alone(dense, mixed_prompts(), 20)) << folder;
+  }
+}
+
+TEST(CudaEngine, DsaReadsWhatItReports) {
+  constexpr uint64_t kPrompt = 700;
+  constexpr uint64_t kTopk = 64;
+  for (const std::string& folder : present({"deepseek_v32", "glm_moe_dsa"})) {
+    LLM llm(cuda_config(folder));
+    const RequestOutput out = llm.generate({.token_ids = random_ids(kPrompt, 4)}, greedy(21));
+    for (const LayerSparsity& layer : out.sparsity.layers) {
+      const uint64_t heads = 2;
+      EXPECT_EQ(layer.prefill.pairs, heads * kPrompt * (kPrompt + 1) / 2);
+      EXPECT_EQ(layer.prefill.pairs_used,
+                heads * (kTopk * (kTopk + 1) / 2 + (kPrompt - kTopk) * kTopk));
+      EXPECT_EQ(layer.decode.pairs_used, heads * kTopk * 20);
     }
   }
 }

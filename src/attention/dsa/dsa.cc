@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "attention/dsa/dsa_device.h"
 #include "attention/dsa/index_keys.h"
 #include "attention/dsa/index_select.h"
 #include "attention/dsa/settings.h"
@@ -37,13 +38,16 @@ void trace_sets(TraceSink* trace, int32_t layer, const OwnedSets& sets, int32_t 
 
 class Dsa final : public AttentionMethod {
  public:
-  explicit Dsa(Settings settings) : settings_(std::move(settings)), selector_(settings_) {
-    capabilities_ = {.devices = {DeviceKind::kCpu},
+  Dsa(Settings settings, DeviceKind device) : settings_(std::move(settings)), selector_(settings_) {
+    capabilities_ = {.devices = {DeviceKind::kCpu, DeviceKind::kCuda},
                      .kv_dtypes = {DType::kBF16, DType::kF16, DType::kF32},
-                     .head_dims = {},
                      .sliding_window = false,
                      .per_head = false,
                      .latent = true};
+    if (device != DeviceKind::kCuda) return;
+    capabilities_.kv_dtypes = {DType::kBF16, DType::kF8E4M3};
+    capabilities_.latent_dims = {576};
+    device_ = dsa::make_dsa_device(settings_);
   }
 
   std::string_view name() const override { return "dsa"; }
@@ -90,14 +94,16 @@ class Dsa final : public AttentionMethod {
 
   void append(int32_t layer, Phase /*phase*/, const AttendArgs& args, Stream& stream) override {
     if (settings_.full.at(static_cast<size_t>(layer)) == 0) return;
+    if (device_) return device_->append(args, stream);
     FOVEAL_INVARIANT(args.index != nullptr && args.activation == DType::kF32);
     dsa::store_index_keys(static_cast<const float*>(args.index->k), args.index->k_stride,
                           lane(args.kv), args.seqs, stream);
   }
 
   void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) override {
-    PhaseSets& sets = sets_of(phase);
     const int32_t owner = settings_.owner.at(static_cast<size_t>(layer));
+    if (device_) return device_->attend(owner == layer, args, stream);
+    PhaseSets& sets = sets_of(phase);
     // A trace wants sets that need no scores, too.
     const bool none = sets.all && args.trace == nullptr;
     if (owner == layer && !none) {
@@ -133,6 +139,7 @@ class Dsa final : public AttentionMethod {
   Settings settings_;
   Capabilities capabilities_;
   dsa::IndexSelector selector_;
+  std::unique_ptr<dsa::DsaDevice> device_;  ///< null on a CPU
   PhaseSets sets_[2];
 };
 
@@ -150,7 +157,7 @@ std::unique_ptr<AttentionMethod> make_dsa(const SparseAttentionConfig* config,
   if (config == nullptr && !context.shape.indexer) return nullptr;
   const auto* own = config ? &std::get<DeepSeekSparseAttentionConfig>(*config) : nullptr;
   if (own != nullptr) dsa::log_synonyms(*own);
-  return std::make_unique<Dsa>(dsa::make_settings(own, context));
+  return std::make_unique<Dsa>(dsa::make_settings(own, context), context.device.kind);
 }
 
 std::vector<MethodExample> dsa_examples() {
