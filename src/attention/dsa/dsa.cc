@@ -63,7 +63,7 @@ class Dsa final : public AttentionMethod {
   }
 
   int64_t workspace_bytes(const StepLimits& limits) const override {
-    return selector_.workspace_bytes(limits);
+    return device_ ? device_->workspace_bytes(limits) : selector_.workspace_bytes(limits);
   }
 
   Resolution resolve(int32_t layer, Phase /*phase*/) const override {

@@ -38,6 +38,14 @@ class DsaCuda final : public DsaDevice {
  public:
   explicit DsaCuda(const Settings& settings) : settings_(settings) {}
 
+  /// Of both phases, each with what DeviceWorkspace adds. What latent attention takes itself is
+  /// small, and part of the model's plan.
+  int64_t workspace_bytes(const StepLimits& limits) const override {
+    const Places most =
+        places_of(static_cast<int32_t>(limits.max_rows), static_cast<int32_t>(limits.max_kv_len));
+    return 2 * static_cast<int64_t>(most.attention) / 4 * 5;
+  }
+
   void append(const AttendArgs& args, Stream& stream) override {
     const Places places = places_of(args);
     std::byte* const workspace = take(places, args, stream);
@@ -88,15 +96,18 @@ class DsaCuda final : public DsaDevice {
   }
 
   Places places_of(const AttendArgs& args) const {
-    const kernels::DeviceSeqs& seqs = *args.device_seqs;
+    return places_of(args.device_seqs->num_rows, args.device_seqs->max_kv_len);
+  }
+
+  Places places_of(int32_t num_rows, int32_t max_kv_len) const {
     Places out;
-    out.all = settings_.skip_short && seqs.max_kv_len <= settings_.topk;
-    out.most = std::min(settings_.topk, seqs.max_kv_len);
+    out.all = settings_.skip_short && max_kv_len <= settings_.topk;
+    out.most = std::min(settings_.topk, max_kv_len);
     out.stride = round_up(int64_t{out.most}, int64_t{4});
-    out.scores_stride = round_up(int64_t{seqs.max_kv_len}, int64_t{4});
+    out.scores_stride = round_up(int64_t{max_kv_len}, int64_t{4});
     const int64_t fits = kScoreBytes / (out.scores_stride * 4);
     out.chunk = static_cast<int32_t>(std::clamp<int64_t>(
-        std::min<int64_t>(fits, settings_.max_chunk), 1, std::max(1, seqs.num_rows)));
+        std::min<int64_t>(fits, settings_.max_chunk), 1, std::max(1, num_rows)));
     if (out.all) return out;
     size_t used = 0;
     const auto place = [&](int64_t bytes) {
@@ -104,7 +115,7 @@ class DsaCuda final : public DsaDevice {
       used += static_cast<size_t>(round_up(bytes, int64_t{256}));
       return begin;
     };
-    const int64_t rows = seqs.num_rows;
+    const int64_t rows = num_rows;
     place(rows * settings_.num_heads * settings_.head_dim);
     out.weights = place(rows * settings_.num_heads * 4);
     out.scores = place(out.chunk * out.scores_stride * 4);

@@ -13,6 +13,8 @@ class DsaDevice {
  public:
   virtual ~DsaDevice() = default;
 
+  /// See AttentionMethod::workspace_bytes.
+  virtual int64_t workspace_bytes(const StepLimits& limits) const = 0;
   /// Index keys into their lane, and what scores need of the rows.
   virtual void append(const AttendArgs& args, Stream& stream) = 0;
   /// `owner`: the layer chooses keys itself.

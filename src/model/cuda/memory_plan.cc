@@ -1,7 +1,5 @@
 #include "model/cuda/memory_plan.h"
 
-#include <algorithm>
-
 #include "kernels/cuda/prefill_scratch.h"
 #include "model/cuda/scratch.h"
 
@@ -59,21 +57,6 @@ int64_t prefill_scratch_bytes(const ModelConfig& config, const ModelLimits& limi
   return kernels::cuda::wanted_scratch_bytes(shape) / 4 * 5;
 }
 
-/// What an indexer's scores, lists and queries take in each phase; see attention/dsa/dsa_cuda.cc
-/// and, for the fourth, DeviceWorkspace.
-int64_t index_bytes(const ModelConfig& config, const ModelLimits& limits) {
-  if (!config.indexer) return 0;
-  constexpr int64_t kMostScores = int64_t{256} << 20;
-  const IndexerConfig& indexer = *config.indexer;
-  const int64_t most = std::min<int64_t>(indexer.topk, limits.max_positions);
-  const int64_t a_row = indexer.num_heads * (indexer.head_dim + kF32) + (most + 1) * kF32;
-  int64_t bytes = 0;
-  for (const int64_t rows : {limits.max_rows, limits.max_logit_rows}) {
-    bytes += rows * a_row + std::min(kMostScores, rows * limits.max_positions * kF32);
-  }
-  return bytes / 4 * 5;
-}
-
 }  // namespace
 
 MemoryPlan plan_cuda_memory(const ModelConfig& config, const ModelLimits& limits) {
@@ -85,7 +68,7 @@ MemoryPlan plan_cuda_memory(const ModelConfig& config, const ModelLimits& limits
   const DecoderScratch scratch = lay_out_scratch(config, limits, nullptr);
   return {.weights_bytes = weights * kBf16 + rope_bytes(config, limits.max_positions),
           .workspace_bytes = static_cast<int64_t>(scratch.bytes) + kReserve +
-                             prefill_scratch_bytes(config, limits) + index_bytes(config, limits)};
+                             prefill_scratch_bytes(config, limits)};
 }
 
 }  // namespace foveal::model

@@ -44,17 +44,6 @@ TEST(MemoryPlan, AnE4m3CacheCountsWhatPrefillExpandsItInto) {
   EXPECT_EQ(longer - workspace(), (512 + (int64_t{512} << 20)) / 4 * 5);
 }
 
-// Scores of a prompt are kept for a part of its rows at a time, however long it is.
-TEST(MemoryPlan, AnIndexersScoresAreBounded) {
-  const auto checkpoint = shape_of("DeepSeek-V3.2");
-  ModelConfig config = checkpoint->config();
-  ModelLimits limits = kLimits;
-  limits.max_positions = 131072;
-  const int64_t with = plan_cuda_memory(config, limits).workspace_bytes;
-  config.indexer.reset();
-  EXPECT_LE(with - plan_cuda_memory(config, limits).workspace_bytes, int64_t{1} << 30);
-}
-
 TEST(Scratch, PiecesDoNotOverlap) {
   const auto checkpoint = shape_of("Qwen3-30B-A3B");
   const ModelConfig& config = checkpoint->config();
