@@ -13,7 +13,7 @@ void choose_experts(const DeviceExperts& experts, const ModelConfig& config, con
   products.run(experts.router, scratch.normed, scratch.router, rows, stream);
   cuda::moe_route({.logits = scratch.router,
                    .m = rows.total,
-                   .logits_stride = experts.router.rows(),
+                   .logits_stride = Products::f32_stride(experts.router),
                    .num_experts = config.num_experts,
                    .k = config.experts_per_token,
                    .normalize = config.norm_topk_prob,

@@ -28,7 +28,7 @@ LowColumns low_columns(const DeviceLatent& weights, const ModelConfig& config) {
   out.latents = config.latent->q_rank;
   out.index_k = out.latents + config.latent->width();
   out.index_weights = out.index_k + (config.indexer ? config.indexer->head_dim : 0);
-  out.total = weights.low.rows();
+  out.total = Products::f32_stride(weights.low);
   return out;
 }
 

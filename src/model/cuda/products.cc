@@ -61,7 +61,9 @@ void Products::run(const DeviceLinear& linear, const uint16_t* x, uint16_t* y, c
 
 void Products::run(const DeviceLinear& linear, const uint16_t* x, float* y, const StepRows& rows,
                    Stream& stream) {
-  multiply(params_of(linear, x, y, DType::kF32), rows, stream);
+  DenseGemmParams params = params_of(linear, x, y, DType::kF32);
+  params.y_stride = f32_stride(linear);
+  multiply(params, rows, stream);
 }
 
 void Products::add(const DeviceLinear& linear, const uint16_t* x, float alpha, float* y,

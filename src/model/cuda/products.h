@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/math.h"
 #include "kernels/cuda/dense_gemm.h"
 #include "model/cuda/layer.h"
 #include "model/layers/step_rows.h"
@@ -14,7 +15,12 @@ class Products {
   Products(Device device, bool batch_invariant);
   bool batch_invariant() const { return batch_invariant_; }
 
-  /// y = x W^T + bias, in bf16 or float32.
+  /// Values from a row of a float32 product to the next: its columns, rounded up for wide accesses.
+  static int64_t f32_stride(const DeviceLinear& linear) {
+    return round_up(linear.rows(), int64_t{4});
+  }
+
+  /// y = x W^T + bias, in bf16 or float32 (rows f32_stride apart).
   void run(const DeviceLinear& linear, const uint16_t* x, uint16_t* y, const StepRows& rows,
            Stream& stream);
   void run(const DeviceLinear& linear, const uint16_t* x, float* y, const StepRows& rows,

@@ -52,7 +52,8 @@ void lay_out_latent(const ModelConfig& config, int64_t rows, Layout& layout, Dec
   const int64_t index_dim = config.indexer ? config.indexer->head_dim : 0;
   layout.place(out.qkv, rows, heads * config.head_dim + index_heads * index_dim);
   layout.place(out.attention, rows, heads * dims.value_dim);
-  layout.place(out.low, rows, dims.q_rank + dims.width() + index_dim + index_heads);
+  const int64_t low = dims.q_rank + dims.width() + index_dim + index_heads;
+  layout.place(out.low, rows, round_up(low, int64_t{4}));
   layout.place(out.q_low, rows, dims.q_rank);
   layout.place(out.latent_rows, rows, dims.width());
   layout.place(out.absorbed, rows, heads * dims.width());
