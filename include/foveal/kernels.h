@@ -43,6 +43,10 @@ typedef enum foveal_dtype { FOVEAL_BF16 = 0, FOVEAL_F16 = 1, FOVEAL_E4M3 = 2 } f
  * fields are ignored. All strides count elements; the innermost dimension is dense, and every row
  * starts at a multiple of 16 bytes.
  *
+ * With keys and values in e4m3 the queries choose the arithmetic: bf16 and f16 queries see the
+ * values as stored and nothing is rounded to e4m3; in prefill e4m3 queries multiply in e4m3, and
+ * probabilities are rounded to it (docs/kernels/cuda_prefill.md says what that costs).
+ *
  * Skip Softmax (BLASST, arXiv 2512.12087): with a factor above 0 a key tile is dropped for a vote
  * unit when every unmasked row in it has tile_max - running_max < log(factor / threshold_len),
  * strictly; running_max is the row's maximum over the tiles before it that were kept. In prefill
@@ -52,7 +56,7 @@ typedef enum foveal_dtype { FOVEAL_BF16 = 0, FOVEAL_F16 = 1, FOVEAL_E4M3 = 2 } f
  * foveal_attention_tiles tells their geometry. */
 typedef struct foveal_attention_params {
   uint32_t struct_size; /* sizeof(foveal_attention_params) */
-  int32_t q_dtype;      /* bf16 or f16; in decode e4m3 where kv_dtype is. Output: bf16 for e4m3 */
+  int32_t q_dtype;      /* bf16 or f16; e4m3 where kv_dtype is. The output is bf16 for e4m3 */
   int32_t kv_dtype;     /* q_dtype, or e4m3 */
 
   const void* q; /* [num_rows, num_heads, head_dim] */
@@ -104,7 +108,7 @@ typedef struct foveal_attention_params {
                          tiles skipped; or null */
 
   void* workspace; /* device, 256-byte aligned, zeroed once by the caller, then left alone;
-                      not shared by calls that may overlap */
+                      not shared by calls that may overlap, nor by prefill and decode */
   size_t workspace_bytes;
   int32_t split_keys; /* decode with FIXED_SPLITS: keys a split, a multiple of 64; 0: 512 */
   uint32_t flags;

@@ -117,7 +117,8 @@ def attention_decode(q, k, v, kv_len, **options):
     skip_factor (0: dense), skip_factors [sequences] float32, threshold_len [sequences] int32: Skip Softmax
     counters [sequences, 4] int64, added to: query-key pairs, pairs used, tiles, tiles skipped
     split_keys, flags: see FIXED_SPLITS
-    workspace: uint8 tensor, zeroed once, of workspace_bytes(...) at least; else one is kept a stream
+    workspace: uint8 tensor, zeroed once, of workspace_bytes(...) at least, not shared with the other phase; else
+      one is kept a stream
     stream: a torch stream or a cudaStream_t as a number; defaults to PyTorch's current one"""
     return _attend("decode", q, k, v, kv_len, options)
 

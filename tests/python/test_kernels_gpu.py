@@ -124,6 +124,23 @@ def test_prefill_over_float8_pages(dtype, page_size, layout):
     assert torch.equal(out, again), "in pieces"
 
 
+@pytest.mark.parametrize("page_size, layout", [(64, "HND"), (16, "NHD")])
+def test_prefill_of_float8_queries(page_size, layout):
+    batch = Batch([1, 77, 1000, 513], [1, 77, 300, 130], 8, 2, 128, page_size, torch.bfloat16, layout)
+    e4m3 = torch.float8_e4m3fn
+    q, pages = batch.q.to(e4m3), (batch.k_pages.to(e4m3), batch.v_pages.to(e4m3))
+    out = kernels.attention_prefill(q, *pages, batch.cu_q, batch.kv_len, page_table=batch.table, kv_layout=layout)
+    assert out.dtype == torch.bfloat16
+    start = 0
+    for seq, (length, count) in enumerate(zip(batch.lengths, batch.queries)):
+        k, v = (x[seq].to(e4m3).bfloat16() for x in (batch.k, batch.v))
+        want, _, _ = reference(q[start:start + count].bfloat16(), k, v, length - count, 0, 128 ** -0.5)
+        # Probabilities have 4 significant bits: 2^-4 / sqrt(3) of a term, and terms add like noise.
+        error = (out[start:start + count].double() - want).norm() / want.norm()
+        assert error < 2 ** -4 / 3 ** 0.5, f"sequence {seq}: {error}; seed {SEED}"
+        start += count
+
+
 def test_contiguous_keys():
     batch = Batch([300, 41], [300, 41], 4, 4, 128, 64, torch.bfloat16)
     k, v = torch.cat(batch.k), torch.cat(batch.v)

@@ -179,8 +179,10 @@ TEST(Decode, RunsTakenInAnyOrderGiveTheSameBits) {
   }
 }
 
-TEST(Decode, FixedSplitsIgnoreTheBatch) {
+void expect_the_batch_is_ignored(int32_t kv_dtype, int32_t window) {
   DecodeCase what;
+  what.kv_dtype = kv_dtype;
+  what.window = window;
   what.lengths = {4097};
   what.flags = FOVEAL_ATTENTION_FIXED_SPLITS;
   for (const int32_t keys : {0, 64, 1024}) {
@@ -195,6 +197,12 @@ TEST(Decode, FixedSplitsIgnoreTheBatch) {
     EXPECT_EQ(differences(together, batch), "");
     // The first sequence's values depend on the seed, its index and the position only.
     EXPECT_TRUE(std::equal(single.bits.begin(), single.bits.end(), batch.bits.begin())) << keys;
+  }
+}
+
+TEST(Decode, FixedSplitsIgnoreTheBatch) {
+  for (const int32_t dtype : {FOVEAL_BF16, FOVEAL_E4M3}) {
+    for (const int32_t window : {0, 1000}) expect_the_batch_is_ignored(dtype, window);
   }
 }
 

@@ -97,6 +97,7 @@ inline std::vector<float> rounded(const std::vector<float>& values) {
 /// Half a unit in the last place, relative to the power of two below.
 inline constexpr double kBf16Half = 0x1p-8;
 inline constexpr double kF16Half = 0x1p-11;
+inline constexpr double kE4m3Half = 0x1p-4;
 inline constexpr double kF32Half = 0x1p-24;
 
 }  // namespace foveal::kernels::cuda::testing

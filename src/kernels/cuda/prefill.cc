@@ -24,7 +24,7 @@ using Params = foveal_attention_params;
 constexpr std::string_view kWhere = "attention_prefill";
 
 /// A tensor of rows of `head_dim` channels, outer dimensions innermost first, read in boxes of 64
-/// channels: 128-byte rows, swizzled. Channels past head_dim read as zero.
+/// channels, e4m3 of 32: rows of 128 or 32 bytes, swizzled. Channels past head_dim read as zero.
 CUtensorMap tensor_map(const void* data, int32_t dtype, std::array<uint64_t, 4> extents,
                        std::array<int64_t, 3> strides, int rank, std::array<uint32_t, 4> box) {
   std::array<uint64_t, 3> bytes{};
@@ -32,15 +32,18 @@ CUtensorMap tensor_map(const void* data, int32_t dtype, std::array<uint64_t, 4> 
     return static_cast<uint64_t>(stride * element_bytes(dtype));
   });
   const std::array<uint32_t, 4> steps{1, 1, 1, 1};
-  const CUtensorMapDataType type =
-      dtype == FOVEAL_F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  const CUtensorMapDataType type = dtype == FOVEAL_F16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                   : dtype == FOVEAL_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                          : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+  const CUtensorMapSwizzle swizzle =
+      dtype == FOVEAL_E4M3 ? CU_TENSOR_MAP_SWIZZLE_32B : CU_TENSOR_MAP_SWIZZLE_128B;
   CUtensorMap map;
-  foveal::cuda::check(foveal::cuda::driver().tensor_map_encode_tiled(
-                          &map, type, static_cast<uint32_t>(rank), const_cast<void*>(data),
-                          extents.data(), bytes.data(), box.data(), steps.data(),
-                          CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                          CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-                      "cuTensorMapEncodeTiled");
+  foveal::cuda::check(
+      foveal::cuda::driver().tensor_map_encode_tiled(
+          &map, type, static_cast<uint32_t>(rank), const_cast<void*>(data), extents.data(),
+          bytes.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+          CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+      "cuTensorMapEncodeTiled");
   return map;
 }
 
@@ -61,7 +64,12 @@ PrefillMaps make_maps(const Params& p, const PrefillConfig& config) {
   maps.q = tensor_map(p.q, p.q_dtype,
                       {static_cast<uint64_t>(p.head_dim), static_cast<uint64_t>(p.num_heads),
                        static_cast<uint64_t>(p.num_rows)},
-                      {p.q_head_stride, p.q_row_stride, 0}, 3, {64, 1, 64});
+                      {p.q_head_stride, p.q_row_stride, 0}, 3,
+                      {p.q_dtype == FOVEAL_E4M3 ? 32U : 64U, 1, 64});
+  if (p.kv_dtype == FOVEAL_E4M3) {  // copied without one
+    maps.k = maps.v = maps.q;
+    return maps;
+  }
   maps.k = key_map(p, p.k, p.k_page_stride, p.k_head_stride, p.k_token_stride, config.box_rows);
   maps.v = key_map(p, p.v, p.v_page_stride, p.v_head_stride, p.v_token_stride, config.box_rows);
   return maps;
@@ -88,6 +96,7 @@ PrefillArgs make_args(const Params& p, int64_t lse_row_stride, const PrefillConf
   args.num_seqs = p.num_seqs;
   args.num_heads = p.num_heads;
   args.num_kv_heads = p.num_kv_heads;
+  args.group = p.num_heads / p.num_kv_heads;
   args.page_shift =
       p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
   args.box_rows = config.box_rows;
@@ -98,6 +107,21 @@ PrefillArgs make_args(const Params& p, int64_t lse_row_stride, const PrefillConf
   args.out_scale = p.v_scale;
   args.skip_factor = p.skip_factor;
   return args;
+}
+
+PrefillLaunch find_e4m3_launch(int32_t head_dim) {
+  switch (head_dim) {
+    case 64:
+      return foveal::cuda::prefill_e4m3_d64_launch;
+    case 96:
+      return foveal::cuda::prefill_e4m3_d96_launch;
+    case 128:
+      return foveal::cuda::prefill_e4m3_d128_launch;
+    case 192:
+      return foveal::cuda::prefill_e4m3_d192_launch;
+    default:
+      return foveal::cuda::prefill_e4m3_d256_launch;
+  }
 }
 
 PrefillLaunch find_launch(int32_t head_dim) {
@@ -130,14 +154,19 @@ PrefillConfig choose_prefill(const Params& params) {
   return config;
 }
 
-void launch_prefill(const Params& params, int64_t lse_row_stride, void* stream) {
+void launch_prefill(const Params& params, int64_t lse_row_stride, const PrefillTiles& tiles,
+                    void* stream) {
   const auto& properties = foveal::cuda::device_properties(usable_device(kWhere));
   const PrefillConfig config = choose_prefill(params);
   const PrefillMaps maps = make_maps(params, config);
-  const PrefillArgs args = make_args(params, lse_row_stride, config, properties.l2_bytes);
+  PrefillArgs args = make_args(params, lse_row_stride, config, properties.l2_bytes);
+  args.k_tiles = tiles.k;
+  args.v_tiles = tiles.v;
+  args.tiles_head_bytes = tiles.head_bytes;
+  const PrefillLaunch launch = params.q_dtype == FOVEAL_E4M3 ? find_e4m3_launch(config.head_dim)
+                                                             : find_launch(config.head_dim);
   foveal::cuda::check_launch(
-      find_launch(config.head_dim)(config.choice, args, maps, properties.num_sms,
-                                   static_cast<cudaStream_t>(stream)),
+      launch(config.choice, args, maps, properties.num_sms, static_cast<cudaStream_t>(stream)),
       "attention_prefill");
 }
 
@@ -157,7 +186,7 @@ void attention_prefill(const Params& params, void* stream) {
   if (e4m3) {
     prefill_e4m3_cache(params, stream);
   } else {
-    launch_prefill(params, params.num_heads, stream);
+    launch_prefill(params, params.num_heads, {}, stream);
   }
 }
 
@@ -178,7 +207,9 @@ size_t prefill_pool_workspace_bytes(const Params& params) {
 }
 
 foveal_attention_tiling prefill_tiling(const Params& params) {
-  return {.vote_rows = 64, .keys = foveal::cuda::prefill_keys(params.head_dim)};
+  return {.vote_rows = 64,
+          .keys = params.q_dtype == FOVEAL_E4M3 ? foveal::cuda::e4m3_keys(params.head_dim)
+                                                : foveal::cuda::prefill_keys(params.head_dim)};
 }
 
 }  // namespace foveal::kernels::cuda

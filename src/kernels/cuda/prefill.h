@@ -17,8 +17,17 @@ PrefillConfig choose_prefill(const foveal_attention_params& params);
 /// Sizes that attention_prefill refuses throw, as they do there.
 void prefill_check_sizes(const foveal_attention_params& params);
 
-/// One kernel over a checked call in bf16 or f16. `lse` has a row every `lse_row_stride`.
-void launch_prefill(const foveal_attention_params& params, int64_t lse_row_stride, void* stream);
+/// Keys and values in e4m3 as CacheLayout::kTiles.
+struct PrefillTiles {
+  const uint8_t* k = nullptr;
+  const uint8_t* v = nullptr;
+  int64_t head_bytes = 0;  ///< from a KV head to the next
+};
+
+/// One kernel over a checked call in one type; e4m3 by `tiles`. `lse` has a row every
+/// `lse_row_stride`.
+void launch_prefill(const foveal_attention_params& params, int64_t lse_row_stride,
+                    const PrefillTiles& tiles, void* stream);
 
 /// A checked call over a cache in e4m3 (prefill_e4m3.cc): by way of scratch memory.
 void prefill_e4m3_cache(const foveal_attention_params& params, void* stream);

@@ -66,18 +66,24 @@ ExpandCacheParams expansion(const Params& p, int64_t rows, int32_t* starts, std:
       p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
   out.cu_k = p.cu_k;
   out.kv_len = p.kv_len;
+  out.cu_q = p.cu_q;
+  out.window = p.window;
   out.starts = starts;
   out.num_seqs = p.num_seqs;
   out.num_kv_heads = p.num_kv_heads;
   out.head_dim = p.head_dim;
+  out.unit = static_cast<int32_t>(scratch_shape(p).unit);
   out.rows = rows;
   out.k_out = k_out;
   out.v_out = k_out + rows * p.num_kv_heads * p.head_dim * element_bytes(p.q_dtype);
-  out.f16 = p.q_dtype == FOVEAL_F16;
+  out.layout = p.q_dtype == FOVEAL_E4M3  ? CacheLayout::kTiles
+               : p.q_dtype == FOVEAL_F16 ? CacheLayout::kF16
+                                         : CacheLayout::kBf16;
   return out;
 }
 
-/// The call over keys and values of q's type, one sequence after the other.
+/// The call over keys and values of q's type, one sequence after the other. Where that is e4m3
+/// they are tiles and no rows, and the strides mean nothing.
 Params over(Params p, const ExpandCacheParams& scratch) {
   p.kv_dtype = p.q_dtype;
   p.k = scratch.k_out;
@@ -97,13 +103,12 @@ ScratchShape scratch_shape(const Params& p) {
           .num_kv_heads = p.num_kv_heads,
           .max_kv_len = p.max_kv_len,
           .total_kv_len = p.total_kv_len,
-          .key_bytes = int64_t{2} * p.head_dim * element_bytes(p.q_dtype)};
+          .key_bytes = int64_t{2} * p.head_dim * element_bytes(p.q_dtype),
+          .unit = p.q_dtype == FOVEAL_E4M3 ? foveal::cuda::e4m3_keys(p.head_dim) : 128};
 }
 
 void check_scratch(const Params& p) {
-  FOVEAL_CHECK(p.q_dtype != FOVEAL_E4M3, ErrorKind::kUnsupported, kWhere,
-               "got q_dtype e4m3; need bf16 or f16");
-  constexpr int32_t kMost = INT32_MAX - static_cast<int32_t>(kScratchRows);
+  constexpr int32_t kMost = INT32_MAX - 128;  // rounded up to a tile
   FOVEAL_CHECK(p.max_kv_len <= kMost, ErrorKind::kUnsupported, kWhere,
                "got max_kv_len {} of an e4m3 cache; need at most {}", p.max_kv_len, kMost);
 }
@@ -125,7 +130,10 @@ void prefill_e4m3_cache(const Params& p, void* stream) {
       const ExpandCacheParams scratch =
           expansion(part, size.rows, starts, workspace + scratch_offset(p.num_seqs));
       expand_cache_launch(scratch, stream);
-      launch_prefill(over(part, scratch), p.num_heads, stream);
+      const PrefillTiles tiles{.k = static_cast<const uint8_t*>(scratch.k_out),
+                               .v = static_cast<const uint8_t*>(scratch.v_out),
+                               .head_bytes = scratch.rows * p.head_dim};
+      launch_prefill(over(part, scratch), p.num_heads, tiles, stream);
     }
   }
 }

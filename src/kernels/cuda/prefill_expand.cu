@@ -1,5 +1,6 @@
-// Computes: keys and values of an e4m3 cache as bf16 or f16, every sequence from a multiple of 128
-//           rows on, zeros up to the next one; and where each begins.
+// Computes: keys and values of an e4m3 cache as bf16 or f16, every sequence from a multiple of
+//           `unit` rows (of 64) on, zeros up to the next one; and where each begins, for any
+//           layout.
 // In/out:   k, v: pages or contiguous rows of e4m3, strides given; k_out, v_out [num_kv_heads,
 //           rows, head_dim]; starts [num_seqs + 1].
 // Units:    rows, bytes; values as stored (their scales go into the softmax's and the output's).
@@ -16,14 +17,13 @@
 #include "kernels/cuda/device/vec.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/prefill_expand.h"
-#include "kernels/cuda/prefill_scratch.h"
+#include "kernels/cuda/prefill_scratch.cuh"
 
 namespace foveal::kernels::cuda {
 namespace {
 
 constexpr int kRows = 64;  // a block, all of one sequence
 constexpr int kStep = 16;  // channels, and bytes read, of a thread
-static_assert(kScratchRows % kRows == 0);
 
 __global__ void __launch_bounds__(32) scratch_starts_kernel(ExpandCacheParams p) {
   wait_for_previous();
@@ -32,8 +32,7 @@ __global__ void __launch_bounds__(32) scratch_starts_kernel(ExpandCacheParams p)
   for (int32_t base = 0; base < p.num_seqs; base += 32) {
     const int32_t seq = base + lane;
     const int32_t keys = seq < p.num_seqs ? p.kv_len[seq] : 0;
-    constexpr int32_t kUnit = static_cast<int32_t>(kScratchRows);
-    int32_t up_to = (keys + kUnit - 1) / kUnit * kUnit;
+    int32_t up_to = (keys + p.unit - 1) / p.unit * p.unit;
 #pragma unroll
     for (int step = 1; step < 32; step *= 2) {
       const int32_t other = __shfl_up_sync(~0U, up_to, step);
@@ -43,17 +42,6 @@ __global__ void __launch_bounds__(32) scratch_starts_kernel(ExpandCacheParams p)
     before += __shfl_sync(~0U, up_to, 31);
   }
   if (lane == 0) p.starts[0] = 0;
-}
-
-/// The sequence that row `row` of scratch belongs to; a row past the last one gives num_seqs.
-__device__ int32_t sequence_of(const ExpandCacheParams& p, int64_t row) {
-  int32_t low = 0;
-  int32_t high = p.num_seqs + 1;  // starts[low] <= row < starts[high]
-  while (high - low > 1) {
-    const int32_t mid = (low + high) / 2;
-    (p.starts[mid] <= row ? low : high) = mid;
-  }
-  return low;
 }
 
 template <class T>
@@ -83,6 +71,7 @@ __global__ void __launch_bounds__(threads_of(kHeadDim)) expand_cache_kernel(Expa
   const int64_t first = int64_t{blockIdx.x} * kRows;
   const int32_t seq = sequence_of(p, first);
   if (seq >= p.num_seqs) return;
+  if (first - p.starts[seq] < first_key(p, seq)) return;
   const int32_t keys = p.kv_len[seq];
   const int64_t head = blockIdx.y;
   uint4 k[kTurns];
@@ -94,18 +83,9 @@ __global__ void __launch_bounds__(threads_of(kHeadDim)) expand_cache_kernel(Expa
     const int channel = item % (kHeadDim / kStep) * kStep;
     k[turn] = v[turn] = uint4{};
     if (key >= keys) continue;
-    int64_t page = 0;
-    int64_t row = key;
-    if (p.page_table != nullptr) {
-      page = p.page_table[seq * p.page_table_stride + (key >> p.page_shift)];
-      row = key & ((1 << p.page_shift) - 1);
-    } else {
-      row += p.cu_k[seq];
-    }
-    k[turn] = *reinterpret_cast<const uint4*>(
-        p.k + page * p.k_page_stride + head * p.k_head_stride + row * p.k_token_stride + channel);
-    v[turn] = *reinterpret_cast<const uint4*>(
-        p.v + page * p.v_page_stride + head * p.v_head_stride + row * p.v_token_stride + channel);
+    const CacheRow at = cache_row(p, seq, key);
+    k[turn] = *reinterpret_cast<const uint4*>(k_row(p, at, head) + channel);
+    v[turn] = *reinterpret_cast<const uint4*>(v_row(p, at, head) + channel);
   }
 #pragma unroll
   for (int turn = 0; turn < kTurns; ++turn) {
@@ -136,11 +116,13 @@ auto find_kernel(int32_t head_dim) {
 
 void expand_cache_launch(const ExpandCacheParams& params, void* stream) {
   launch("scratch_starts", scratch_starts_kernel, {.blocks = {1}, .threads = {32}}, stream, params);
+  if (params.layout == CacheLayout::kTiles) return tile_cache_launch(params, stream);
   const Grid grid{.blocks = {static_cast<unsigned>(params.rows / kRows),
                              static_cast<unsigned>(params.num_kv_heads)},
                   .threads = {static_cast<unsigned>(threads_of(params.head_dim))}};
-  const auto kernel = params.f16 ? find_kernel<__half>(params.head_dim)
-                                 : find_kernel<__nv_bfloat16>(params.head_dim);
+  const auto kernel = params.layout == CacheLayout::kF16
+                          ? find_kernel<__half>(params.head_dim)
+                          : find_kernel<__nv_bfloat16>(params.head_dim);
   launch("expand_cache", kernel, grid, stream, params);
 }
 

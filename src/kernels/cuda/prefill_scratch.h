@@ -9,11 +9,10 @@
 
 // Prefill over an e4m3 cache: a pass before the kernel lays keys and values out in scratch memory
 // of the workspace, a KV head after the other, and in a head every sequence from a multiple of
-// kScratchRows on. A call that does not fit goes in pieces, which no result depends on.
+// `unit` rows on. A call that does not fit goes in pieces, which no result depends on.
 
 namespace foveal::kernels::cuda {
 
-inline constexpr int64_t kScratchRows = 128;  ///< a tile of keys, or two
 /// What is asked for at most, unless one head of one sequence takes more.
 inline constexpr int64_t kScratchMost = int64_t{512} << 20;
 inline constexpr int64_t kPrefillCounterBytes = 256;  ///< the counter of query blocks, a line
@@ -25,6 +24,7 @@ struct ScratchShape {
   int64_t max_kv_len = 0;
   int64_t total_kv_len = 0;  ///< 0: num_seqs * max_kv_len
   int64_t key_bytes = 0;     ///< K and V of one key of one head, as laid out
+  int64_t unit = 128;        ///< a tile of keys, or several
 };
 
 /// A piece: so many sequences and KV heads, and rows a head.
@@ -41,14 +41,14 @@ inline int64_t scratch_offset(int64_t num_seqs) {
 
 /// Of the longest sequence there may be.
 inline int64_t scratch_rows_of_one(const ScratchShape& shape) {
-  return round_up(std::max<int64_t>(shape.max_kv_len, 1), kScratchRows);
+  return round_up(std::max<int64_t>(shape.max_kv_len, 1), shape.unit);
 }
 
 inline int64_t scratch_rows_of_all(const ScratchShape& shape) {
   const int64_t most = shape.num_seqs * scratch_rows_of_one(shape);
   if (shape.total_kv_len == 0) return most;
   return std::min(most,
-                  round_up(shape.total_kv_len + shape.num_seqs * (kScratchRows - 1), kScratchRows));
+                  round_up(shape.total_kv_len + shape.num_seqs * (shape.unit - 1), shape.unit));
 }
 
 inline int64_t least_scratch_bytes(const ScratchShape& shape) {

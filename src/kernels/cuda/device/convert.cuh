@@ -39,6 +39,18 @@ __device__ inline uint32_t pack<F16>(float low, float high) {
   return out;
 }
 
+/// Four values rounded to nearest e4m3 and held within 448, `a` in the lowest byte.
+__device__ inline uint32_t pack_e4m3(float a, float b, float c, float d) {
+  uint32_t out;
+  asm("{\n.reg .b16 low, high;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
+      "mov.b32 %0, {low, high};\n}"
+      : "=r"(out)
+      : "f"(a), "f"(b), "f"(c), "f"(d));
+  return out;
+}
+
 /// Four 8x8 matrices of 16-bit values from shared memory: lane i gives row i % 8 of matrix i / 8.
 __device__ inline void load_matrix_x4(uint32_t (&out)[4], uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

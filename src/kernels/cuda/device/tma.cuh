@@ -61,6 +61,26 @@ __device__ inline void bulk_load(Barrier* barrier, void* smem, const void* globa
       "l"(__cvta_generic_to_global(global)), "r"(bytes), "r"(smem_address(barrier))
       : "memory");
 }
+__device__ inline void bulk_load(Barrier* barrier, void* smem, const void* global, uint32_t bytes,
+                                 CacheHint hint) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint"
+      " [%0], [%1], %2, [%3], %4;" ::"r"(smem_address(smem)),
+      "l"(__cvta_generic_to_global(global)), "r"(bytes), "r"(smem_address(barrier)),
+      "l"(static_cast<uint64_t>(hint))
+      : "memory");
+}
+
+/// The same into every CTA in `cta_mask`, as tma_multicast_4d.
+__device__ inline void bulk_multicast(Barrier* barrier, void* smem, const void* global,
+                                      uint32_t bytes, uint16_t cta_mask, CacheHint hint) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster"
+      ".L2::cache_hint [%0], [%1], %2, [%3], %4, %5;" ::"r"(smem_address(smem)),
+      "l"(__cvta_generic_to_global(global)), "r"(bytes), "r"(smem_address(barrier)), "h"(cta_mask),
+      "l"(static_cast<uint64_t>(hint))
+      : "memory");
+}
 
 /// Orders this thread's ordinary writes to shared memory before what the asynchronous units (wgmma,
 /// bulk copies) do after the next barrier.

@@ -8,6 +8,13 @@ namespace foveal::cuda {
 constexpr int32_t prefill_keys(int32_t head_dim) { return head_dim <= 128 ? 128 : 64; }
 constexpr int32_t prefill_warpgroups(int32_t head_dim) { return head_dim == 64 ? 3 : 2; }
 
+/// The same where queries, keys and values are e4m3.
+constexpr int32_t e4m3_keys(int32_t head_dim) {
+  if (head_dim == 96 || head_dim == 128) return 96;
+  return head_dim == 256 ? 64 : 128;
+}
+constexpr int32_t e4m3_warpgroups(int32_t head_dim) { return head_dim <= 128 ? 3 : 2; }
+
 /// Kernel arguments beside the three tensor maps. See foveal_attention_params for what they mean.
 struct PrefillArgs {
   void* out;
@@ -20,6 +27,9 @@ struct PrefillArgs {
   const int32_t* page_table;
   int64_t page_table_stride;
   const int32_t* cu_k;
+  const uint8_t* k_tiles;  ///< e4m3 only: a KV head's keys, in the order of shared memory
+  const uint8_t* v_tiles;
+  int64_t tiles_head_bytes;  ///< from a KV head to the next
   const float* skip_factors;
   const int32_t* threshold_len;
   unsigned long long* counters;
@@ -27,6 +37,7 @@ struct PrefillArgs {
   int32_t num_seqs;
   int32_t num_heads;
   int32_t num_kv_heads;
+  int32_t group;       ///< query heads of a KV head
   int32_t page_shift;  ///< log2 of the page size
   int32_t box_rows;    ///< keys a copy
   int32_t window;

@@ -31,7 +31,7 @@ struct PrefillConsumer {
   Ring<2> slot{};
   Ring<Traits::kQueryStages> q_ring{};
 
-  float o[kOut];
+  float o[Traits::kOutputs];
   float s[kScores];
   uint32_t p[kSteps][4];
   RunningSoftmax softmax;

@@ -5,6 +5,18 @@
 
 namespace foveal::cuda {
 
+/// What a consumer warpgroup runs; kernels with consumers of their own specialise it.
+template <class Traits>
+struct PrefillRoles {
+  /// By all threads, before anything else.
+  __device__ static void prepare(PrefillShared<Traits>& /*shared*/) {}
+  __device__ static void consume(PrefillShared<Traits>& shared, const PrefillArgs& args,
+                                 int group) {
+    PrefillConsumer<Traits> consumer{.shared = shared, .args = args, .group = group};
+    consumer.run();
+  }
+};
+
 /// Computes:  out = softmax(scale * q K^T + causal or window mask) V, tile by tile with a running
 ///            softmax (FlashAttention); with kSkip key tiles are dropped as BLASST says.
 /// In/out:    q [rows, num_heads, head_dim], out likewise; K and V by pages or contiguous; see
@@ -17,6 +29,7 @@ namespace foveal::cuda {
 /// Needs:     sm_90a; rows of q, k, v and out at multiples of 16 bytes.
 /// Numerics:  float32 scores, sums and output; probabilities rounded to Element. A row that sees no
 ///            key gives 0. Deterministic; a row's result depends on its sequence alone.
+///            All in e4m3 (E4m3Traits): both products in e4m3, probabilities rounded to it.
 /// Source:    FlashAttention-3 (arXiv 2407.08608) for the two overlaps, BLASST (arXiv 2512.12087);
 ///            the lagging reference maximum as in FlashAttention-4; the multicast is ours.
 /// Measured:  docs/kernels/cuda_prefill.md
@@ -28,6 +41,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
                    const __grid_constant__ CUtensorMap v_map) {
   extern __shared__ __align__(1024) uint8_t raw[];
   auto& shared = *reinterpret_cast<PrefillShared<Traits>*>(raw);
+  PrefillRoles<Traits>::prepare(shared);
   if (threadIdx.x == 0) {
     constexpr uint32_t kConsumerWarps = Traits::kWarpgroups * 4;
     for (int i = 0; i < 2; ++i) {
@@ -79,8 +93,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
     }
   } else {
     registers_grow<Traits::kConsumerRegisters>();
-    PrefillConsumer<Traits> consumer{.shared = shared, .args = args, .group = warpgroup - 1};
-    consumer.run();
+    PrefillRoles<Traits>::consume(shared, args, warpgroup - 1);
   }
   // Another CTA of the cluster may still copy into this one, or arrive at its barriers.
   if constexpr (Traits::kCluster > 1) cluster_sync();

@@ -33,5 +33,15 @@ cudaError_t prefill_d192_launch(const PrefillChoice&, const PrefillArgs&, const 
                                 int32_t, cudaStream_t);
 cudaError_t prefill_d256_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
                                 int32_t, cudaStream_t);
+cudaError_t prefill_e4m3_d64_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                    int32_t, cudaStream_t);
+cudaError_t prefill_e4m3_d96_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                    int32_t, cudaStream_t);
+cudaError_t prefill_e4m3_d128_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                     int32_t, cudaStream_t);
+cudaError_t prefill_e4m3_d192_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                     int32_t, cudaStream_t);
+cudaError_t prefill_e4m3_d256_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                     int32_t, cudaStream_t);
 
 }  // namespace foveal::cuda

@@ -46,7 +46,11 @@ struct PrefillProducer {
       barrier_wait(&shared.q_empty[q_ring.stage], q_ring.parity ^ 1);
       load_queries(item);
       q_ring.next();
-      load_keys(item);
+      if constexpr (Traits::kTiled) {
+        copy_tiles(item);
+      } else {
+        load_keys(item);
+      }
     }
   }
 
@@ -57,9 +61,10 @@ struct PrefillProducer {
 #pragma unroll
     for (int group = 0; group < Traits::kWarpgroups; ++group) {
 #pragma unroll
-      for (int block = 0; block < Traits::kBlocks; ++block) {
+      for (int block = 0; block < Traits::kQueryBlocks; ++block) {
         tma_load_3d(q_map, full, shared.q[q_ring.stage][group] + block * Traits::kQueryBlockBytes,
-                    CacheHint::kEvictFirst, block * 64, item.head, item.first_row + group * 64);
+                    CacheHint::kEvictFirst, block * Traits::kQueryBlockChannels, item.head,
+                    item.first_row + group * 64);
       }
     }
   }
@@ -76,9 +81,49 @@ struct PrefillProducer {
     }
   }
 
+  /// Tiles that lie in memory as they do here: as many bytes apart as they are large.
+  __device__ void copy_tiles(const PrefillItem& item) {
+    const int32_t kv_head = item.head / args.group;
+    int64_t at = kv_head * args.tiles_head_bytes +
+                 (item.key_base + int64_t{item.first_tile} * Traits::kKeys) * Traits::kHeadDim;
+    for (int32_t left = item.end_tile - item.first_tile; left > 0; --left) {
+      copy_tile<1>(args.k_tiles + at, shared.k[k_ring.stage], &shared.k_full[k_ring.stage],
+                   &shared.k_empty[k_ring.stage], k_ring.parity);
+      k_ring.next();
+      copy_tile<Traits::kValueTileBytes / Traits::kValueBlockBytes>(
+          args.v_tiles + at, shared.v[v_ring.stage], &shared.v_full[v_ring.stage],
+          &shared.v_empty[v_ring.stage], v_ring.parity);
+      v_ring.next();
+      at += Traits::kTileBytes;
+    }
+  }
+
+  /// In `kPieces` of equal size; pieces of V lie a little apart here.
+  template <int kPieces>
+  __device__ void copy_tile(const uint8_t* from, uint8_t* smem, Barrier* full, Barrier* empty,
+                            uint32_t parity) {
+    constexpr int kPieceBytes = Traits::kTileBytes / kPieces;
+    constexpr int kStride = kPieces == 1 ? 0 : Traits::kValueBlockBytes;
+    constexpr int kShare = kPieceBytes / Traits::kCluster;
+    barrier_wait(empty, parity ^ 1);
+    if (!elect_lane()) return;
+    barrier_arrive_expect(full, Traits::kTileBytes);
+    const uint32_t mine = cta_rank * kShare;
+#pragma unroll 1
+    for (int piece = 0; piece < kPieces; ++piece) {
+      const uint8_t* source = from + piece * kPieceBytes + mine;
+      uint8_t* to = smem + piece * kStride + mine;
+      if constexpr (Traits::kCluster == 1) {
+        bulk_load(full, to, source, kShare, CacheHint::kEvictLast);
+      } else {
+        bulk_multicast(full, to, source, kShare, kAll, CacheHint::kEvictLast);
+      }
+    }
+  }
+
   __device__ void load_tile(const PrefillItem& item, int32_t tile, const CUtensorMap* map,
                             uint8_t* smem, Barrier* full, Barrier* empty, uint32_t parity) {
-    const int32_t kv_head = item.head / (args.num_heads / args.num_kv_heads);
+    const int32_t kv_head = item.head / args.group;
     barrier_wait(empty, parity ^ 1);
     if (elect_lane()) barrier_arrive_expect(full, Traits::kTileBytes);
     __syncwarp();

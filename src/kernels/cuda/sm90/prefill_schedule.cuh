@@ -35,33 +35,33 @@ struct PrefillSchedule {
   __device__ PrefillItem next() {
     __syncwarp();
     barrier_wait(&shared.next_full[slot.stage], slot.parity);
-    const int64_t index = shared.next_index[slot.stage];
+    const uint32_t index = shared.next_index[slot.stage];
     slot.next();
     const int32_t units = args.num_heads / Traits::kCluster;
-    int64_t before = 0;
+    uint32_t before = 0;
     for (int32_t base = 0; base < args.num_seqs; base += 32) {
       const int32_t seq = base + lane;
-      int64_t items = 0;
+      uint32_t items = 0;
       if (seq < args.num_seqs) {
         const int32_t rows = args.cu_q[seq + 1] - args.cu_q[seq];
-        items = int64_t{(rows + Traits::kRows - 1) / Traits::kRows} * units;
+        items = static_cast<uint32_t>((rows + Traits::kRows - 1) / Traits::kRows * units);
       }
-      int64_t up_to = items;
+      uint32_t up_to = items;
 #pragma unroll
       for (int step = 1; step < 32; step *= 2) {
-        const int64_t other = __shfl_up_sync(~0U, up_to, step);
+        const uint32_t other = __shfl_up_sync(~0U, up_to, step);
         if (lane >= step) up_to += other;
       }
       const uint32_t reach = __ballot_sync(~0U, before + up_to > index);
       if (reach != 0) {
         const int owner = __ffs(static_cast<int>(reach)) - 1;
-        const int64_t start = before + __shfl_sync(~0U, up_to - items, owner);
+        const uint32_t start = before + __shfl_sync(~0U, up_to - items, owner);
         return item(base + owner, static_cast<int32_t>(index - start));
       }
       before += __shfl_sync(~0U, up_to, 31);
     }
     // The last cluster to find nothing leaves the counter as it was.
-    const int64_t num_clusters = gridDim.x / Traits::kCluster;
+    const uint32_t num_clusters = gridDim.x / Traits::kCluster;
     if (lane == 0 && cta_rank == 0 && index - before == num_clusters - 1) *args.next_item = 0;
     return PrefillItem{.seq = -1};
   }
@@ -72,10 +72,9 @@ struct PrefillSchedule {
     const int32_t kv_len = args.kv_len[seq];
     const int32_t blocks = (q_len + Traits::kRows - 1) / Traits::kRows;
     const int32_t units = args.num_heads / Traits::kCluster;
-    const int32_t units_a_kv_head = units / args.num_kv_heads;
-    const int64_t head_bytes = int64_t{max(kv_len, 1)} * Traits::kHeadDim * 4;
-    const auto kv_heads = static_cast<int32_t>(
-        min(int64_t{args.num_kv_heads}, max(int64_t{1}, args.l2_head_bytes / head_bytes)));
+    const int32_t units_a_kv_head = args.group / Traits::kCluster;
+    const int32_t l2_keys = args.l2_head_bytes / Traits::kKeyBytes;
+    const int32_t kv_heads = min(args.num_kv_heads, max(1, l2_keys / max(kv_len, 1)));
     const int32_t group_units = kv_heads * units_a_kv_head;
     const int32_t group = index / (group_units * blocks);
     const int32_t in_group = index - group * group_units * blocks;

@@ -35,6 +35,13 @@ struct PrefillTraits {
   static constexpr int kProducerRegisters = kWarpgroups == 2 ? 56 : 32;
   static constexpr int kConsumerRegisters = kWarpgroups == 2 ? 224 : 160;
 
+  /// K and V come by tensor copies of rows; else in pieces that lie in memory as they do here.
+  static constexpr bool kTiled = false;
+  static constexpr int kOutputs = kHeadDim / 2;   ///< accumulators a thread
+  static constexpr int kKeyBytes = kHeadDim * 4;  ///< K and V of a key
+  static constexpr int kQueryBlocks = kBlocks;    ///< tensor copies of a warpgroup's queries
+  static constexpr int kQueryBlockChannels = 64;
+
   static constexpr int kBlockBytes = kKeys * 128;  ///< 64 channels of a tile of K or V
   static constexpr int kTileBytes = kBlockBytes * kBlocks;
   static constexpr int kQueryBlockBytes = 64 * 128;  ///< 64 channels of one warpgroup's queries
