@@ -64,6 +64,11 @@ IndexerArgs make_args(const Scores& p, int32_t num_sms) {
   args.page_size = p.keys.page_size;
   args.box_rows = std::gcd(p.keys.page_size, 64);
   args.num_seqs = p.num_seqs;
+  // Of few sequences: with 32 it cost 2 % instead.
+  if (p.num_seqs <= 4) {
+    args.table_pages = static_cast<int32_t>(
+        std::min(ceil_div(p.max_kv_len, p.keys.page_size), p.page_table_stride));
+  }
   args.first_position = p.first_position;
   args.row_begin = p.row_begin;
   args.row_count = p.row_count;

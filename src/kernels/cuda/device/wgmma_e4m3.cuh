@@ -25,14 +25,6 @@ __device__ inline uint64_t narrow_descriptor(uint32_t address, uint32_t eight_ro
          ((address & 0x3FFFF) >> 4);
 }
 
-/// Ends a basic block. ptxas moves the issue of products behind other work that does not need them,
-/// and the tensor cores wait; it does not across blocks. `count` is 0 or more and not a constant.
-__device__ inline void end_basic_block(int32_t count) {
-  int32_t hidden;
-  asm volatile("mov.b32 %0, %1;" : "=r"(hidden) : "r"(count));
-  while (hidden < 0) asm volatile("nanosleep.u32 0;" ::: "memory");
-}
-
 // clang-format off
 template <>
 struct WgmmaE4m3<8> {

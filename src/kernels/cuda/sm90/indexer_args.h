@@ -20,6 +20,7 @@ struct IndexerArgs {
   int32_t page_size;
   int32_t box_rows;  ///< of a page, copied at a time; divides 64 and page_size
   int32_t num_seqs;
+  int32_t table_pages;  ///< of a page table's row, to bring into L2 ahead; 0: none
   int32_t first_position;
   int32_t row_begin;
   int32_t row_count;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/cp_async.cuh"
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/tma.cuh"
 #include "kernels/cuda/sm90/indexer_args.h"
@@ -70,37 +71,49 @@ struct PagedWalk {
   }
 };
 
+/// Begins to bring page tables into L2, each CTA a part, while lengths are still on their way: two
+/// waits for memory in place of three before the first keys come.
+__device__ inline void prefetch_tables(const IndexerArgs& args) {
+  constexpr int32_t kEntries = 32;  // a line
+  const int32_t lines = (args.table_pages + kEntries - 1) / kEntries;
+  const auto line = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (line >= args.num_seqs * lines) return;
+  prefetch_l2(args.page_table + line / lines * args.page_table_stride + line % lines * kEntries);
+}
+
 /// All of the first warp: the run of this CTA, an equal share of all tiles.
 template <class Traits>
 __device__ inline void paged_run(PagedShared<Traits>& shared, const IndexerArgs& args) {
   const int lane = static_cast<int>(threadIdx.x);
-  int64_t total = 0;
-  for (int32_t base = 0; base < args.num_seqs; base += 32) {
-    const int32_t seq = base + lane;
-    total += seq < args.num_seqs ? (PagedWalk::scored(args, seq) + 63) / 64 : 0;
-  }
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) total += __shfl_xor_sync(~0U, total, step);
-  const int64_t begin = total * blockIdx.x / gridDim.x;
-  const int64_t end = total * (blockIdx.x + 1) / gridDim.x;
-  if (lane == 0) shared.num_tiles = static_cast<int32_t>(end - begin);
-  if (begin == end) return;
-  int64_t before = 0;
-  for (int32_t base = 0; base < args.num_seqs; base += 32) {
-    const int32_t seq = base + lane;
-    const int64_t tiles = seq < args.num_seqs ? (PagedWalk::scored(args, seq) + 63) / 64 : 0;
-    int64_t up_to = tiles;
+  const auto tiles_of = [&](int32_t seq) {
+    return seq < args.num_seqs ? (PagedWalk::scored(args, seq) + 63) / 64 : 0;
+  };
+  const int32_t first = tiles_of(lane);
+  int32_t total = first;
+  for (int32_t seq = 32 + lane; seq < args.num_seqs + lane; seq += 32) total += tiles_of(seq);
+  total = __reduce_add_sync(~0U, total);
+  const auto ctas = static_cast<int32_t>(gridDim.x);
+  const auto cta = static_cast<int32_t>(blockIdx.x);
+  const int32_t share = total / ctas;
+  const int32_t more = total - share * ctas;
+  const int32_t begin = cta * share + min(cta, more);
+  const int32_t count = share + (cta < more ? 1 : 0);
+  if (lane == 0) shared.num_tiles = count;
+  int32_t before = 0;
+  for (int32_t base = 0; count > 0 && before <= begin; base += 32) {
+    const int32_t tiles = base == 0 ? first : tiles_of(base + lane);
+    int32_t up_to = tiles;
 #pragma unroll
     for (int step = 1; step < 32; step *= 2) {
-      const int64_t other = __shfl_up_sync(~0U, up_to, step);
+      const int32_t other = __shfl_up_sync(~0U, up_to, step);
       if (lane >= step) up_to += other;
     }
-    if (before + up_to > begin && before + up_to - tiles <= begin) {
-      shared.first_seq = seq;
-      shared.first_tile = static_cast<int32_t>(begin - (before + up_to - tiles));
+    const int32_t start = before + up_to - tiles;
+    if (start <= begin && begin < start + tiles) {
+      shared.first_seq = base + lane;
+      shared.first_tile = begin - start;
     }
     before += __shfl_sync(~0U, up_to, 31);
-    if (before > begin) return;
   }
 }
 
@@ -116,21 +129,11 @@ struct PagedProducer {
 
   __device__ void run(PagedWalk walk) {
     for (; walk.next(); walk.done()) {
-      const int32_t* table = args.page_table + walk.seq * args.page_table_stride;
-      const int32_t boxes = Traits::kKeys / args.box_rows;
-      // Lane i looks up box i of the next 32.
-      const auto page_of = [&](int32_t box) {
-        return table[min(box * args.box_rows, walk.keys - 1) / args.page_size];
-      };
-      int32_t first_box = walk.tile * boxes;
-      int32_t pages = page_of(first_box + lane);
       query(walk.seq);
-      for (int32_t tile = walk.tile; tile < walk.end_tile; ++tile) {
-        if (tile * boxes - first_box == 32) {
-          first_box += 32;
-          pages = page_of(first_box + lane);
-        }
-        keys(tile, boxes, first_box, pages);
+      const int32_t boxes = Traits::kKeys / args.box_rows;
+      const int32_t tiles_a_round = 32 / boxes;
+      for (int32_t tile = walk.tile; tile < walk.end_tile; tile += tiles_a_round) {
+        keys(walk, tile, min(tiles_a_round, walk.end_tile - tile), boxes);
       }
     }
   }
@@ -149,24 +152,32 @@ struct PagedProducer {
     q_ring.next();
   }
 
-  __device__ void keys(int32_t tile, int32_t boxes, int32_t first_box, int32_t pages) {
-    const int stage = k_ring.stage;
-    Barrier* full = &shared.k_full[stage];
-    barrier_wait(&shared.k_empty[stage], k_ring.parity ^ 1);
-    if (elect_lane()) barrier_arrive_expect(full, Traits::kKeyBytes + Traits::kKeys * 4);
-    for (int32_t box = 0; box < boxes; ++box) {
-      const int32_t page = max(__shfl_sync(~0U, pages, tile * boxes + box - first_box), 0);
-      if (elect_lane()) {
-        const int32_t row = (tile * Traits::kKeys + box * args.box_rows) % args.page_size;
-        tma_load_3d(k_map, full, shared.k[stage] + box * args.box_rows * 128,
-                    CacheHint::kEvictFirst, 0, row, page);
-        bulk_load(full, shared.scales[stage] + box * args.box_rows,
-                  args.keys + page * args.page_bytes + args.scales_offset + row * 4,
+  /// Lane i has box i of the next 32 and copies it when its tile's turn comes.
+  __device__ void keys(const PagedWalk& walk, int32_t first_tile, int32_t num_tiles,
+                       int32_t boxes) {
+    const int32_t* table = args.page_table + walk.seq * args.page_table_stride;
+    const int32_t key = first_tile * Traits::kKeys + lane * args.box_rows;
+    const int32_t index = key / args.page_size;
+    const int32_t row = key - index * args.page_size;
+    const int32_t page = max(table[min(index, (walk.keys - 1) / args.page_size)], 0);
+    const uint8_t* scales = args.keys + page * args.page_bytes + args.scales_offset + row * 4;
+    const int32_t my_tile = lane / boxes;
+    const int32_t place = lane % boxes * args.box_rows;
+    for (int32_t tile = 0; tile < num_tiles; ++tile) {
+      const int stage = k_ring.stage;
+      Barrier* full = &shared.k_full[stage];
+      barrier_wait(&shared.k_empty[stage], k_ring.parity ^ 1);
+      if (lane == 0) barrier_arrive_expect(full, Traits::kKeyBytes + Traits::kKeys * 4);
+      __syncwarp();
+      if (tile == my_tile) {
+        tma_load_3d(k_map, full, shared.k[stage] + place * 128, CacheHint::kEvictFirst, 0, row,
+                    page);
+        bulk_load(full, shared.scales[stage] + place, scales,
                   static_cast<uint32_t>(args.box_rows * 4));
       }
       __syncwarp();
+      k_ring.next();
     }
-    k_ring.next();
   }
 };
 
@@ -239,6 +250,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   extern __shared__ __align__(1024) uint8_t raw[];
   auto& shared = *reinterpret_cast<PagedShared<Traits>*>(raw);
   kernels::cuda::let_next_start();
+  prefetch_tables(args);
   if (threadIdx.x == 32) {
     for (int i = 0; i < Traits::kQueryStages; ++i) {
       barrier_init(&shared.q_full[i], 1);

@@ -20,8 +20,10 @@ struct RaggedTraits {
   static constexpr int kSets = 2;  ///< products of a tile, one in flight while one is summed up
   static constexpr int kTokens = kSets * kSetTokens;
   static constexpr int kGroups = 2;  ///< warpgroups, 64 keys of a tile each
-  static constexpr int kKeys = 64 * kGroups;
-  static constexpr int kStages = 6;
+  static constexpr int kKeys = 128;
+  static constexpr int kStages = 4;  ///< a round of the consumers' loop
+  static constexpr int kProducerRegisters = 40;
+  static constexpr int kConsumerRegisters = 232;
   static constexpr int kQueryStages = 2;
   static constexpr int kThreads = 128 * (1 + kGroups);
   static constexpr int kKeyBytes = kKeys * 128;
@@ -188,47 +190,71 @@ struct RaggedProducer {
     __syncwarp();
   }
 
-  /// Lane i copies box i of each tile, and looks its page up one tile ahead.
+  /// Lane i copies box i of each tile, and looks its page up one tile ahead. Positions are carried
+  /// from tile to tile: dividing by the page size each time made this warp the slowest.
   __device__ void keys(const RaggedItem& item) {
-    const int32_t boxes = Traits::kKeys / args.box_rows;
+    const bool mine = lane < Traits::kKeys / args.box_rows;
     const int32_t* table = args.page_table + item.seq * args.page_table_stride;
-    const auto page_of = [&](int32_t key) {
-      return table[min(key, item.kv_len - 1) / args.page_size];
-    };
-    int32_t key = item.first_key + lane * args.box_rows;
-    int32_t page = lane < boxes ? page_of(key) : 0;
+    const int32_t last_page = (item.kv_len - 1) / args.page_size;
+    const int32_t page_step = Traits::kKeys / args.page_size;
+    const int32_t row_step = Traits::kKeys % args.page_size;
+    const int32_t key = item.first_key + (mine ? lane * args.box_rows : 0);
+    int32_t index = key / args.page_size;  // of the sequence's pages
+    int32_t row = key - index * args.page_size;
+    int32_t page = table[min(index, last_page)];
+    const uint32_t row_bytes = static_cast<uint32_t>(lane * args.box_rows) * 128;
     for (int32_t tile = 0; tile < item.num_tiles; ++tile) {
+      const int32_t at = max(page, 0);
+      const int32_t at_row = row;
+      index += page_step;
+      row += row_step;
+      if (row >= args.page_size) {
+        row -= args.page_size;
+        ++index;
+      }
+      page = table[min(index, last_page)];
+      const uint8_t* scales = args.keys + at * args.page_bytes + args.scales_offset + at_row * 4;
       Barrier* full = &shared.k_full[k_ring.stage];
       barrier_wait(&shared.k_empty[k_ring.stage], k_ring.parity ^ 1);
       if (lane == 0) barrier_arrive_expect(full, Traits::kKeyBytes + Traits::kKeys * 4);
       __syncwarp();
-      if (lane < boxes) {
-        const int32_t row = key % args.page_size;
-        const int32_t at = max(page, 0);
-        const int32_t next_page = page_of(key + Traits::kKeys);
-        tma_load_3d(k_map, full, shared.k[k_ring.stage] + lane * args.box_rows * 128,
-                    CacheHint::kEvictLast, 0, row, at);
-        bulk_load(full, shared.scales[k_ring.stage] + lane * args.box_rows,
-                  args.keys + at * args.page_bytes + args.scales_offset + row * 4,
+      if (mine) {
+        tma_load_3d(k_map, full, shared.k[k_ring.stage] + row_bytes, CacheHint::kEvictLast, 0,
+                    at_row, at);
+        bulk_load(full, shared.scales[k_ring.stage] + lane * args.box_rows, scales,
                   static_cast<uint32_t>(args.box_rows * 4));
-        page = next_page;
       }
-      key += Traits::kKeys;
+      __syncwarp();
+      k_ring.next();
+    }
+    // Rounds begin at stage 0.
+    while (k_ring.stage != 0) {
+      barrier_wait(&shared.k_empty[k_ring.stage], k_ring.parity ^ 1);
+      if (lane == 0) barrier_arrive(&shared.k_full[k_ring.stage]);
       k_ring.next();
     }
   }
 };
 
+/// One warpgroup: 64 keys of each tile, with both sets of columns.
 template <class Traits>
 struct RaggedConsumer {
   RaggedShared<Traits>& shared;
   const IndexerArgs& args;
-  int group;
+  int group;  ///< of warpgroups
   Ring<Traits::kQueryStages> q_ring{};
-  Ring<Traits::kStages> k_ring{};
+  uint32_t parity = 0;  ///< of the key stages; a round over all of them begins at stage 0
 
-  using Weights = float[Traits::kColumns / 4];
+  static constexpr int kMine = kLaneTokens<Traits::kSetTokens>;
   using Products = float[Traits::kColumns / 2];
+
+  /// What a column set's products become scores with.
+  struct Set {
+    float weights[Traits::kColumns / 4];
+    uint64_t query;
+    float* out;           ///< of this lane's first token and its key of the next round's first tile
+    int32_t left[kMine];  ///< keys from there on that its tokens see
+  };
 
   __device__ void run() {
     for (;;) {
@@ -242,72 +268,109 @@ struct RaggedConsumer {
     }
   }
 
-  __device__ uint64_t key_tile() const {
-    return k_major_descriptor(smem_address(shared.k[k_ring.stage]) +
-                              static_cast<uint32_t>(group) * 64 * 128);
+  __device__ void begin(Set& set, int stage, int index) const {
+    index_weights<Traits::kColumns>(set.weights, shared.weights[stage] + index * Traits::kColumns);
+    set.query = k_major_descriptor(smem_address(shared.q[stage][index]));
+    const int32_t token = index * Traits::kSetTokens + index_token<Traits::kSetTokens>(0);
+    const int32_t key = shared.items[stage].first_key + group * 64 + index_key();
+    const int64_t row = shared.items[stage].first_row - args.row_begin + token;
+    set.out = args.scores + row * args.row_stride + key;
+#pragma unroll
+    for (int i = 0; i < kMine; ++i) set.left[i] = shared.ends[stage][token + i] - key;
+  }
+
+  /// By `keys`.
+  __device__ void move(Set& set, int32_t keys) const {
+    set.out += keys;
+#pragma unroll
+    for (int i = 0; i < kMine; ++i) set.left[i] -= keys;
   }
 
   __device__ void block(int stage) {
-    Weights w0;
-    Weights w1;
-    index_weights<Traits::kColumns>(w0, shared.weights[stage]);
-    index_weights<Traits::kColumns>(w1, shared.weights[stage] + Traits::kColumns);
-    const uint64_t q0 = k_major_descriptor(smem_address(shared.q[stage][0]));
-    const uint64_t q1 = k_major_descriptor(smem_address(shared.q[stage][1]));
     const int32_t num_tiles = shared.items[stage].num_tiles;
-    int32_t key = shared.items[stage].first_key + group * 64 + index_key();
-    const int64_t row = shared.items[stage].first_row - args.row_begin;
-    float* out = args.scores + (row + index_token<Traits::kSetTokens>(0)) * args.row_stride;
-    const int32_t* ends = shared.ends[stage] + index_token<Traits::kSetTokens>(0);
-
-    float* out1 = out + Traits::kSetTokens * args.row_stride;
-
-    // One product is always in flight. (Waiting for all, then issuing the next, rather than keeping
-    // two: ptxas follows only groups that are waited for in full across a loop.)
-    Products d0;
-    Products d1;
-    barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
-    index_products<Traits::kColumns>(d0, key_tile(), q0);
-    for (int32_t tile = 1; tile < num_tiles; ++tile) {
-      const float scale = key_scale();
-      wgmma_wait<0>();
-      index_products<Traits::kColumns>(d1, key_tile(), q1);
-      end_basic_block(key);
-      finish(d0, w0, scale, key, out, ends);
-      Barrier* used = &shared.k_empty[k_ring.stage];
-      k_ring.next();
-      barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
-      wgmma_wait<0>();
-      if (threadIdx.x % 32 == 0) barrier_arrive(used);
-      index_products<Traits::kColumns>(d0, key_tile(), q0);
-      end_basic_block(k_ring.stage);
-      finish(d1, w1, scale, key, out1, ends + Traits::kSetTokens);
-      key += Traits::kKeys;
+    int32_t tile = 0;
+    Set a;
+    Set b;
+    begin(a, stage, 0);
+    begin(b, stage, 1);
+    for (; tile + Traits::kStages <= num_tiles; tile += Traits::kStages) {
+      round(a, b);
+      move(a, Traits::kKeys * Traits::kStages);
+      move(b, Traits::kKeys * Traits::kStages);
+      parity ^= 1;
     }
-    const float scale = key_scale();
-    wgmma_wait<0>();
-    index_products<Traits::kColumns>(d1, key_tile(), q1);
-    end_basic_block(key);
-    finish(d0, w0, scale, key, out, ends);
-    wgmma_wait<0>();
-    if (threadIdx.x % 32 == 0) barrier_arrive(&shared.k_empty[k_ring.stage]);
-    k_ring.next();
-    finish(d1, w1, scale, key, out1, ends + Traits::kSetTokens);
+    if (tile == num_tiles) return;
+    for (int i = 0; i < num_tiles - tile; ++i) {
+      Products d;
+      Products e;
+      barrier_wait(&shared.k_full[i], parity);
+      index_products<Traits::kColumns>(d, key_tile(i), a.query);
+      index_products<Traits::kColumns>(e, key_tile(i), b.query);
+      wgmma_wait<0>();
+      finish(d, a, 0, key_scale(i));
+      finish(e, b, 0, key_scale(i));
+      release(i);
+      move(a, Traits::kKeys);
+      move(b, Traits::kKeys);
+    }
+    // Stages that the last round does not fill are handed back as they come.
+    for (int i = num_tiles - tile; i < Traits::kStages; ++i) {
+      barrier_wait(&shared.k_full[i], parity);
+      release(i);
+    }
+    parity ^= 1;
   }
 
-  __device__ float key_scale() const {
-    return shared.scales[k_ring.stage][group * 64 + index_key()];
+  /// Stages 0 to kStages - 1, unrolled, so that addresses are constants. One set's sums run beside
+  /// the other's products. Each issue is followed by a wait: ptxas would move it behind sums
+  /// otherwise. (It also serialises what stays in flight from one turn of a loop to the next,
+  /// unless all of it is waited for; so a round ends with nothing in flight.)
+  __device__ void round(Set& a, Set& b) {
+    Products d;
+    Products e;
+    barrier_wait(&shared.k_full[0], parity);
+    index_products<Traits::kColumns>(d, key_tile(0), a.query);
+    index_products<Traits::kColumns>(e, key_tile(0), b.query);
+#pragma unroll
+    for (int i = 0; i < Traits::kStages; ++i) {
+      const float scale = key_scale(i);
+      wgmma_wait<1>();
+      finish(d, a, i * Traits::kKeys, scale);
+      if (i + 1 < Traits::kStages) {
+        barrier_wait(&shared.k_full[i + 1], parity);
+        index_products<Traits::kColumns>(d, key_tile(i + 1), a.query);
+        wgmma_wait<1>();
+      } else {
+        wgmma_wait<0>();
+      }
+      release(i);
+      finish(e, b, i * Traits::kKeys, scale);
+      if (i + 1 < Traits::kStages) {
+        index_products<Traits::kColumns>(e, key_tile(i + 1), b.query);
+      }
+    }
   }
 
-  __device__ void finish(Products& d, const Weights& w, float scale, int32_t key, float* out,
-                         const int32_t* ends) const {
+  __device__ void release(int stage) {
+    if (threadIdx.x % 32 == 0) barrier_arrive(&shared.k_empty[stage]);
+  }
+
+  __device__ uint64_t key_tile(int stage) const {
+    return k_major_descriptor(smem_address(shared.k[stage]) +
+                              static_cast<uint32_t>(group) * 64 * 128);
+  }
+
+  __device__ float key_scale(int stage) const {
+    return shared.scales[stage][group * 64 + index_key()];
+  }
+
+  __device__ void finish(Products& d, const Set& set, int32_t key, float scale) const {
     registers_fence(d);
-    constexpr int kMine = kLaneTokens<Traits::kSetTokens>;
     float sums[kMine];
-    index_sums<Traits::kSetTokens, Traits::kHeads>(d, w, sums);
+    index_sums<Traits::kSetTokens, Traits::kHeads>(d, set.weights, sums);
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
-      if (key < ends[i]) out[i * args.row_stride + key] = sums[i] * scale;
+      if (key < set.left[i]) set.out[i * args.row_stride + key] = sums[i] * scale;
     }
   }
 };
@@ -349,14 +412,14 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   kernels::cuda::wait_for_previous();
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   if (warpgroup == 0) {
-    registers_shrink<40>();
+    registers_shrink<Traits::kProducerRegisters>();
     if (threadIdx.x < 32) {
       RaggedProducer<Traits> producer{
           .shared = shared, .args = args, .q_map = &q_map, .k_map = &k_map};
       producer.run();
     }
   } else {
-    registers_grow<232>();
+    registers_grow<Traits::kConsumerRegisters>();
     RaggedConsumer<Traits> consumer{.shared = shared, .args = args, .group = warpgroup - 1};
     consumer.run();
   }
