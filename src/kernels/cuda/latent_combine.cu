@@ -7,19 +7,29 @@
 namespace foveal::cuda {
 namespace {
 
-constexpr int kThreads = kLatentValueDim / 4;
+constexpr int kChannels = kLatentValueDim / 4;
+constexpr int kShares = 4;  ///< of the parts: each thread has few to wait for
+constexpr int kThreads = kChannels * kShares;
 constexpr int kAhead = 8;
+
+__device__ inline void add(float4& sum, const float4& x, float weight) {
+  sum.x += x.x * weight;
+  sum.y += x.y * weight;
+  sum.z += x.z * weight;
+  sum.w += x.w * weight;
+}
 
 /// Computes:  the output of rows whose keys were split, from their parts.
 /// In/out:    LatentArgs.parts and part_stats; out, lse.
 /// Units:     parts of shares without keys were not written and are not read.
-/// Launch:    one CTA of 128 threads a (row, head), four channels a thread.
+/// Launch:    one CTA a (row, head); a thread four channels of every fourth part.
 /// Needs:     sm_90; splits up to 64.
-/// Numerics:  float32, parts in ascending order; deterministic.
+/// Numerics:  float32, in a fixed order; deterministic.
 /// Source:    ours.
 /// Measured:  docs/kernels/cuda_mla.md
 __global__ void __launch_bounds__(kThreads) latent_combine(const LatentArgs args) {
   __shared__ float weights[kLatentMaxSplits];
+  __shared__ float4 shares[kShares - 1][kChannels];
   const auto row = static_cast<int32_t>(blockIdx.y);
   const auto head = static_cast<int32_t>(blockIdx.x);
   kernels::cuda::wait_for_previous();
@@ -54,35 +64,37 @@ __global__ void __launch_bounds__(kThreads) latent_combine(const LatentArgs args
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0U, sum, step);
   __syncthreads();
+  const int channel = static_cast<int>(threadIdx.x) % kChannels;
+  const int share = static_cast<int>(threadIdx.x) / kChannels;
   const auto* from =
-      reinterpret_cast<const float4*>(args.parts + first * kLatentValueDim) + threadIdx.x;
-  const int64_t stride = static_cast<int64_t>(args.num_heads) * kThreads;
+      reinterpret_cast<const float4*>(args.parts + first * kLatentValueDim) + channel;
+  const int64_t stride = static_cast<int64_t>(args.num_heads) * kChannels;
   float4 out{0, 0, 0, 0};
 #pragma unroll 1
-  for (int32_t begin = 0; begin < args.splits; begin += kAhead) {
+  for (int32_t begin = share; begin < args.splits; begin += kAhead * kShares) {
     float4 part[kAhead];
+    float weight[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
+      const int32_t split = begin + i * kShares;
+      weight[i] = split < args.splits ? weights[split] : 0.0F;
       // A share without keys left its part as it was: whatever is there, weight 0 does not undo it.
-      part[i] = begin + i < args.splits && weights[begin + i] > 0
-                    ? __ldcg(from + (begin + i) * stride)
-                    : float4{0, 0, 0, 0};
+      part[i] = weight[i] > 0 ? __ldcg(from + split * stride) : float4{0, 0, 0, 0};
     }
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const float weight = begin + i < args.splits ? weights[begin + i] : 0.0F;
-      out.x += part[i].x * weight;
-      out.y += part[i].y * weight;
-      out.z += part[i].z * weight;
-      out.w += part[i].w * weight;
-    }
+    for (int i = 0; i < kAhead; ++i) add(out, part[i], weight[i]);
   }
+  if (share > 0) shares[share - 1][channel] = out;
+  __syncthreads();
+  if (share > 0) return;
+#pragma unroll
+  for (int i = 0; i < kShares - 1; ++i) add(out, shares[i][channel], 1);
   const float factor = sum > 0 ? 1.0F / sum : 0.0F;
   auto* to = static_cast<__nv_bfloat16*>(args.out) + row * args.out_row_stride +
              head * args.out_head_stride;
-  reinterpret_cast<uint2*>(to)[threadIdx.x] = {pack<Bf16>(out.x * factor, out.y * factor),
-                                               pack<Bf16>(out.z * factor, out.w * factor)};
-  if (threadIdx.x == 0 && args.lse != nullptr) {
+  reinterpret_cast<uint2*>(to)[channel] = {pack<Bf16>(out.x * factor, out.y * factor),
+                                           pack<Bf16>(out.z * factor, out.w * factor)};
+  if (channel == 0 && args.lse != nullptr) {
     constexpr float kLn2 = 0.6931471805599453F;
     args.lse[static_cast<int64_t>(row) * args.num_heads + head] =
         sum > 0 ? (reference + log2f(sum)) * kLn2 : -INFINITY;

@@ -95,14 +95,15 @@ struct LatentProducerBf16 {
   }
 };
 
-/// Brings 656-byte rows by bulk copies, two tiles ahead, and writes them as bf16.
+/// Brings 656-byte rows as they are, two tiles ahead, and writes them as bf16.
 struct LatentProducerE4m3 {
   static constexpr int kRowBytes = kLatentFp8Row;
   static constexpr int kScaleBytes = kLatentValueDim;      ///< where a row's scales begin
   static constexpr int kRopeBytes = kLatentValueDim + 16;  ///< and its rotating channels
   static constexpr int kArrivals = 128;
-  static constexpr uint32_t kBarrier = 2;
+  static constexpr uint32_t kBarrier = 3;
   using Traits = LatentTraits<LatentE4m3>;
+  using Lookup = LatentLookup<LatentShared<Traits>, kRowBytes>;
 
   LatentShared<Traits>& shared;
   const LatentArgs& args;
@@ -113,31 +114,19 @@ struct LatentProducerE4m3 {
   Ring<Traits::kRawStages> raw_ring{};  ///< of the tile that is widened next
   Ring<Traits::kRawStages> fetch_ring{};
 
-  /// Of this thread's key: where the next tile's row is, and what the list names in the one after;
-  /// so neither is waited for.
-  struct Ahead {
-    const LatentKeys& keys;
-    int32_t end, thread, tile;
-    int32_t named = -1;
-    int64_t offset = -1;
-
-    __device__ void next() {
-      offset = keys.template offset<kRowBytes>(named);
-      ++tile;
-      const bool there = tile < end && thread < Traits::kKeys;
-      named = there ? keys.named(tile * Traits::kKeys + thread) : -1;
-    }
-  };
-
   __device__ void run_item(const LatentItem& item) {
     const LatentKeys keys(args, item);
-    Ahead ahead{keys, item.end, thread, item.begin - 1};
-    ahead.next();
-    ahead.next();
+    Lookup lookup{shared, keys, item.end, thread};
+    lookup.start(item.begin);
     int32_t fetched = item.begin;
-    for (int i = 0; i < Traits::kRawStages && fetched < item.end; ++i, ++fetched) fetch(ahead);
 #pragma unroll 1
     for (int32_t tile = item.begin; tile < item.end; ++tile) {
+      // `advance` lets nobody pass before all have widened the tile before.
+#pragma unroll 1
+      for (; fetched < min(tile + Traits::kRawStages, item.end); ++fetched) {
+        lookup.advance(fetched);
+        fetch(lookup);
+      }
       barrier_wait(&shared.raw_full[raw_ring.stage], raw_ring.parity);
       barrier_wait(&shared.k_empty[ring.stage], ring.parity ^ 1);
       widen_tile();
@@ -145,28 +134,35 @@ struct LatentProducerE4m3 {
       barrier_arrive(&shared.k_full[ring.stage]);
       ring.next();
       raw_ring.next();
-      named_sync(kBarrier, 128);  // what was widened may be overwritten
-      if (fetched < item.end) {
-        fetch(ahead);
-        ++fetched;
-      }
     }
+    named_sync(kBarrier, 128);
   }
 
-  __device__ void fetch(Ahead& ahead) {
+  /// Eight threads a row, 16 bytes at a time; of its 41 the last alone.
+  __device__ void fetch(const Lookup& lookup) {
     const int stage = fetch_ring.stage;
     fetch_ring.next();
     if (thread < Traits::kKeys) {
-      shared.raw_valid[stage][thread] = ahead.offset < 0 ? -1 : 0;
-      if (ahead.offset < 0) {
-        barrier_arrive(&shared.raw_full[stage]);
-      } else {
-        barrier_arrive_expect(&shared.raw_full[stage], kRowBytes);
-        bulk_load(&shared.raw_full[stage], &shared.raw[stage][thread * kRowBytes],
-                  args.kv + ahead.offset, kRowBytes);
+      shared.raw_valid[stage][thread] = lookup.current(thread) < 0 ? -1 : 0;
+    }
+    const int32_t chunk = thread % 8;
+    const int32_t first = thread / 8;
+    const uint32_t to = smem_address(shared.raw[stage]) + first * kRowBytes + chunk * 16;
+#pragma unroll
+    for (int j = 0; j < Traits::kKeys / 16; ++j) {
+      const int64_t offset = lookup.current(first + j * 16);
+      const uint8_t* from = args.kv + max(offset, int64_t{0}) + chunk * 16;
+      const uint32_t bytes = offset < 0 ? 0 : 16;
+#pragma unroll
+      for (int i = 0; i < kRowBytes / 128; ++i) {
+        cp_async<16>(to + j * 16 * kRowBytes + i * 128, from + i * 128, bytes);
+      }
+      if (chunk == 0) {
+        constexpr int kLast = kRowBytes / 128 * 128;
+        cp_async<16>(to + j * 16 * kRowBytes + kLast, from + kLast, bytes);
       }
     }
-    ahead.next();
+    cp_async_arrive(&shared.raw_full[stage]);
   }
 
   /// The bits of an e4m3 value in a bf16's exponent and mantissa make 2^-120 times it, of its
@@ -176,51 +172,75 @@ struct LatentProducerE4m3 {
     const __nv_bfloat162 value = __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&bits), scale);
     return *reinterpret_cast<const uint32_t*>(&value);
   }
-  __device__ static uint2 widen_word(uint32_t word, __nv_bfloat162 scale) {
-    return {widen(__byte_perm(word, 0, 0x1404), scale), widen(__byte_perm(word, 0, 0x3424), scale)};
+  __device__ static uint4 widen_words(uint32_t low, uint32_t high, __nv_bfloat162 scale) {
+    return {widen(__byte_perm(low, 0, 0x1404), scale), widen(__byte_perm(low, 0, 0x3424), scale),
+            widen(__byte_perm(high, 0, 0x1404), scale), widen(__byte_perm(high, 0, 0x3424), scale)};
   }
 
   /// Eight lanes take eight keys at once, so that neither rows of 656 bytes nor swizzled ones
-  /// meet in a bank. A warp widens the 128 channels of one scale.
+  /// meet in a bank. A warp widens the 128 channels of one scale. Loads of the next keys are under
+  /// way while these are widened; a loop, for at small batches each instruction is fetched once.
   __device__ void widen_tile() {
     const uint8_t* raw = shared.raw[raw_ring.stage];
-    const int32_t* valid = shared.raw_valid[raw_ring.stage];
-    if (thread < Traits::kKeys) shared.valid[ring.stage][thread] = valid[thread];
-    const uint32_t row = lane % 8;
-    const uint32_t quarter = lane / 8;
-    const uint32_t from = smem_address(raw) + row * kRowBytes + quarter * 16;
-    const uint32_t to = smem_address(shared.k[ring.stage][0]) + row * 128;
-    constexpr float kFactor = 1.329227995784916e36F;  // 2^120
-#pragma unroll
+    const int32_t row = lane % 8;
+    const int32_t quarter = lane / 8;
+    if (thread < Traits::kKeys) {
+      shared.valid[ring.stage][thread] = shared.raw_valid[raw_ring.stage][thread];
+    }
+    const uint8_t* from = raw + row * kRowBytes;
+    uint8_t* to = shared.k[ring.stage][0] + row * 128;
+    uint8_t* first = to + warp * 2 * Traits::kKeyBlockBytes + ((quarter * 2) ^ row) * 16;
+    uint8_t* second = to + warp * 2 * Traits::kKeyBlockBytes + ((quarter * 2 + 1) ^ row) * 16;
+    Chunks chunks = load(from, warp, quarter);
+#pragma unroll 1
     for (int group = 0; group < Traits::kKeys / 8; ++group) {
-      const int32_t key = group * 8 + static_cast<int32_t>(row);
-      const float scale =
-          *reinterpret_cast<const float*>(raw + key * kRowBytes + kScaleBytes + warp * 4);
-      const __nv_bfloat162 factor = __float2bfloat162_rn(valid[key] < 0 ? 0.0F : scale * kFactor);
+      const Chunks now = chunks;
+      from += 8 * kRowBytes;
+      if (group + 1 < Traits::kKeys / 8) chunks = load(from, warp, quarter);
+      const __nv_bfloat162 factor = __float2bfloat162_rn(now.factor);
 #pragma unroll
       for (int block = 0; block < 2; ++block) {
-        const uint4 bytes = load_shared_16(from + group * 8 * kRowBytes + (warp * 2 + block) * 64);
-        const uint32_t line = to + group * 1024 + (warp * 2 + block) * Traits::kKeyBlockBytes;
-        const uint2 a = widen_word(bytes.x, factor);
-        const uint2 b = widen_word(bytes.y, factor);
-        store_shared_16(line + (((quarter * 2) ^ row) * 16), uint4{a.x, a.y, b.x, b.y});
-        const uint2 c = widen_word(bytes.z, factor);
-        const uint2 d = widen_word(bytes.w, factor);
-        store_shared_16(line + (((quarter * 2 + 1) ^ row) * 16), uint4{c.x, c.y, d.x, d.y});
+        const uint4& x = now.values[block];
+        const int at = group * 1024 + block * Traits::kKeyBlockBytes;
+        *reinterpret_cast<uint4*>(first + at) = widen_words(x.x, x.y, factor);
+        *reinterpret_cast<uint4*>(second + at) = widen_words(x.z, x.w, factor);
       }
     }
-    // The rotating channels as they are: half of eight keys' at a time.
+    copy_rope(raw, to + (Traits::kBlocks - 1) * Traits::kKeyBlockBytes, row, quarter);
+  }
+
+  struct Chunks {
+    uint4 values[2];
+    float factor;
+  };
+  /// Rows that are none hold zeros, scales included.
+  __device__ static Chunks load(const uint8_t* row, int32_t warp, int32_t quarter) {
+    constexpr float kFactor = 1.329227995784916e36F;  // 2^120
+    Chunks out;
+#pragma unroll
+    for (int block = 0; block < 2; ++block) {
+      out.values[block] =
+          *reinterpret_cast<const uint4*>(row + (warp * 2 + block) * 64 + quarter * 16);
+    }
+    out.factor = *reinterpret_cast<const float*>(row + kScaleBytes + warp * 4) * kFactor;
+    return out;
+  }
+
+  /// The rotating channels as they are: half of eight keys' at a time.
+  __device__ void copy_rope(const uint8_t* raw, uint8_t* to, int32_t row, int32_t quarter) const {
+    uint4 x[Traits::kKeys / 16];
 #pragma unroll
     for (int i = 0; i < Traits::kKeys / 16; ++i) {
       const int32_t unit = warp * (Traits::kKeys / 16) + i;
-      const int32_t group = unit / 2;
-      const uint32_t chunk = unit % 2 * 4 + quarter;
-      uint4 x = load_shared_16(smem_address(raw) + (group * 8 + row) * kRowBytes + kRopeBytes +
-                               chunk * 16);
-      if (valid[group * 8 + row] < 0) x = uint4{0, 0, 0, 0};
-      store_shared_16(
-          to + group * 1024 + (Traits::kBlocks - 1) * Traits::kKeyBlockBytes + ((chunk ^ row) * 16),
-          x);
+      const int32_t chunk = unit % 2 * 4 + quarter;
+      x[i] = *reinterpret_cast<const uint4*>(raw + (unit / 2 * 8 + row) * kRowBytes + kRopeBytes +
+                                             chunk * 16);
+    }
+#pragma unroll
+    for (int i = 0; i < Traits::kKeys / 16; ++i) {
+      const int32_t unit = warp * (Traits::kKeys / 16) + i;
+      const int32_t chunk = unit % 2 * 4 + quarter;
+      *reinterpret_cast<uint4*>(to + unit / 2 * 1024 + (chunk ^ row) * 16) = x[i];
     }
   }
 };

@@ -8,8 +8,7 @@
 
 namespace foveal::cuda {
 
-/// The warpgroup of scores and probabilities. While it makes one tile's probabilities the next
-/// tile's scores are computed.
+/// The warpgroup of scores and probabilities.
 template <class Traits>
 struct LatentScores {
   using Product = LatentProduct<Traits::kKeys>;
@@ -23,35 +22,24 @@ struct LatentScores {
   int32_t thread = static_cast<int32_t>(threadIdx.x) % 128;
   int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
   int32_t warp = thread / 32;
-  Ring<Traits::kStages> ring{};  ///< of the tile whose scores are computed next
-  int p_stage = 0;               ///< of the tile whose probabilities are made
+  Ring<Traits::kStages> ring{};
   uint32_t totals_parity = 0;
 
   uint32_t q[kRegisterSteps][4];
-  float s[2][kScores];
+  float s[kScores];
   RunningSoftmax softmax;
 
   __device__ void run_item(const LatentItem& item) {
     load_queries(item);
     softmax = RunningSoftmax{};
-    p_stage = ring.stage;
-    issue<0>();
-    wgmma_wait<0>();
-    registers_fence(s[0]);
-    int32_t left = item.end - item.begin;
-    bool first = true;
 #pragma unroll 1
-    while (left > 2) {
-      step<0>(first);
-      step<1>(false);
-      first = false;
-      left -= 2;
-    }
-    if (left == 2) {
-      step<0>(first);
-      take<1>(false);
-    } else {
-      take<0>(first);
+    for (int32_t tile = item.begin; tile < item.end; ++tile) {
+      compute();
+      // A warp that issues products waits for those before, and all share the tensor cores: the
+      // output of the tile before had to wait for these scores, and runs beside what follows.
+      if (Traits::kTakeTurns && tile > item.begin) announce(behind());
+      take(tile == item.begin);
+      if (!Traits::kTakeTurns || tile + 1 == item.end) announce(behind());
     }
     finish(item);
   }
@@ -96,87 +84,75 @@ struct LatentScores {
     named_sync(kBarrier, 128);
   }
 
-  /// Scores of the ring's tile, left running.
-  template <int kInto>
-  __device__ void issue() {
+  /// Scores of the ring's tile.
+  __device__ void compute() {
     barrier_wait(&shared.k_full[ring.stage], ring.parity);
     async_proxy_fence();  // rows came by ordinary stores and copies
     const uint64_t keys = k_major_descriptor(smem_address(shared.k[ring.stage][0]));
     // Moved, or the compiler would keep all their steps' descriptors in registers.
     const uint64_t queries = k_major_descriptor(register_move(smem_address(shared.q[0])));
-    registers_fence(s[kInto]);
+    registers_fence(s);
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kRegisterSteps; ++step) {
-      Product::rs(s[kInto], q[step],
-                  advance(keys, step / 4 * Traits::kKeyBlockBytes + step % 4 * 32), step > 0);
+      Product::rs(s, q[step], advance(keys, step / 4 * Traits::kKeyBlockBytes + step % 4 * 32),
+                  step > 0);
     }
 #pragma unroll
     for (int step = kRegisterSteps; step < Traits::kBlocks * 4; ++step) {
-      const int shared_step = step - kRegisterSteps;
-      Product::ss(
-          s[kInto],
-          advance(queries, shared_step / 4 * Traits::kQueryBlockBytes + shared_step % 4 * 32),
-          advance(keys, step / 4 * Traits::kKeyBlockBytes + step % 4 * 32), 1);
+      const int at = step - kRegisterSteps;
+      Product::ss(s, advance(queries, at / 4 * Traits::kQueryBlockBytes + at % 4 * 32),
+                  advance(keys, step / 4 * Traits::kKeyBlockBytes + step % 4 * 32), 1);
     }
     wgmma_commit();
-    ring.next();
+    wgmma_wait<0>();
+    registers_fence(s);
   }
 
   /// -inf where there is no key.
-  __device__ void mask(float (&x)[kScores]) const {
+  __device__ void mask() {
     int2 none[Traits::kKeys / 8];
     int32_t any = 0;
 #pragma unroll
     for (int block = 0; block < Traits::kKeys / 8; ++block) {
       none[block] =
-          *reinterpret_cast<const int2*>(&shared.valid[p_stage][block * 8 + lane % 4 * 2]);
+          *reinterpret_cast<const int2*>(&shared.valid[ring.stage][block * 8 + lane % 4 * 2]);
       any |= none[block].x | none[block].y;
     }
     if (!__any_sync(~0U, any < 0)) return;
 #pragma unroll
     for (int block = 0; block < Traits::kKeys / 8; ++block) {
-      if (none[block].x < 0) x[block * 4] = x[block * 4 + 2] = -INFINITY;
-      if (none[block].y < 0) x[block * 4 + 1] = x[block * 4 + 3] = -INFINITY;
+      if (none[block].x < 0) s[block * 4] = s[block * 4 + 2] = -INFINITY;
+      if (none[block].y < 0) s[block * 4 + 1] = s[block * 4 + 3] = -INFINITY;
     }
   }
 
-  /// The next tile's scores beside this one's probabilities.
-  template <int kCurrent>
-  __device__ void step(bool first) {
-    issue<1 - kCurrent>();
-    take<kCurrent>(first);
-    wgmma_wait<0>();
-    registers_fence(s[1 - kCurrent]);
-  }
-
-  template <int kCurrent>
+  /// The tile's probabilities.
   __device__ void take(bool first) {
-    float(&x)[kScores] = s[kCurrent];
-    mask(x);
+    mask();
     uint32_t p[kSteps][4];
     TileSum sum;
-    softmax.template exponentiate<Bf16, 0, kSteps>(x, args.scale_log2, p, sum);
+    softmax.template exponentiate<Bf16, 0, kSteps>(s, args.scale_log2, p, sum);
     const bool asks = softmax.warp_asks(sum);
     if (asks) {
       float top[2];
       float alpha[2];
-      RunningSoftmax::lane_max(x, top);
+      RunningSoftmax::lane_max(s, top);
       softmax.move(sum, top, args.scale_log2, alpha);
       if (lane % 4 == 0) {
-        shared.alpha[p_stage][warp * 16 + lane / 4] = alpha[0];
-        shared.alpha[p_stage][warp * 16 + lane / 4 + 8] = alpha[1];
+        shared.alpha[ring.stage][warp * 16 + lane / 4] = alpha[0];
+        shared.alpha[ring.stage][warp * 16 + lane / 4 + 8] = alpha[1];
       }
       sum = TileSum{};
-      softmax.template exponentiate<Bf16, 0, kSteps>(x, args.scale_log2, p, sum);
+      softmax.template exponentiate<Bf16, 0, kSteps>(s, args.scale_log2, p, sum);
     }
     softmax.add(sum);
-    if (lane == 0) shared.rescale[p_stage][warp] = asks && !first ? 1 : 0;
+    if (lane == 0) shared.rescale[ring.stage][warp] = asks && !first ? 1 : 0;
     put(p);
   }
 
   __device__ void put(const uint32_t (&p)[kSteps][4]) {
-    const uint32_t to = smem_address(shared.k[p_stage][Traits::kBlocks - 1]);
+    const uint32_t to = smem_address(shared.k[ring.stage][Traits::kBlocks - 1]);
     named_sync(kBarrier, 128);  // all four warps' scores are done with what was there
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
@@ -184,9 +160,12 @@ struct LatentScores {
                       p[step][1], p[step][2], p[step][3]);
     }
     async_proxy_fence();
-    barrier_arrive(&shared.p_full[p_stage]);
-    p_stage = p_stage == Traits::kStages - 1 ? 0 : p_stage + 1;
+    ring.next();
   }
+
+  /// The stage before the ring's.
+  __device__ int behind() const { return ring.stage == 0 ? Traits::kStages - 1 : ring.stage - 1; }
+  __device__ void announce(int stage) { barrier_arrive(&shared.p_full[stage]); }
 
   __device__ void finish(const LatentItem& item) {
     softmax.finish();

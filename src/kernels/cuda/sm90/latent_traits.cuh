@@ -10,15 +10,17 @@ namespace foveal::cuda {
 /// How rows of the cache become tiles. bf16 rows are copied to their place: three tiles of 48 keys
 /// rather than two of 64, so that one is filled while two are multiplied.
 struct LatentBf16 {
+  static constexpr bool kTakeTurns = true;
   static constexpr int kStages = 3;
   static constexpr int kRawStages = 0;
-  static constexpr int kRegisterBlocks = 2;
+  static constexpr int kRegisterBlocks = 4;
 };
 /// 656-byte rows come by bulk copies and are widened from there.
 struct LatentE4m3 {
+  static constexpr bool kTakeTurns = false;  ///< so that tiles are handed back early
   static constexpr int kStages = 2;
   static constexpr int kRawStages = 2;
-  static constexpr int kRegisterBlocks = 3;
+  static constexpr int kRegisterBlocks = 4;
 };
 
 /// What a latent attention kernel is made of. A CTA has four warpgroups: one fetches keys, one
@@ -28,6 +30,7 @@ struct LatentE4m3 {
 template <class Format>
 struct LatentTraits {
   static constexpr int kKeys = kLatentKeys;
+  static constexpr bool kTakeTurns = Format::kTakeTurns;
   static constexpr int kStages = Format::kStages;      ///< tiles of keys
   static constexpr int kBlocks = kLatentHeadDim / 64;  ///< of 64 channels: 128-byte rows
   /// Blocks of the queries that the scores' warpgroup holds in registers; the others are read from
