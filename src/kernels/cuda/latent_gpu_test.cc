@@ -86,10 +86,9 @@ class MlaTest : public CudaTest {
       for (int32_t i = 0; i < what.counts[static_cast<size_t>(row)]; ++i) {
         const bool none = what.listed && what.none_every > 0 && i % what.none_every == 0;
         const int32_t token = what.listed ? any(rng_) : i;
+        const int32_t block = row * pages_a_row + token / what.page_size;
         const int32_t slot =
-            table[static_cast<size_t>(row * pages_a_row + token / what.page_size)] *
-                what.page_size +
-            token % what.page_size;
+            table[static_cast<size_t>(block)] * what.page_size + token % what.page_size;
         lists[static_cast<size_t>(row) * max_keys + i] = none ? -1 : what.local ? token : slot;
         if (!none) slots[static_cast<size_t>(row)].push_back(slot);
       }

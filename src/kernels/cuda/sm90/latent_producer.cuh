@@ -43,8 +43,14 @@ struct LatentLookup {
     if (thread < kKeys) shared.offsets[buffer][thread] = keys.template offset<kRowBytes>(named);
     load_names(tile + 1);
   }
+  /// Which of the tile's keys are none: 32 a warp, by the warp's first lane.
+  __device__ void note_none(uint32_t* bits) const {
+    if (thread >= 64) return;
+    const bool none = thread < kKeys && current(thread) < 0;
+    const uint32_t word = __ballot_sync(~0U, none);
+    if (thread % 32 == 0) bits[thread / 32] = word;
+  }
   __device__ int64_t current(int32_t key) const { return shared.offsets[previous][key]; }
-  __device__ int64_t next(int32_t key) const { return shared.offsets[buffer][key]; }
 };
 
 /// Copies bf16 rows, 16 bytes a thread, straight to their place in the swizzled tile.
@@ -75,9 +81,7 @@ struct LatentProducerBf16 {
   __device__ void copy(const Lookup& lookup) {
     const int32_t chunk = thread % 8;
     const int32_t first = thread / 8;
-    if (thread < Traits::kKeys) {
-      shared.valid[ring.stage][thread] = lookup.current(thread) < 0 ? -1 : 0;
-    }
+    lookup.note_none(shared.none[ring.stage]);
     const uint32_t to =
         smem_address(shared.k[ring.stage][0]) + first * 128 + ((chunk ^ (first % 8)) * 16);
 #pragma unroll
@@ -142,9 +146,7 @@ struct LatentProducerE4m3 {
   __device__ void fetch(const Lookup& lookup) {
     const int stage = fetch_ring.stage;
     fetch_ring.next();
-    if (thread < Traits::kKeys) {
-      shared.raw_valid[stage][thread] = lookup.current(thread) < 0 ? -1 : 0;
-    }
+    lookup.note_none(shared.raw_none[stage]);
     const int32_t chunk = thread % 8;
     const int32_t first = thread / 8;
     const uint32_t to = smem_address(shared.raw[stage]) + first * kRowBytes + chunk * 16;
@@ -184,8 +186,8 @@ struct LatentProducerE4m3 {
     const uint8_t* raw = shared.raw[raw_ring.stage];
     const int32_t row = lane % 8;
     const int32_t quarter = lane / 8;
-    if (thread < Traits::kKeys) {
-      shared.valid[ring.stage][thread] = shared.raw_valid[raw_ring.stage][thread];
+    if (thread < 64 && lane == 0) {
+      shared.none[ring.stage][warp] = shared.raw_none[raw_ring.stage][warp];
     }
     const uint8_t* from = raw + row * kRowBytes;
     uint8_t* to = shared.k[ring.stage][0] + row * 128;

@@ -39,7 +39,7 @@ struct LatentScores {
       // output of the tile before had to wait for these scores, and runs beside what follows.
       if (Traits::kTakeTurns && tile > item.begin) announce(behind());
       take(tile == item.begin);
-      if (!Traits::kTakeTurns || tile + 1 == item.end) announce(behind());
+      if (!Traits::kTakeTurns || tile + 1 == item.end) announce_now();
     }
     finish(item);
   }
@@ -87,7 +87,7 @@ struct LatentScores {
   /// Scores of the ring's tile.
   __device__ void compute() {
     barrier_wait(&shared.k_full[ring.stage], ring.parity);
-    async_proxy_fence();  // rows came by ordinary stores and copies
+    async_proxy_fence();  // rows came by ordinary stores and copies, probabilities by stores
     const uint64_t keys = k_major_descriptor(smem_address(shared.k[ring.stage][0]));
     // Moved, or the compiler would keep all their steps' descriptors in registers.
     const uint64_t queries = k_major_descriptor(register_move(smem_address(shared.q[0])));
@@ -111,19 +111,15 @@ struct LatentScores {
 
   /// -inf where there is no key.
   __device__ void mask() {
-    int2 none[Traits::kKeys / 8];
-    int32_t any = 0;
+    const uint32_t low = shared.none[ring.stage][0];
+    const uint32_t high = shared.none[ring.stage][1];
+    if ((low | high) == 0) return;
+    const uint64_t bits = (uint64_t{high} << 32 | low) >> (lane % 4 * 2);
 #pragma unroll
     for (int block = 0; block < Traits::kKeys / 8; ++block) {
-      none[block] =
-          *reinterpret_cast<const int2*>(&shared.valid[ring.stage][block * 8 + lane % 4 * 2]);
-      any |= none[block].x | none[block].y;
-    }
-    if (!__any_sync(~0U, any < 0)) return;
-#pragma unroll
-    for (int block = 0; block < Traits::kKeys / 8; ++block) {
-      if (none[block].x < 0) s[block * 4] = s[block * 4 + 2] = -INFINITY;
-      if (none[block].y < 0) s[block * 4 + 1] = s[block * 4 + 3] = -INFINITY;
+      const auto pair = static_cast<uint32_t>(bits >> (block * 8));
+      if ((pair & 1) != 0) s[block * 4] = s[block * 4 + 2] = -INFINITY;
+      if ((pair & 2) != 0) s[block * 4 + 1] = s[block * 4 + 3] = -INFINITY;
     }
   }
 
@@ -159,13 +155,16 @@ struct LatentScores {
       store_matrix_x4(to + latent_p_offset(step, warp * 16 + lane % 16, lane / 16), p[step][0],
                       p[step][1], p[step][2], p[step][3]);
     }
-    async_proxy_fence();
     ring.next();
   }
 
   /// The stage before the ring's.
   __device__ int behind() const { return ring.stage == 0 ? Traits::kStages - 1 : ring.stage - 1; }
   __device__ void announce(int stage) { barrier_arrive(&shared.p_full[stage]); }
+  __device__ void announce_now() {
+    async_proxy_fence();
+    announce(behind());
+  }
 
   __device__ void finish(const LatentItem& item) {
     softmax.finish();

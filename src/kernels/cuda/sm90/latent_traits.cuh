@@ -62,8 +62,8 @@ struct LatentShared {
   alignas(1024) uint8_t q[Traits::kSharedBlocks][Traits::kQueryBlockBytes];
   alignas(1024) uint8_t k[Traits::kStages][Traits::kBlocks][Traits::kKeyBlockBytes];
   alignas(128) uint8_t raw[kRaw][Traits::kRawBytes];
-  int32_t valid[Traits::kStages][Traits::kKeys];  ///< below 0: no key
-  int32_t raw_valid[kRaw][Traits::kKeys];
+  uint32_t none[Traits::kStages][2];  ///< bits of the keys that are none
+  uint32_t raw_none[kRaw][2];
   int64_t offsets[3][Traits::kKeys];  ///< of rows in the pool, for the fetching warpgroup
   float alpha[Traits::kStages][kLatentHeads];
   uint32_t rescale[Traits::kStages][4];  ///< whether rows of a warp have an alpha
