@@ -10,7 +10,7 @@ namespace {
 constexpr int kChannels = kLatentValueDim / 4;
 constexpr int kShares = 4;  ///< of the parts: each thread has few to wait for
 constexpr int kThreads = kChannels * kShares;
-constexpr int kAhead = 8;
+constexpr int kAhead = kLatentMaxSplits / kShares;
 
 __device__ inline void add(float4& sum, const float4& x, float weight) {
   sum.x += x.x * weight;
@@ -36,6 +36,22 @@ __global__ void __launch_bounds__(kThreads) latent_combine(const LatentArgs args
   kernels::cuda::let_next_start();
   const int32_t count = latent_count(args, row);
   const int64_t first = static_cast<int64_t>(row) * args.splits * args.num_heads + head;
+  const auto written = [&](int32_t split) {
+    return split < args.splits && latent_split_begin(count, split, args.splits) <
+                                      latent_split_begin(count, split + 1, args.splits);
+  };
+  // All parts at once, before it is known what they weigh.
+  const int channel = static_cast<int>(threadIdx.x) % kChannels;
+  const int share = static_cast<int>(threadIdx.x) / kChannels;
+  const auto* from =
+      reinterpret_cast<const float4*>(args.parts + first * kLatentValueDim) + channel;
+  const int64_t stride = static_cast<int64_t>(args.num_heads) * kChannels;
+  float4 part[kAhead];
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) {
+    const int32_t split = share + i * kShares;
+    part[i] = written(split) ? __ldcg(from + split * stride) : float4{0, 0, 0, 0};
+  }
   const int lane = static_cast<int>(threadIdx.x) % 32;
   // Each warp reads all statistics: two a lane.
   float2 stats[2];
@@ -43,9 +59,7 @@ __global__ void __launch_bounds__(kThreads) latent_combine(const LatentArgs args
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int32_t split = lane + i * 32;
-    const bool there = split < args.splits && latent_split_begin(count, split, args.splits) <
-                                                  latent_split_begin(count, split + 1, args.splits);
-    stats[i] = there
+    stats[i] = written(split)
                    ? __ldcg(args.part_stats + first + static_cast<int64_t>(split) * args.num_heads)
                    : float2{-INFINITY, 0};
     if (stats[i].y > 0) reference = fmaxf(reference, stats[i].x);
@@ -64,26 +78,9 @@ __global__ void __launch_bounds__(kThreads) latent_combine(const LatentArgs args
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0U, sum, step);
   __syncthreads();
-  const int channel = static_cast<int>(threadIdx.x) % kChannels;
-  const int share = static_cast<int>(threadIdx.x) / kChannels;
-  const auto* from =
-      reinterpret_cast<const float4*>(args.parts + first * kLatentValueDim) + channel;
-  const int64_t stride = static_cast<int64_t>(args.num_heads) * kChannels;
   float4 out{0, 0, 0, 0};
-#pragma unroll 1
-  for (int32_t begin = share; begin < args.splits; begin += kAhead * kShares) {
-    float4 part[kAhead];
-    float weight[kAhead];
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int32_t split = begin + i * kShares;
-      weight[i] = split < args.splits ? weights[split] : 0.0F;
-      // A share without keys left its part as it was: whatever is there, weight 0 does not undo it.
-      part[i] = weight[i] > 0 ? __ldcg(from + split * stride) : float4{0, 0, 0, 0};
-    }
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) add(out, part[i], weight[i]);
-  }
+  for (int i = 0; i < kAhead; ++i) add(out, part[i], weights[share + i * kShares]);
   if (share > 0) shares[share - 1][channel] = out;
   __syncthreads();
   if (share > 0) return;

@@ -88,16 +88,21 @@ struct LatentOutput {
   __device__ void write(const LatentItem& item, const float2 (&totals)[2]) const {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      if (head(item, r) >= args.num_heads) continue;
+      const bool real = head(item, r) < args.num_heads;
       const float factor = totals[r].y > 0 ? 1.0F / totals[r].y : 0.0F;
       auto* to = static_cast<__nv_bfloat16*>(args.out) + item.row * args.out_row_stride +
-                 head(item, r) * args.out_head_stride + half * kColumns + lane % 4 * 2;
+                 head(item, r) * args.out_head_stride + half * kColumns + lane % 4 * 8;
 #pragma unroll
-      for (int i = 0; i < kOut / 4; ++i) {
-        *reinterpret_cast<uint32_t*>(to + i * 8) =
-            pack<Bf16>(pair(i, r).x * factor, pair(i, r).y * factor);
+      for (int i = 0; i < kOut / 4; i += 4) {
+        uint32_t x[4];
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          x[k] = pack<Bf16>(pair(i + k, r).x * factor, pair(i + k, r).y * factor);
+        }
+        latent_quad_transpose(x);
+        if (real) *reinterpret_cast<uint4*>(to + i * 8) = uint4{x[0], x[1], x[2], x[3]};
       }
-      if (half == 0 && lane % 4 == 0) write_lse(item, r, totals[r]);
+      if (real && half == 0 && lane % 4 == 0) write_lse(item, r, totals[r]);
     }
   }
   __device__ void write_lse(const LatentItem& item, int r, const float2& totals) const {
@@ -109,16 +114,26 @@ struct LatentOutput {
 
   __device__ void write_part(const LatentItem& item, const float2 (&totals)[2]) const {
     const int64_t part = static_cast<int64_t>(item.row) * args.splits + item.split;
+    const bool odd = lane % 2 != 0;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      if (head(item, r) >= args.num_heads) continue;
+      const bool real = head(item, r) < args.num_heads;
       const int64_t line = part * args.num_heads + head(item, r);
-      float* to = args.parts + line * kLatentValueDim + half * kColumns + lane % 4 * 2;
+      // Of two blocks of eight channels an even lane writes half of the first, an odd one half of
+      // the second.
+      float* to =
+          args.parts + line * kLatentValueDim + half * kColumns + lane % 2 * 8 + lane % 4 / 2 * 4;
 #pragma unroll
-      for (int i = 0; i < kOut / 4; ++i) {
-        *reinterpret_cast<float2*>(to + i * 8) = pair(i, r);
+      for (int i = 0; i < kOut / 4; i += 2) {
+        const float2 mine = odd ? pair(i + 1, r) : pair(i, r);
+        const float2 other = odd ? pair(i, r) : pair(i + 1, r);
+        const float2 got = {__shfl_xor_sync(~0U, other.x, 1), __shfl_xor_sync(~0U, other.y, 1)};
+        if (real) {
+          *reinterpret_cast<float4*>(to + i * 8) =
+              odd ? float4{got.x, got.y, mine.x, mine.y} : float4{mine.x, mine.y, got.x, got.y};
+        }
       }
-      if (half == 0 && lane % 4 == 0) args.part_stats[line] = totals[r];
+      if (real && half == 0 && lane % 4 == 0) args.part_stats[line] = totals[r];
     }
   }
 

@@ -142,46 +142,48 @@ struct LatentProducerE4m3 {
     named_sync(kBarrier, 128);
   }
 
-  /// Eight threads a row, 16 bytes at a time; of its 41 the last alone.
+  /// A bulk copy a row, issued by one lane: with other lanes' in a row they would wait for one
+  /// another.
   __device__ void fetch(const Lookup& lookup) {
+    constexpr int kRows = Traits::kKeys / 4;  // a warp
     const int stage = fetch_ring.stage;
     fetch_ring.next();
     lookup.note_none(shared.raw_none[stage]);
-    const int32_t chunk = thread % 8;
-    const int32_t first = thread / 8;
-    const uint32_t to = smem_address(shared.raw[stage]) + first * kRowBytes + chunk * 16;
+    const bool there = lane < kRows && lookup.current(warp * kRows + lane) >= 0;
+    const uint32_t rows = __popc(__ballot_sync(~0U, there));
+    __syncwarp();
+    if (elect_lane()) {
+      barrier_arrive_expect(&shared.raw_full[stage], rows * kRowBytes);
 #pragma unroll
-    for (int j = 0; j < Traits::kKeys / 16; ++j) {
-      const int64_t offset = lookup.current(first + j * 16);
-      const uint8_t* from = args.kv + max(offset, int64_t{0}) + chunk * 16;
-      const uint32_t bytes = offset < 0 ? 0 : 16;
-#pragma unroll
-      for (int i = 0; i < kRowBytes / 128; ++i) {
-        cp_async<16>(to + j * 16 * kRowBytes + i * 128, from + i * 128, bytes);
-      }
-      if (chunk == 0) {
-        constexpr int kLast = kRowBytes / 128 * 128;
-        cp_async<16>(to + j * 16 * kRowBytes + kLast, from + kLast, bytes);
+      for (int i = 0; i < kRows; ++i) {
+        const int32_t key = warp * kRows + i;
+        const int64_t offset = lookup.current(key);
+        if (offset >= 0) {
+          bulk_load(&shared.raw_full[stage], shared.raw[stage] + key * kRowBytes, args.kv + offset,
+                    kRowBytes);
+        }
       }
     }
-    cp_async_arrive(&shared.raw_full[stage]);
+    __syncwarp();
   }
 
   /// The bits of an e4m3 value in a bf16's exponent and mantissa make 2^-120 times it, of its
   /// subnormals too; the factor is in `scale`.
+  /// `bytes`: two, in the lower halves of 16 bits. Multiplications, because shifts share a slower
+  /// pipe with what else is done here.
   __device__ static uint32_t widen(uint32_t bytes, __nv_bfloat162 scale) {
-    const uint32_t bits = (bytes & 0x80008000U) | (bytes >> 4 & 0x07f007f0U);
+    const uint32_t bits = (bytes & 0x00800080U) * 240 + bytes * 16;
     const __nv_bfloat162 value = __hmul2(*reinterpret_cast<const __nv_bfloat162*>(&bits), scale);
     return *reinterpret_cast<const uint32_t*>(&value);
   }
   __device__ static uint4 widen_words(uint32_t low, uint32_t high, __nv_bfloat162 scale) {
-    return {widen(__byte_perm(low, 0, 0x1404), scale), widen(__byte_perm(low, 0, 0x3424), scale),
-            widen(__byte_perm(high, 0, 0x1404), scale), widen(__byte_perm(high, 0, 0x3424), scale)};
+    return {widen(__byte_perm(low, 0, 0x4140), scale), widen(__byte_perm(low, 0, 0x4342), scale),
+            widen(__byte_perm(high, 0, 0x4140), scale), widen(__byte_perm(high, 0, 0x4342), scale)};
   }
 
   /// Eight lanes take eight keys at once, so that neither rows of 656 bytes nor swizzled ones
-  /// meet in a bank. A warp widens the 128 channels of one scale. Loads of the next keys are under
-  /// way while these are widened; a loop, for at small batches each instruction is fetched once.
+  /// meet in a bank. A warp widens the 128 channels of one scale, of sixteen keys at a time; a
+  /// loop, for at small batches each instruction is fetched once.
   __device__ void widen_tile() {
     const uint8_t* raw = shared.raw[raw_ring.stage];
     const int32_t row = lane % 8;
@@ -189,47 +191,47 @@ struct LatentProducerE4m3 {
     if (thread < 64 && lane == 0) {
       shared.none[ring.stage][warp] = shared.raw_none[raw_ring.stage][warp];
     }
+    const uint64_t none =
+        uint64_t{shared.raw_none[raw_ring.stage][1]} << 32 | shared.raw_none[raw_ring.stage][0];
     const uint8_t* from = raw + row * kRowBytes;
     uint8_t* to = shared.k[ring.stage][0] + row * 128;
     uint8_t* first = to + warp * 2 * Traits::kKeyBlockBytes + ((quarter * 2) ^ row) * 16;
     uint8_t* second = to + warp * 2 * Traits::kKeyBlockBytes + ((quarter * 2 + 1) ^ row) * 16;
-    Chunks chunks = load(from, warp, quarter);
+    constexpr float kFactor = 1.329227995784916e36F;  // 2^120
 #pragma unroll 1
-    for (int group = 0; group < Traits::kKeys / 8; ++group) {
-      const Chunks now = chunks;
-      from += 8 * kRowBytes;
-      if (group + 1 < Traits::kKeys / 8) chunks = load(from, warp, quarter);
-      const __nv_bfloat162 factor = __float2bfloat162_rn(now.factor);
+    for (int group = 0; group < Traits::kKeys / 8; group += 2) {
+      uint4 x[2][2];
+      float factor[2];
 #pragma unroll
-      for (int block = 0; block < 2; ++block) {
-        const uint4& x = now.values[block];
-        const int at = group * 1024 + block * Traits::kKeyBlockBytes;
-        *reinterpret_cast<uint4*>(first + at) = widen_words(x.x, x.y, factor);
-        *reinterpret_cast<uint4*>(second + at) = widen_words(x.z, x.w, factor);
+      for (int g = 0; g < 2; ++g) {
+        const uint8_t* key = from + (group + g) * 8 * kRowBytes;
+#pragma unroll
+        for (int block = 0; block < 2; ++block) {
+          x[g][block] =
+              *reinterpret_cast<const uint4*>(key + (warp * 2 + block) * 64 + quarter * 16);
+        }
+        factor[g] = *reinterpret_cast<const float*>(key + kScaleBytes + warp * 4) * kFactor;
+        // A row that is none was not fetched: whatever is there counts as zeros.
+        if ((none >> ((group + g) * 8 + row) & 1) != 0) factor[g] = 0;
+      }
+#pragma unroll
+      for (int g = 0; g < 2; ++g) {
+        const __nv_bfloat162 scale = __float2bfloat162_rn(factor[g]);
+#pragma unroll
+        for (int block = 0; block < 2; ++block) {
+          const int at = (group + g) * 1024 + block * Traits::kKeyBlockBytes;
+          const uint4& bytes = x[g][block];
+          *reinterpret_cast<uint4*>(first + at) = widen_words(bytes.x, bytes.y, scale);
+          *reinterpret_cast<uint4*>(second + at) = widen_words(bytes.z, bytes.w, scale);
+        }
       }
     }
-    copy_rope(raw, to + (Traits::kBlocks - 1) * Traits::kKeyBlockBytes, row, quarter);
-  }
-
-  struct Chunks {
-    uint4 values[2];
-    float factor;
-  };
-  /// Rows that are none hold zeros, scales included.
-  __device__ static Chunks load(const uint8_t* row, int32_t warp, int32_t quarter) {
-    constexpr float kFactor = 1.329227995784916e36F;  // 2^120
-    Chunks out;
-#pragma unroll
-    for (int block = 0; block < 2; ++block) {
-      out.values[block] =
-          *reinterpret_cast<const uint4*>(row + (warp * 2 + block) * 64 + quarter * 16);
-    }
-    out.factor = *reinterpret_cast<const float*>(row + kScaleBytes + warp * 4) * kFactor;
-    return out;
+    copy_rope(raw, to + (Traits::kBlocks - 1) * Traits::kKeyBlockBytes, row, quarter, none);
   }
 
   /// The rotating channels as they are: half of eight keys' at a time.
-  __device__ void copy_rope(const uint8_t* raw, uint8_t* to, int32_t row, int32_t quarter) const {
+  __device__ void copy_rope(const uint8_t* raw, uint8_t* to, int32_t row, int32_t quarter,
+                            uint64_t none) const {
     uint4 x[Traits::kKeys / 16];
 #pragma unroll
     for (int i = 0; i < Traits::kKeys / 16; ++i) {
@@ -237,6 +239,7 @@ struct LatentProducerE4m3 {
       const int32_t chunk = unit % 2 * 4 + quarter;
       x[i] = *reinterpret_cast<const uint4*>(raw + (unit / 2 * 8 + row) * kRowBytes + kRopeBytes +
                                              chunk * 16);
+      if ((none >> (unit / 2 * 8 + row) & 1) != 0) x[i] = uint4{0, 0, 0, 0};
     }
 #pragma unroll
     for (int i = 0; i < Traits::kKeys / 16; ++i) {

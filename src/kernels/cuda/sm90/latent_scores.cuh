@@ -69,14 +69,27 @@ struct LatentScores {
       const int32_t head = warp * 16 + lane / 4 + r * 8;
       const bool real = head < heads;
       const auto* row =
-          reinterpret_cast<const uint32_t*>(from + (real ? head : 0) * args.q_head_stride);
+          reinterpret_cast<const uint4*>(from + (real ? head : 0) * args.q_head_stride) + lane % 4;
 #pragma unroll
-      for (int step = 0; step < kRegisterSteps; ++step) {
+      for (int step = 0; step < kRegisterSteps; step += 2) {
+        const uint4 x = __ldg(row + step * 2);
+        q[step][r] = real ? x.x : 0;
+        q[step][2 + r] = real ? x.y : 0;
+        q[step + 1][r] = real ? x.z : 0;
+        q[step + 1][2 + r] = real ? x.w : 0;
+      }
+    }
+    // Lane q of four has the four words of 8 channels, and needs word q of each of four such.
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const uint32_t word = __ldg(row + step * 8 + c * 4 + lane % 4);
-          q[step][c * 2 + r] = real ? word : 0;
-        }
+    for (int r = 0; r < 2; ++r) {
+#pragma unroll
+      for (int step = 0; step < kRegisterSteps; step += 2) {
+        uint32_t x[4] = {q[step][r], q[step][2 + r], q[step + 1][r], q[step + 1][2 + r]};
+        latent_quad_transpose(x);
+        q[step][r] = x[0];
+        q[step][2 + r] = x[1];
+        q[step + 1][r] = x[2];
+        q[step + 1][2 + r] = x[3];
       }
     }
     cp_async_wait<0>();

@@ -14,13 +14,15 @@ struct LatentBf16 {
   static constexpr int kStages = 3;
   static constexpr int kRawStages = 0;
   static constexpr int kRegisterBlocks = 4;
+  static constexpr int kProducerRegisters = 56;
 };
 /// 656-byte rows come by bulk copies and are widened from there.
 struct LatentE4m3 {
   static constexpr bool kTakeTurns = false;  ///< so that tiles are handed back early
   static constexpr int kStages = 2;
   static constexpr int kRawStages = 2;
-  static constexpr int kRegisterBlocks = 4;
+  static constexpr int kRegisterBlocks = 3;
+  static constexpr int kProducerRegisters = 64;
 };
 
 /// What a latent attention kernel is made of. A CTA has four warpgroups: one fetches keys, one
@@ -40,8 +42,8 @@ struct LatentTraits {
 
   static constexpr int kThreads = 512;
   /// Together what the launch gives, 128 a thread.
-  static constexpr int kProducerRegisters = 56;
-  static constexpr int kScoreRegisters = 136;
+  static constexpr int kProducerRegisters = Format::kProducerRegisters;
+  static constexpr int kScoreRegisters = 192 - Format::kProducerRegisters;
   static constexpr int kOutputRegisters = 160;
 
   static constexpr int kQueryBlockBytes = kLatentHeads * 128;
@@ -74,6 +76,23 @@ struct LatentShared {
   Barrier totals_full, totals_empty;
 };
 
+/// Lane q of four neighbours gives word k of row q and takes word q of row k: so that fragments of
+/// products meet memory in pieces of 16 bytes.
+__device__ inline void latent_quad_transpose(uint32_t (&x)[4]) {
+  const bool odd = threadIdx.x % 2 != 0;
+  const bool upper = threadIdx.x % 4 >= 2;
+#pragma unroll
+  for (int i = 0; i < 4; i += 2) {
+    const uint32_t got = __shfl_xor_sync(~0U, odd ? x[i] : x[i + 1], 1);
+    (odd ? x[i] : x[i + 1]) = got;
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t got = __shfl_xor_sync(~0U, upper ? x[i] : x[i + 2], 2);
+    (upper ? x[i] : x[i + 2]) = got;
+  }
+}
+
 /// Items are dealt in order, those of a row to neighbours, which read the same keys.
 __device__ inline int32_t latent_items(const LatentArgs& args) {
   return args.num_rows * args.splits * args.tiles;
@@ -86,8 +105,9 @@ __device__ inline int32_t latent_count(const LatentArgs& args, int32_t row) {
 
 /// First tile of split `split` of a row of `count` keys.
 __device__ inline int32_t latent_split_begin(int32_t count, int32_t split, int32_t splits) {
-  const int32_t tiles = (count + kLatentKeys - 1) / kLatentKeys;
-  return static_cast<int32_t>(static_cast<int64_t>(tiles) * split / splits);
+  const auto tiles = (static_cast<uint32_t>(count) + kLatentKeys - 1) / kLatentKeys;
+  static_assert(uint64_t{INT32_MAX} / kLatentKeys * kLatentMaxSplits < UINT32_MAX);
+  return static_cast<int32_t>(tiles * static_cast<uint32_t>(split) / static_cast<uint32_t>(splits));
 }
 
 __device__ inline LatentItem latent_item(const LatentArgs& args, int32_t index) {
