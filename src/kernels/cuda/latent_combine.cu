@@ -8,9 +8,6 @@ namespace foveal::cuda {
 namespace {
 
 constexpr int kChannels = kLatentValueDim / 4;
-constexpr int kShares = 4;  ///< of the parts: each thread has few to wait for
-constexpr int kThreads = kChannels * kShares;
-constexpr int kAhead = kLatentMaxSplits / kShares;
 
 __device__ inline void add(float4& sum, const float4& x, float weight) {
   sum.x += x.x * weight;
@@ -22,14 +19,15 @@ __device__ inline void add(float4& sum, const float4& x, float weight) {
 /// Computes:  the output of rows whose keys were split, from their parts.
 /// In/out:    LatentArgs.parts and part_stats; out, lse.
 /// Units:     parts of shares without keys were not written and are not read.
-/// Launch:    one CTA a (row, head); a thread four channels of every fourth part.
+/// Launch:    one CTA a (row, head); a thread four channels of every kShares-th part.
 /// Needs:     sm_90; splits up to 64.
 /// Numerics:  float32, in a fixed order; deterministic.
 /// Source:    ours.
 /// Measured:  docs/kernels/cuda_mla.md
-__global__ void __launch_bounds__(kThreads) latent_combine(const LatentArgs args) {
+template <int kShares, int kAhead>
+__global__ void __launch_bounds__(kChannels* kShares) latent_combine(const LatentArgs args) {
   __shared__ float weights[kLatentMaxSplits];
-  __shared__ float4 shares[kShares - 1][kChannels];
+  __shared__ float4 shares[kShares][kChannels];
   const auto row = static_cast<int32_t>(blockIdx.y);
   const auto head = static_cast<int32_t>(blockIdx.x);
   kernels::cuda::wait_for_previous();
@@ -81,11 +79,13 @@ __global__ void __launch_bounds__(kThreads) latent_combine(const LatentArgs args
   float4 out{0, 0, 0, 0};
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) add(out, part[i], weights[share + i * kShares]);
-  if (share > 0) shares[share - 1][channel] = out;
-  __syncthreads();
-  if (share > 0) return;
+  if constexpr (kShares > 1) {
+    if (share > 0) shares[share][channel] = out;
+    __syncthreads();
+    if (share > 0) return;
+  }
 #pragma unroll
-  for (int i = 0; i < kShares - 1; ++i) add(out, shares[i][channel], 1);
+  for (int i = 1; i < kShares; ++i) add(out, shares[i][channel], 1);
   const float factor = sum > 0 ? 1.0F / sum : 0.0F;
   auto* to = static_cast<__nv_bfloat16*>(args.out) + row * args.out_row_stride +
              head * args.out_head_stride;
@@ -101,17 +101,23 @@ __global__ void __launch_bounds__(kThreads) latent_combine(const LatentArgs args
 }  // namespace
 
 cudaError_t latent_launch_combine(const LatentArgs& args, cudaStream_t stream) {
+  // Few parts are of many rows: small CTAs, many of them on an SM.
+  constexpr int kFew = 8;
+  constexpr int kShares = 4;
+  const bool few = args.splits <= kFew;
   cudaLaunchAttribute overlap{};
   overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlap.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim =
       dim3(static_cast<unsigned>(args.num_heads), static_cast<unsigned>(args.num_rows));
-  config.blockDim = kThreads;
+  config.blockDim = few ? kChannels : kChannels * kShares;
   config.stream = stream;
   config.attrs = &overlap;
   config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, latent_combine, args);
+  return cudaLaunchKernelEx(
+      &config, few ? latent_combine<1, kFew> : latent_combine<kShares, kLatentMaxSplits / kShares>,
+      args);
 }
 
 }  // namespace foveal::cuda

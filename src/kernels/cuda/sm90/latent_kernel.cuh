@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(Producer::Traits::kThreads, 1)
       barrier_init(&shared.k_empty[i], 8);
       barrier_init(&shared.p_full[i], 128);
     }
-    for (auto& barrier : shared.raw_full) barrier_init(&barrier, 4);
+    for (auto& barrier : shared.raw_full) barrier_init(&barrier, 128);
     barrier_init(&shared.totals_full, 128);
     barrier_init(&shared.totals_empty, 2 * 128);
     barrier_init_fence();
