@@ -95,19 +95,19 @@ class TopK {
     const Edge edge = Edge::of(row, rank_);
     if (early) row.length = Row::of(args_.call, row_index).length;
     const int32_t count = min(args_.call.k, row.length);
-    const Output output = Output::of(args_, row_index);
     if (rank_ == 0 && thread_ == 0) report(row_index, count);
     if (count == row.length) {
-      take_whole(output, count);
+      take_whole(row_index, count);
       if constexpr (kCluster) foveal::cuda::cluster_wait();
       return;
     }
     if (args_.capacity == 0) {
       if constexpr (kCluster) foveal::cuda::cluster_wait();
-    } else if (sift(row, deal, tile, edge, output, count)) {
+    } else if (sift(row, deal, tile, edge, row_index, count)) {
       return;
     }
-    select_by_radix<kCluster>(row, output, count, 1 << log2_ctas_, rank_, base_);
+    select_by_radix<kCluster>(row, Output::of(args_, row_index), count, 1 << log2_ctas_, rank_,
+                              base_);
   }
 
  private:
@@ -130,7 +130,7 @@ class TopK {
     }
     if constexpr (kCluster) {
       __syncwarp();
-      foveal::cuda::cluster_arrive();
+      foveal::cuda::cluster_arrive_relaxed();
     }
   }
 
@@ -140,7 +140,8 @@ class TopK {
     if (p.counters != nullptr) atomicAdd(reinterpret_cast<unsigned long long*>(p.counters), 1ULL);
   }
 
-  __device__ void take_whole(const Output& output, int32_t count) const {
+  __device__ void take_whole(int32_t row_index, int32_t count) const {
+    const Output output = Output::of(args_, row_index);
 #pragma unroll 1
     for (int32_t at = rank_ * kThreads + thread_; at < args_.call.k; at += kThreads << log2_ctas_) {
       output.put(at, at < count ? at : -1);
@@ -150,7 +151,7 @@ class TopK {
   /// Guess a gate, find what is not below it, choose among that. False, in all CTAs, where the
   /// guess was wrong; then nothing is written.
   __device__ bool sift(const Row& row, const Deal& deal, Tile& tile, const Edge& edge,
-                       const Output& output, int32_t count) {
+                       int32_t row_index, int32_t count) {
     const bool all = row.length <= args_.take_all;
     Gate gate{0, 0};
     __syncthreads();
@@ -172,7 +173,7 @@ class TopK {
     reinterpret_cast<uint4*>(memory_.bins)[thread_] = {0, 0, 0, 0};
     const Candidates candidates{memory_.candidates, log2_ctas_, args_.capacity};
     if (!gather(candidates, gate)) return shared_.failed == 0;
-    return finish(candidates, all, row.length, output, count);
+    return finish(candidates, all, row.length, row_index, count);
   }
 
   /// Samples where candidates will be: a quarter of a tile that is spread, else up to four groups
@@ -181,7 +182,7 @@ class TopK {
     constexpr int32_t kRowOfOneGroup = 32 * 1024;
     auto* samples = reinterpret_cast<float4*>(memory_.candidates);
     int32_t groups = kLoads / 4;
-    int32_t rank;
+    int32_t samples_taken;
     if (deal.spread) {
 #pragma unroll
       for (int i = 0; i < kLoads; i += 4) {
@@ -195,12 +196,12 @@ class TopK {
       }
       const int32_t step = deal.tiles << log2_ctas_;
       const int32_t blocks = (row.blocks() - rank_ + step - 1) / step;
-      rank = args_.aim * (blocks * (kBlock / 4)) / row.length;
+      samples_taken = blocks * (kBlock / 4);
     } else {
       groups = min(max(row.length / kRowOfOneGroup, 1), kLoads);
       const int32_t offset = -row.before() & 3;
-      const float apart =
-          static_cast<float>((row.length - offset) / 4) / static_cast<float>(groups * kThreads);
+      const float apart = __fdividef(static_cast<float>((row.length - offset) / 4),
+                                     static_cast<float>(groups * kThreads));
       float4 own[kLoads];
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
@@ -211,9 +212,11 @@ class TopK {
       for (int i = 0; i < kLoads; ++i) {
         if (i < groups) samples[i * kThreads + thread_] = own[i];
       }
-      rank = args_.aim * (groups * kThreads * 4) / row.length;
+      samples_taken = groups * kThreads * 4;
     }
-    const auto wanted = static_cast<uint32_t>(max(rank, 1));
+    const auto wanted = static_cast<uint32_t>(
+        max(1, static_cast<int32_t>(__fdividef(static_cast<float>(args_.aim * samples_taken),
+                                               static_cast<float>(row.length)))));
     return guess_gate(samples, groups, wanted, memory_.bins, shared_.scratch);
   }
 
@@ -295,7 +298,7 @@ class TopK {
           foveal::cuda::bulk_send(to, candidates.base, bytes, &shared_.received, 0);
         }
         __syncwarp();
-        foveal::cuda::cluster_arrive();
+        foveal::cuda::cluster_arrive_relaxed();
         foveal::cuda::cluster_wait();
         return false;
       }
@@ -306,8 +309,8 @@ class TopK {
   }
 
   /// By the first CTA.
-  __device__ bool finish(const Candidates& candidates, bool all, int32_t length,
-                         const Output& output, int32_t count) {
+  __device__ bool finish(const Candidates& candidates, bool all, int32_t length, int32_t row_index,
+                         int32_t count) {
     const Found found = Found::of(candidates);
     bool good = !found.overflow && (all || found.gate > kInfinityBelow);
     Threshold threshold{};
@@ -332,13 +335,17 @@ class TopK {
     const Emit emit{candidates,     threshold,
                     memory_.bitmap, reinterpret_cast<uint16_t*>(memory_.bins),
                     memory_.staged, shared_.scratch.sums};
-    emit(output, length, count);
+    emit(Output::of(args_, row_index), length, count);
     return true;
   }
   /// Lets the others go, or come along to radix selection.
   __device__ void tell(bool good) {
     if constexpr (kCluster) {
-      if (!good && thread_ > 0 && thread_ < 1 << log2_ctas_) {
+      if (good) {
+        foveal::cuda::cluster_arrive_relaxed();
+        return;
+      }
+      if (thread_ > 0 && thread_ < 1 << log2_ctas_) {
         foveal::cuda::store_cluster(
             foveal::cuda::cluster_address(&shared_.failed, static_cast<uint32_t>(thread_)), 1);
       }
@@ -365,8 +372,9 @@ class TopK {
 // Numerics: exact; NaN counts as -inf, -0 equals +0.
 // Source: guess, verify, refine (arXiv 2604.22312) by samples of the row; ours.
 // Measured: docs/kernels/cuda_top_k.md.
-template <bool kCluster>
-__global__ void __launch_bounds__(kThreads, 2) top_k_kernel(const __grid_constant__ TopKArgs args) {
+template <bool kCluster, int kCtas>
+__global__ void __launch_bounds__(kThreads, kCtas)
+    top_k_kernel(const __grid_constant__ TopKArgs args) {
   extern __shared__ __align__(16) unsigned char memory[];
   __shared__ Shared shared;
   TopK<kCluster>(args, shared, memory).run();
@@ -410,7 +418,11 @@ void launch_top_k(const foveal_top_k_params& call, int32_t processors, void* str
   const TopKArgs args = plan(call, processors);
   const int32_t ctas = 1 << args.log2_ctas;
   const bool cluster = ctas > 1;
-  const auto kernel = cluster ? top_k::top_k_kernel<true> : top_k::top_k_kernel<false>;
+  // Registers enough for all, where no multiprocessor has to hold two.
+  const bool alone = cluster && int64_t{call.num_rows} * ctas <= processors;
+  const auto kernel = alone     ? top_k::top_k_kernel<true, 1>
+                      : cluster ? top_k::top_k_kernel<true, 2>
+                                : top_k::top_k_kernel<false, 2>;
   if (ctas > 8) {
     foveal::cuda::check_launch(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "top_k");

@@ -127,6 +127,11 @@ __device__ inline bool named_sync_all(uint32_t id, uint32_t threads, bool vote) 
 __device__ inline void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
+/// Orders nothing: no fence of the whole GPU, which `cluster_arrive` is. Enough to say that this
+/// CTA runs and, after barrier_init_fence, that its barriers are there.
+__device__ inline void cluster_arrive_relaxed() {
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
 __device__ inline void cluster_wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }

@@ -71,7 +71,7 @@ struct Threshold {
   uint32_t key;
   uint32_t index;
   __device__ bool takes(uint32_t other, uint32_t at) const {
-    return other > key || (other == key && at <= index);
+    return (other > key) | ((other == key) & (at <= index));
   }
 };
 
@@ -123,7 +123,7 @@ __device__ Threshold choose(const Candidates& candidates, uint32_t low, uint32_t
   for (bool again = false;; again = true) {
     const int shift = shift_of(high - low);
     candidates.for_each([&](uint32_t key, uint32_t) {
-      if (key >= low && key <= top) {
+      if ((key >= low) & (key <= top)) {
         atomicAdd(&bins[min((key - low) >> shift, static_cast<uint32_t>(kBins - 1))], 1U);
       }
     });
@@ -146,7 +146,7 @@ __device__ Threshold choose(const Candidates& candidates, uint32_t low, uint32_t
     __syncthreads();
   }
   candidates.for_each([&](uint32_t key, uint32_t index) {
-    if (key >= low && key <= top) own.list[atomicAdd(&own.listed, 1U)] = {key, index};
+    if ((key >= low) & (key <= top)) own.list[atomicAdd(&own.listed, 1U)] = {key, index};
   });
   __syncthreads();
   const auto listed = static_cast<int>(own.listed);

@@ -58,7 +58,7 @@ struct Emit {
   __device__ void visit(int32_t begin, Visit visit) const {
     candidates.for_each([&](uint32_t key, uint32_t index) {
       const uint32_t place = index - static_cast<uint32_t>(begin);
-      if (place < kWindow && threshold.takes(key, index)) visit(place, index);
+      if ((place < kWindow) & threshold.takes(key, index)) visit(place, index);
     });
   }
   __device__ void clear() const {

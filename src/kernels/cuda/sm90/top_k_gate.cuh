@@ -97,7 +97,7 @@ __device__ inline Gate guess_gate(const float4* samples, int groups, uint32_t ra
   uint32_t group_high = own_high;
   const int wanted = static_cast<int>(rank + rank / 4);
 #pragma unroll 1
-  for (int step = 1; step < 32 && kThreads / (2 * step) >= wanted; step *= 2) {
+  for (int step = 1; step < 32 && 2 * step * wanted <= kThreads; step *= 2) {
     group_high = max(group_high, __shfl_xor_sync(~0U, group_high, step));
   }
   uint32_t own_low = group_high == 0 ? ~0U : group_high;
@@ -117,8 +117,8 @@ __device__ inline Gate guess_gate(const float4* samples, int groups, uint32_t ra
   find_bin(bins, rank, scratch);
   if (scratch.bin == kNoBin) return {low, high};
   // Within its bin as if that were evenly filled.
-  const float beyond = static_cast<float>(scratch.above + scratch.inside - rank) /
-                       static_cast<float>(scratch.inside);
+  const float beyond = __fdividef(static_cast<float>(scratch.above + scratch.inside - rank),
+                                  static_cast<float>(scratch.inside));
   const float width = static_cast<float>(1U << shift);
   return {low + (scratch.bin << shift) + static_cast<uint32_t>(beyond * width), high};
 }
