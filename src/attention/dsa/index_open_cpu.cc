@@ -67,7 +67,7 @@ void index_open(const IndexOpen& item) {
   const int64_t floats = index_query_floats(item.num_heads, item.dim);
   for (int64_t at = 0; at < floats; ++at) item.queries[at] = 0;
   for (int head = 0; head < index_padded_heads(item.num_heads); ++head) item.factors[head] = 0;
-  float row[kMaxIndexDim];
+  float row[kMaxIndexDim] = {};
   for (int head = 0; head < item.num_heads; ++head) {
     const float* q = item.q + static_cast<int64_t>(head) * item.dim;
     float own = 1;

@@ -44,7 +44,7 @@ static inline bool all_finite(const float* x, int n) {
 /// The Hadamard transform of x[0, n) as e4m3 codes; answers their scale, a power of two. Of numbers
 /// that are not all finite the scale is NaN and the codes are 0, so that their scores are NaN.
 static inline float quantise(const float* x, int n, uint8_t* codes) {
-  float rotated[kMaxIndexDim];
+  float rotated[kMaxIndexDim] = {};
   for (int idx = 0; idx < n; ++idx) rotated[idx] = x[idx];
   hadamard(rotated, n);
   if (!all_finite(rotated, n)) {

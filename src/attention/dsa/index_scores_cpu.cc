@@ -190,7 +190,7 @@ FOVEAL_SIMD void ask_for_tile(const IndexKeys& keys, int begin, int end) {
 void load_tile(const IndexKeys& keys, int begin, int num_keys, bool by_two, float* scratch,
                Tile& tile) {
   Cursor cursor(keys, begin);
-  const std::byte* rows[kIndexKeys];
+  const std::byte* rows[kIndexKeys] = {};
   for (int idx = 0; idx < num_keys; ++idx, cursor.next(begin + num_keys)) {
     rows[idx] = cursor.row();
     tile.scales[idx] = 1;
@@ -237,8 +237,8 @@ void index_scores(const IndexScores& item, std::byte* bytes) {
   auto* scratch = reinterpret_cast<float*>(bytes);
   const int dim = item.keys.dim;
   const int64_t query_floats = index_query_floats(item.num_heads, dim);
-  const bool fp8 = item.keys.format == IndexFormat::kFp8;
-  const bool by_two = FOVEAL_ISA_LEVEL >= 3 && fp8 && item.num_heads <= kFewIndexHeads;
+  const bool by_two = FOVEAL_ISA_LEVEL >= 3 && item.keys.format == IndexFormat::kFp8 &&
+                      item.num_heads <= kFewIndexHeads;
   for (int begin = item.key_begin; begin < item.key_end; begin += kIndexKeys) {
     const int left = item.key_end - begin;
     const int num_keys = left < kIndexKeys ? left : kIndexKeys;
@@ -255,7 +255,7 @@ void index_scores(const IndexScores& item, std::byte* bytes) {
         score_row_by_two(queries, factors, dim, scratch, tile.scales, num_keys, out);
         continue;
       }
-      if (fp8) {
+      if (item.keys.format == IndexFormat::kFp8) {
         score_row<PairsOfBf16>(queries, factors, item.num_heads, dim, tile.keys, tile.scales,
                                num_keys, out);
         continue;
