@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <vector>
 
 #include "base/check.h"
 #include "kernels/cpu/isa.h"
@@ -85,6 +86,11 @@ double stream_gbps(ThreadPool& pool, const uint8_t* data, int64_t bytes) {
   });
   FOVEAL_CHECK(results[0] == results[0], ErrorKind::kInternal, "bench", "got NaN; need numbers");
   return 1e-9 * static_cast<double>(chunks * kChunk) / seconds;
+}
+
+double stream_gbps(ThreadPool& pool) {
+  const std::vector<uint8_t> memory(size_t{256} << 20, 1);
+  return stream_gbps(pool, memory.data(), static_cast<int64_t>(memory.size()));
 }
 
 }  // namespace foveal::bench

@@ -15,6 +15,9 @@ double peak_gflops(ThreadPool& pool, bool f32);
 /// GB/s of `pool` summing `bytes` at `data` once, in chunks as a decode GEMM takes them.
 double stream_gbps(ThreadPool& pool, const uint8_t* data, int64_t bytes);
 
+/// Likewise of memory of its own, larger than any cache.
+double stream_gbps(ThreadPool& pool);
+
 /// One level's loops; each answers something that depends on all of its work.
 struct CeilingLoops {
   int f32_flops;   ///< of one iteration

@@ -11,10 +11,11 @@
 namespace foveal::tools {
 namespace {
 
-constexpr std::array<CommandEntry, 5> kBenches{{
+constexpr std::array<CommandEntry, 6> kBenches{{
     {"throughput", "many requests at once", bench::throughput_main},
     {"latency", "one request after the other", bench::latency_main},
     {"serve", "requests to a server, at a rate", bench::serve_bench_main},
+    {"kernels", "attention, top-k and matrix products alone", bench::kernels_main},
     {"prepare-dataset", "write requests to a .jsonl file", bench::prepare_main},
     {"compare", "two configurations in turns, with an interval", bench::compare_main},
 }};

@@ -147,6 +147,11 @@ OptionGroup describe_common(Common& common) {
               {.name = "help", .target = &common.help, .help = "print this", .short_flag = 'h'}}};
 }
 
+// Whole flags of TensorRT-LLM's programs for fields that have another prefix here.
+constexpr std::pair<std::string_view, std::string_view> kWholeSynonyms[]{
+    {"--kv-free-memory-fraction", "kv-cache-free-gpu-memory-fraction"},
+    {"--kv-free-memory-fraction", "kv-cache-free-gpu-mem-fraction"}};
+
 // `--kv-max-tokens,--kv_max_tokens,-k`: CLI11's list of spellings.
 std::string spellings(const OptionHelp& row) {
   const std::string prefix = [&] {  // what the field's name left of its flag
@@ -163,6 +168,9 @@ std::string spellings(const OptionHelp& row) {
   add(row.flag.substr(2), "");
   for (const std::string_view name : row.field->also) {
     add(fmt::format("{}{}", prefix, flag_name({}, name).substr(2)), "");
+  }
+  for (const auto& [flag, synonym] : kWholeSynonyms) {
+    if (row.flag == flag) add(std::string(synonym), "");
   }
   if (is_switch(*row.field)) add(fmt::format("no-{}", row.flag.substr(2)), "!");
   if (row.field->short_flag != 0) out += fmt::format(",-{}", row.field->short_flag);

@@ -15,8 +15,10 @@
 #include "eval/summary.h"
 #include "measure/configs.h"
 #include "measure/documents.h"
+#include "measure/json.h"
 #include "output.h"
 #include "progress_bars.h"
+#include "trtllm_flags.h"
 
 namespace foveal::tools {
 namespace {
@@ -29,6 +31,8 @@ using eval::TaskEntry;
 struct EvalOptions {
   std::string output_dir, baseline, against;
   client::Server server;
+  eval::ChatWays ways;
+  TrtllmFlags trtllm;
   int64_t num_samples = 0;
   int64_t seed = 42;
   int64_t concurrency = 4;
@@ -65,6 +69,12 @@ OptionGroup describe(EvalOptions& options) {
            .target = &options.chat_template,
            .help = "ask through the model's chat template, where it has one",
            .also = {"apply_chat_template"}},
+          {.name = "system_prompt",
+           .target = &options.ways.system,
+           .help = "a system message before every chat"},
+          {.name = "chat_template_kwargs",
+           .target = &options.ways.extra,
+           .help = "a JSON object of further variables for the chat template"},
           {.name = "overwrite",
            .target = &options.overwrite,
            .help = "drop results that are in the folder"},
@@ -153,13 +163,13 @@ struct Cast {
   }
 };
 
-Cast engines_of(const Plan& plan) {
+Cast engines_of(const Plan& plan, const eval::ChatWays& ways) {
   Cast out;
   out.engines.push_back(std::make_unique<LLM>(plan.baseline, loading_bar()));
-  out.add(plan.baseline_name, eval::make_speaker(*out.engines.back()));
+  out.add(plan.baseline_name, eval::make_speaker(*out.engines.back(), ways));
   if (!plan.paired) return out;
   if (!plan.same) out.engines.push_back(std::make_unique<LLM>(plan.tested, loading_bar()));
-  out.add(plan.same ? "again" : "sparse", eval::make_speaker(*out.engines.back()));
+  out.add(plan.same ? "again" : "sparse", eval::make_speaker(*out.engines.back(), ways));
   return out;
 }
 
@@ -170,7 +180,7 @@ Cast servers_of(const EvalOptions& options, const LlmConfig& config) {
   const auto add = [&](const char* name, const std::string& url) {
     client::Server server = options.server;
     server.url = url;
-    out.add(name, eval::make_speaker(server, source));
+    out.add(name, eval::make_speaker(server, source, options.ways));
   };
   if (!options.baseline.empty()) add("baseline", options.baseline);
   add("server", options.against);
@@ -243,6 +253,7 @@ int eval_main(std::span<const std::string> args) {
   Command group("eval", task_help());
   group.options("Eval", describe(own));
   group.options("Server", describe_server(own));
+  group.options("As for trtllm-eval", describe(own.trtllm));
   group.llm_config(config);
   const size_t at = group.find_word(args);
   if (at == args.size()) {  // --help, or the error that names the tasks
@@ -255,12 +266,14 @@ int eval_main(std::span<const std::string> args) {
   command.options("Task", task->options());
   command.options("Eval", describe(own));
   command.options("Server", describe_server(own));
+  command.options("As for trtllm-eval", describe(own.trtllm));
   command.llm_config(config);
   std::vector<std::string> rest(args.begin(), args.end());
   rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(at));
   if (!command.parse(rest)) return 0;
 
   check_against(own, config, *task);
+  measure::parse_object(own.ways.extra, "chat-template-kwargs");
   const measure::Settings settings = settings_of(entry, *task, command, config, own);
   if (!own.against.empty()) {
     const Cast cast = servers_of(own, config);
@@ -271,7 +284,7 @@ int eval_main(std::span<const std::string> args) {
   size_cache(plan.baseline, *task, own.concurrency);
   size_cache(plan.tested, *task, own.concurrency);
   measure::ResultFolder folder(own.output_dir, settings, own.overwrite);
-  return run_eval(entry, *task, engines_of(plan), own, folder, settings);
+  return run_eval(entry, *task, engines_of(plan, own.ways), own, folder, settings);
 }
 
 }  // namespace foveal::tools

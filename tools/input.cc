@@ -37,7 +37,7 @@ std::string read_input(const std::string& path) {
                path);
   std::string out;
   char buffer[1 << 16];
-  for (size_t got = 1; got > 0;) {
+  for (size_t got = sizeof(buffer); got == sizeof(buffer);) {
     got = std::fread(buffer, 1, sizeof(buffer), file.get());
     out.append(buffer, got);
     FOVEAL_CHECK(out.size() <= kMaxInput, ErrorKind::kInvalidArgument, "file",

@@ -96,6 +96,36 @@ class Tiny(Bench):
         self.assertEqual((len(times["baseline"]), len(times["tested"])), (3, 3))
         self.assertLess(times["interval"][0], times["interval"][1])
 
+    def test_flags_of_trtllm_bench_are_taken(self):
+        self.prepare("token-norm-dist", "--num-requests", 1, "--input-mean", 8, "--output-mean", 2)
+        report = self.bench("throughput", "--backend", "pytorch", "--tp", 1, "--pp_size", 1, "--beam_width", 1, "--enable_chunked_context",
+                            "--kv_cache_free_gpu_mem_fraction", 0.01, "--max_batch_size", 4)
+        self.assertEqual(report["request_info"]["num_requests"], 1)
+        self.refused("bench", "throughput", "--model", GOLDEN, "--dataset", self.path / "data.jsonl", "--tp", 2)
+
+    def test_kernels_are_held_against_what_the_machine_can_do(self):
+        words = ("bench", "kernels", "--threads", 2, "--keys", 256, "--rows", 64, "--layers", 2, "--n", 64, "--k", 256,
+                 "--min-seconds", 0.001, "--report_json", self.path / "k.json", "--csv", self.path / "k.csv")
+        foveal(*words)
+        report = self.read("k.json")
+        self.assertGreater(report["roof"]["gflops"], 0)
+        kernels = {row["kernel"]: row for row in report["kernels"]}
+        for name in ("attention_prefill", "skip_softmax_decode", "rocket: select_pages", "topk", "gemm_prefill"):
+            self.assertGreater(kernels[name]["seconds"], 0, name)
+        prefill = kernels["attention_prefill"]
+        # 64 rows behind 192 keys, each with those before it: 4 flops a channel and pair.
+        pairs = 9 * sum(range(193, 257))
+        self.assertEqual(prefill["flop"], 4 * 64 * pairs)
+        self.assertAlmostEqual(prefill["roof_fraction"],
+                               1e-9 * prefill["flop"] / prefill["seconds"] / report["roof"]["gflops"])
+        decode = kernels["attention_decode"]
+        self.assertEqual((decode["bound"], decode["bytes"]), ("memory", 256 * 3 * 64 * 2 * 2))
+        self.assertEqual(kernels["gemm_prefill"]["flop"], 2 * 64 * 64 * 256)
+        self.assertEqual(len((self.path / "k.csv").read_text().splitlines()), len(report["kernels"]) + 1)
+        foveal(*words[:2], "--kernels", "gemm", "--n", 32, "--k", 256, "--dtype", "q4_k", "--min-seconds", 0.001)
+        for odd in (["--kernels", "none"], ["--dtype", "none"], ["--device", "tpu"]):
+            self.refused("bench", "kernels", *odd)
+
     def test_odd_requests_are_refused(self):
         self.prepare("token-norm-dist", "--num-requests", 1, "--input-mean", 4, "--output-mean", 2)
         data = self.path / "data.jsonl"

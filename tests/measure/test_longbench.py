@@ -71,7 +71,9 @@ class Real(Case):
         words = self.data(draw, 1)
         self.write("dataset2prompt.json", json.dumps({name: "{input} {context}" for name in SETS}))
         self.write("dataset2maxlen.json", json.dumps({name: 3 for name in SETS}))
-        self.eval("longbench_v1", *words, "--tasks", "lcc", "--prompts-dir", self.path, out="own")
+        self.eval("longbench_v1", *words, "--tasks", "lcc", "--prompts-dir", self.path, "--system_prompt", "Be brief.",
+                  "--chat_template_kwargs", '{"x": 1}', "--tp_size", 1, out="own")
+        self.eval("longbench_v1", *words, "--chat_template_kwargs", "[]", out="bad", status=2)
         long = self.eval("longbench_v1", *words, "--tasks", "lcc")
         self.assertEqual(long["samples"], 1)
         own, usual = (self.samples(out)[0]["arms"]["dense"]["answers"][0] for out in ("own", "out"))

@@ -9,6 +9,7 @@ namespace foveal::bench {
 int throughput_main(std::span<const std::string> args);
 int latency_main(std::span<const std::string> args);
 int serve_bench_main(std::span<const std::string> args);
+int kernels_main(std::span<const std::string> args);
 int prepare_main(std::span<const std::string> args);
 int compare_main(std::span<const std::string> args);
 

@@ -9,6 +9,7 @@
 #include "cli_options.h"
 #include "output.h"
 #include "progress_bars.h"
+#include "trtllm_flags.h"
 
 namespace foveal::bench {
 namespace {
@@ -20,6 +21,7 @@ struct BenchOptions {
   int64_t concurrency = -1;
   int64_t eos_id = -1;
   bool streaming = true;
+  tools::TrtllmFlags trtllm;
 };
 
 OptionGroup describe(BenchOptions& options) {
@@ -90,6 +92,7 @@ int run(const char* command_name, const char* summary, BenchOptions own, LlmConf
         std::span<const std::string> args) {
   tools::Command command(std::string("bench ") + command_name, summary);
   command.options("Bench", describe(own));
+  command.options("As for trtllm-bench", tools::describe(own.trtllm));
   command.llm_config(config);
   if (!command.parse(args)) return 0;
   check_outputs(own);

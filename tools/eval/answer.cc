@@ -14,6 +14,10 @@ std::vector<int32_t> prompt_ids(const Speaker& speaker, const std::vector<Turn>&
   }
   tools::JsonWriter messages;
   messages.begin_array();
+  if (const std::string& system = speaker.ways().system; !system.empty()) {
+    messages.begin_object().field("role", "system");
+    messages.field("content", std::string_view(system)).end_object();
+  }
   for (const Turn& turn : turns) {
     messages.begin_object().field("role", std::string_view(turn.role));
     messages.field("content", std::string_view(turn.text)).end_object();

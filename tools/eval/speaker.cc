@@ -13,13 +13,13 @@ namespace {
 
 class EngineSpeaker final : public Speaker {
  public:
-  explicit EngineSpeaker(LLM& llm) : llm_(llm) {}
+  EngineSpeaker(LLM& llm, const ChatWays& ways) : Speaker(ways), llm_(llm) {}
 
   std::vector<int32_t> prompt_ids(const std::string& text) const override {
     return llm_.prompt_token_ids(text);
   }
   std::vector<int32_t> chat_ids(const std::string& messages_json) const override {
-    return llm_.chat_token_ids(messages_json);
+    return llm_.chat_token_ids(messages_json, ways().extra);
   }
   std::vector<int32_t> encode(const std::string& text) const override { return llm_.encode(text); }
   std::string decode(const std::vector<int32_t>& ids) const override { return llm_.decode(ids); }
@@ -48,8 +48,8 @@ class EngineSpeaker final : public Speaker {
 
 class ServerSpeaker final : public Speaker {
  public:
-  ServerSpeaker(client::Server server, const tools::TokenizerSource& source)
-      : server_(std::move(server)), tokenizer_(tools::load(source)) {
+  ServerSpeaker(client::Server server, const tools::TokenizerSource& source, const ChatWays& ways)
+      : Speaker(ways), server_(std::move(server)), tokenizer_(tools::load(source)) {
     auto client = std::make_unique<client::OpenAi>(server_);
     server_.model = client->model();
     const std::optional<int64_t> context = client->context();
@@ -64,7 +64,7 @@ class ServerSpeaker final : public Speaker {
     return engine::prompt_ids(*tokenizer_, text);
   }
   std::vector<int32_t> chat_ids(const std::string& messages_json) const override {
-    return tokenizer::encode_chat(*tokenizer_, messages_json, {});
+    return tokenizer::encode_chat(*tokenizer_, messages_json, {.extra_json = ways().extra});
   }
   std::vector<int32_t> encode(const std::string& text) const override {
     return tokenizer_->encode(text, /*parse_special=*/false);
@@ -121,11 +121,13 @@ class ServerSpeaker final : public Speaker {
 
 }  // namespace
 
-std::unique_ptr<Speaker> make_speaker(LLM& llm) { return std::make_unique<EngineSpeaker>(llm); }
+std::unique_ptr<Speaker> make_speaker(LLM& llm, const ChatWays& ways) {
+  return std::make_unique<EngineSpeaker>(llm, ways);
+}
 
 std::unique_ptr<Speaker> make_speaker(const client::Server& server,
-                                      const tools::TokenizerSource& source) {
-  return std::make_unique<ServerSpeaker>(server, source);
+                                      const tools::TokenizerSource& source, const ChatWays& ways) {
+  return std::make_unique<ServerSpeaker>(server, source, ways);
 }
 
 void note(const RequestOutput& output, measure::ArmResult& result) {

@@ -12,11 +12,20 @@
 
 namespace foveal::eval {
 
+/// How a model is spoken to where it has a chat template.
+struct ChatWays {
+  std::string system;        ///< a first message with the role of that name; empty: none
+  std::string extra = "{}";  ///< further variables of the template, a JSON object
+};
+
 /// What answers: an engine here, or a server elsewhere; and the tokenizer that prompts for it are
 /// made with. Any thread.
 class Speaker {
  public:
+  explicit Speaker(ChatWays ways) : ways_(std::move(ways)) {}
   virtual ~Speaker() = default;
+
+  const ChatWays& ways() const { return ways_; }
 
   /// Ids of a plain prompt, begin token included where the model wants one.
   virtual std::vector<int32_t> prompt_ids(const std::string& text) const = 0;
@@ -37,15 +46,18 @@ class Speaker {
   virtual std::string device() const = 0;
   /// For tasks that need more than answers. Throws kUnsupported for a server.
   virtual LLM& engine() const = 0;
+
+ private:
+  ChatWays ways_;
 };
 
 /// `llm` must outlive it.
-std::unique_ptr<Speaker> make_speaker(LLM& llm);
+std::unique_ptr<Speaker> make_speaker(LLM& llm, const ChatWays& ways = {});
 
 /// A server with OpenAI's completions that takes token ids as prompts; `source` has the tokenizer
 /// of its model. Asks for the model's name and context.
 std::unique_ptr<Speaker> make_speaker(const client::Server& server,
-                                      const tools::TokenizerSource& source);
+                                      const tools::TokenizerSource& source, const ChatWays& ways);
 
 /// Adds what a request's attention left out and what memory it held.
 void note(const RequestOutput& output, measure::ArmResult& result);
