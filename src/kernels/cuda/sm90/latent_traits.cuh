@@ -16,7 +16,7 @@ struct LatentBf16 {
   static constexpr int kRegisterBlocks = 4;
   static constexpr int kProducerRegisters = 56;
 };
-/// 656-byte rows come by bulk copies and are widened from there.
+/// 656-byte rows come as they are and are widened from there.
 struct LatentE4m3 {
   static constexpr bool kTakeTurns = false;  ///< so that tiles are handed back early
   static constexpr int kStages = 2;
