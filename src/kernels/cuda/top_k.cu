@@ -166,7 +166,7 @@ class TopK {
       Tile next;
       if (t + 1 < deal.tiles) next.load(row, deal, t + 1);
       if (all || row.length < row.loaded) tile.mend(row, deal, t, all);
-      append(row, deal, tile, t, least);
+      append(deal, tile, t, least);
       tile = next;
     }
     append(row, edge, least, all);
@@ -190,7 +190,7 @@ class TopK {
                         tile.loads[i + 3].w};
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          if (row.first(deal.block(0, i + j)) + j >= row.length) own[j] = no_value();
+          if (deal.first(0, i + j) + j >= row.length) own[j] = no_value();
         }
         samples[i / 4 * kThreads + thread_] = {own[0], own[1], own[2], own[3]};
       }
@@ -234,8 +234,7 @@ class TopK {
 
   /// Candidates of a tile behind those before, a warp's in one go. What does not fit is not
   /// written.
-  __device__ void append(const Row& row, const Deal& deal, const Tile& tile, int32_t t,
-                         float least) {
+  __device__ void append(const Deal& deal, const Tile& tile, int32_t t, float least) {
     const int lane = thread_ % 32;
     uint32_t own = 0;
 #pragma unroll
@@ -260,7 +259,7 @@ class TopK {
         reinterpret_cast<uint2*>(memory_.candidates + sizeof(Header)) + begin + through - own;
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
-      const auto first = static_cast<uint32_t>(row.first(deal.block(t, i)));
+      const auto first = static_cast<uint32_t>(deal.first(t, i));
       const float* values = &tile.loads[i].x;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {

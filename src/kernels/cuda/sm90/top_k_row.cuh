@@ -48,10 +48,6 @@ struct Row {
     return static_cast<int32_t>(reinterpret_cast<uintptr_t>(values) / 4 % 4);
   }
   __device__ int32_t blocks() const { return (length + before() + kBlock - 1) / kBlock; }
-  /// Where this lane's four values of a block begin.
-  __device__ int32_t first(int32_t block) const {
-    return block * kBlock + static_cast<int32_t>(threadIdx.x) % 32 * 4 - before();
-  }
   /// Whether values first to first + 3 are loaded: all are, or see Edge.
   __device__ bool whole(int32_t first) const { return first >= 0 && first + 4 <= loaded; }
   __device__ float4 load(int32_t first) const {
@@ -87,20 +83,27 @@ struct Edge {
 /// Which blocks a CTA goes through: CTAs and warps in turn, so that a stretch of large values falls
 /// to all of them, in tiles. Of few tiles each is spread over the whole row, and so a sample of it.
 struct Deal {
-  int32_t log2_ctas;
-  int32_t rank;
   int32_t tiles;
   bool spread;
+  int32_t origin;  ///< index of this thread's first value in the first block, below 0 where none is
+  int32_t tile_step;
+  int32_t load_step;
 
   __device__ static Deal of(const Row& row, int32_t log2_ctas, int32_t rank) {
     constexpr int32_t kMostSpread = 4;
+    const auto thread = static_cast<int32_t>(threadIdx.x);
     const int32_t own = (row.blocks() + (1 << log2_ctas) - 1) >> log2_ctas;
     const int32_t tiles = (own + kTileBlocks - 1) / kTileBlocks;
-    return {log2_ctas, rank, tiles, tiles <= kMostSpread};
+    const bool spread = tiles <= kMostSpread;
+    const int32_t apart = spread ? tiles : 1;  // from one warp's block to the next one's
+    const int32_t round = kBlock << log2_ctas;
+    return {tiles, spread,
+            thread / 32 * apart * round + rank * kBlock + thread % 32 * 4 - row.before(),
+            spread ? round : kTileBlocks * round, kWarps * apart * round};
   }
-  __device__ int32_t block(int32_t tile, int load) const {
-    const int32_t place = load * kWarps + static_cast<int32_t>(threadIdx.x) / 32;
-    return ((spread ? place * tiles + tile : tile * kTileBlocks + place) << log2_ctas) + rank;
+  /// Where the four values of a load begin.
+  __device__ int32_t first(int32_t tile, int load) const {
+    return origin + tile * tile_step + load * load_step;
   }
 };
 
@@ -113,7 +116,7 @@ struct Tile {
   __device__ void mend(const Row& row, const Deal& deal, int32_t tile, bool all) {
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
-      const uint32_t inside = row.inside(row.first(deal.block(tile, i)));
+      const uint32_t inside = row.inside(deal.first(tile, i));
       float* values = &loads[i].x;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
@@ -125,7 +128,7 @@ struct Tile {
 
   __device__ void load(const Row& row, const Deal& deal, int32_t tile) {
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) loads[i] = row.load(row.first(deal.block(tile, i)));
+    for (int i = 0; i < kLoads; ++i) loads[i] = row.load(deal.first(tile, i));
   }
 };
 
