@@ -224,6 +224,7 @@ struct PagedConsumer {
     index_products<Traits::kHeads>(d, k_major_descriptor(smem_address(shared.k[stage])), query);
     const float scale = shared.scales[stage][index_key()];
     wgmma_wait<0>();
+    __syncwarp();  // all lanes have read their scale
     if (threadIdx.x % 32 == 0) barrier_arrive(&shared.k_empty[stage]);
     registers_fence(d);
     float sums[1];

@@ -351,7 +351,9 @@ struct RaggedConsumer {
     }
   }
 
+  /// After all lanes' reads of scales, which one lane's arrival speaks for.
   __device__ void release(int stage) {
+    __syncwarp();
     if (threadIdx.x % 32 == 0) barrier_arrive(&shared.k_empty[stage]);
   }
 
