@@ -20,7 +20,7 @@ namespace {
 constexpr int32_t kLayer = 0;
 constexpr size_t kSinkTokens = 4;
 constexpr float kNotRun = std::numeric_limits<float>::quiet_NaN();
-constexpr int32_t kIndexHeads = 4;
+constexpr int32_t kIndexHeads = 8;
 constexpr int32_t kIndexDim = 32;
 
 float round_to(DType dtype, float value) {

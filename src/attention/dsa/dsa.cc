@@ -44,6 +44,7 @@ class Dsa final : public AttentionMethod {
                      .sliding_window = false,
                      .per_head = false,
                      .latent = true};
+    if (settings_.reference) capabilities_.devices = {DeviceKind::kCpu};
     if (device != DeviceKind::kCuda) return;
     capabilities_.kv_dtypes = {DType::kBF16, DType::kF8E4M3};
     capabilities_.latent_dims = {576};
