@@ -322,6 +322,11 @@ MethodExample example(std::string name, const RocketSparseAttentionConfig& confi
 std::unique_ptr<AttentionMethod> make_rocket(const SparseAttentionConfig* config,
                                              const MethodContext& context) {
   if (config == nullptr) return nullptr;
+  // Before a head size that a latent cache alone has is refused.
+  FOVEAL_CHECK(
+      context.shape.value_dim == 0, ErrorKind::kUnsupported, "rocket",
+      "got a latent cache (multi-head latent attention) on {}; need one of K and V per KV head",
+      context.device.kind == DeviceKind::kCpu ? "cpu" : "cuda");
   return std::make_unique<Rocket>(
       rocket::make_settings(std::get<RocketSparseAttentionConfig>(*config), context.shape),
       context.shape, context.device.kind);
