@@ -33,7 +33,7 @@ void report(const GemmCase& c, ThreadPool& pool, double peak, double peak_f32, b
 }
 
 DType parse_dtype(const std::string& name) {
-  for (int idx = 0; idx <= static_cast<int>(DType::kQ6_K); ++idx) {
+  for (int idx = 0; idx <= static_cast<int>(DType::kE4M3x32); ++idx) {
     if (dtype_name(static_cast<DType>(idx)) == name) return static_cast<DType>(idx);
   }
   fail(ErrorKind::kInvalidArgument, "--dtype", "got {}; need a weight dtype", name);

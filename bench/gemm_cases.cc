@@ -34,6 +34,9 @@ void fill(DType dtype, uint8_t* data, int64_t bytes, std::mt19937_64& rng) {
     const uint16_t half = dtype == DType::kBF16 ? float_to_bf16(value) : float_to_f16(value);
     if (dtype == DType::kF32) {
       std::memcpy(block, &value, 4);
+    } else if (dtype == DType::kE4M3x32) {
+      const float own = 1e-4F * value;
+      std::memcpy(block, &own, 4);
     } else if (info.block == 1) {
       std::memcpy(block, &half, 2);
     } else {
@@ -182,7 +185,7 @@ std::vector<GemmCase> gemm_cases() {
   cases.push_back({"smollm2 head", GemmPath::kDecode, 1, {{DType::kQ8_0, 576, {49152}}}, 3});
   for (const DType dtype :
        {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
-        DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K}) {
+        DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kE4M3x32}) {
     const auto layers = static_cast<int>(128'000'000 / (4096 * *row_bytes(dtype, 4096)) + 1);
     cases.push_back({"4096 x 4096", GemmPath::kDecode, 1, {{dtype, 4096, {4096}}}, layers});
   }

@@ -6,7 +6,8 @@
 
 namespace foveal {
 
-/// Storage types of weights and caches. The quantised ones are GGUF's, bit for bit.
+/// Storage types of weights and caches. The quantised ones are GGUF's, bit for bit, but for
+/// kE4M3x32: a float32 scale, then 32 e4m3 values that it multiplies.
 enum class DType : uint8_t {
   kF32,
   kF16,
@@ -19,6 +20,7 @@ enum class DType : uint8_t {
   kQ4_K,
   kQ5_K,
   kQ6_K,
+  kE4M3x32,
   kI8,
   kI16,
   kI32,

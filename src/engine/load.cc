@@ -23,7 +23,7 @@ std::unique_ptr<model::Checkpoint> open_checkpoint(const LlmConfig& config, Weig
                "got {} with load_format {}; need dummy weights for it", *config.num_layers,
                config.load_format);
   auto checkpoint = model::Checkpoint::open(config.model);
-  if (config.compute_dtype == "f32") checkpoint->expand_exactly();
+  if (parse_device(config.device).kind == DeviceKind::kCpu) checkpoint->keep_fp8();
   return checkpoint;
 }
 

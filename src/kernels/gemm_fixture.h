@@ -61,6 +61,14 @@ struct StoredWeight {
       case DType::kQ5_K:
         put_half(block + 2, rng, 0.01F);
         return put_half(block, rng, 0.002F);
+      case DType::kE4M3x32: {
+        const float scale = 0.02F * normal(rng);  // no power of two
+        std::memcpy(block, &scale, sizeof(scale));
+        for (int idx = 4; idx < 36; ++idx) {
+          if ((block[idx] & 0x7fU) == 0x7fU) block[idx] = 0;  // NaN
+        }
+        return;
+      }
       case DType::kF16:
         return put_half(block, rng, 1);
       default:
@@ -79,7 +87,7 @@ inline std::vector<float> random_floats(int64_t count, std::mt19937& rng) {
 inline const std::vector<DType>& weight_dtypes() {
   static const std::vector<DType> all{DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0,
                                       DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
-                                      DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+                                      DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kE4M3x32};
   return all;
 }
 

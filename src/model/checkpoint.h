@@ -38,13 +38,14 @@ class Checkpoint {
   virtual const tokenizer::GgufVocab* vocab() const { return nullptr; }
   /// The folder the model lies in (where tokenizer.json would be).
   virtual std::string folder() const = 0;
-  /// From now on, weights that have scales are expanded without rounding, where there are any.
-  virtual void expand_exactly() {}
+  /// From now on, weights that have scales keep their eight bits (kE4M3x32) where their rows allow
+  /// it, and lose nothing where they do not. What multiplies them must know the type.
+  virtual void keep_fp8() {}
   /// Advises the system that all tensors are needed soon.
   virtual void prefetch() const {}
 
   /// A matrix, checked to be [rows, cols] and of a weight dtype; kCorruptFile names it otherwise.
-  /// One in e4m3 with scales is expanded to bf16 (see expand_exactly) when first asked for.
+  /// One in e4m3 with scales is expanded to bf16 when first asked for, or see keep_fp8.
   WeightView matrix(std::string_view name, int64_t rows, int64_t cols) const;
   /// A vector of n values, widened to float32.
   std::vector<float> vector(std::string_view name, int64_t n) const;

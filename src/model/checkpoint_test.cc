@@ -176,6 +176,25 @@ TEST(Checkpoint, ExpandsFp8ByItsScales) {
   EXPECT_EQ(one->matrix("a.weight", 5, 6).data, one->matrix("a.weight", 5, 6).data);
 }
 
+TEST(Checkpoint, KeepsFp8BesideItsScales) {
+  Fp8Folder folder(5, 96, R"(,"weight_block_size":[2,64])");
+  const auto kept = folder.with("a.weight_scale_inv", {3, 2}, {1, 2, 3, 4, 5, 0.3F});
+  kept->keep_fp8();
+  EXPECT_EQ(kept->bytes_to_come(), 5 * 96 + 24 + 5 * 108);
+  const WeightView weight = kept->matrix("a.weight", 5, 96);
+  ASSERT_EQ(weight.dtype, DType::kE4M3x32);
+  const std::byte* group = weight.row(4) + 2 * 36;  // columns 64 to 95: the last block
+  float scale = 0;
+  std::memcpy(&scale, group, sizeof(scale));
+  EXPECT_EQ(scale, 0.3F);
+  constexpr uint8_t kOneToSeven[] = {0x38, 0x40, 0x44, 0x48, 0x4a, 0x4c, 0x4e};
+  EXPECT_EQ(static_cast<uint8_t>(group[4]), kOneToSeven[(4 * 96 + 64) % 7]);
+  Fp8Folder odd(5, 6, R"(,"weight_block_size":[2,4])");
+  const auto wide = odd.with("a.weight_scale_inv", {3, 2}, {1, 2, 3, 4, 5, 0.3F});
+  wide->keep_fp8();
+  EXPECT_EQ(wide->matrix("a.weight", 5, 6).dtype, DType::kF32);
+}
+
 TEST(Checkpoint, RefusesFp8WithoutItsScales) {
   Fp8Folder folder(5, 6, "");
   const auto kind = ErrorKind::kCorruptFile;

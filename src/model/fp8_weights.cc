@@ -66,11 +66,7 @@ Scales scales_of(const std::string& where, std::string_view name, const TensorVi
   return out;
 }
 
-void put(float value, float& to) { to = value; }
-void put(float value, uint16_t& to) { to = float_to_bf16(value); }
-
-template <class T>
-void expand_row(const std::byte* from, int64_t cols, const float* scales, int64_t block, T* to) {
+const std::array<float, 256>& e4m3_values() {
   static const std::array<float, 256> kValues = [] {
     std::array<float, 256> values{};
     for (size_t bits = 0; bits < values.size(); ++bits) {
@@ -78,42 +74,68 @@ void expand_row(const std::byte* from, int64_t cols, const float* scales, int64_
     }
     return values;
   }();
+  return kValues;
+}
+
+void put(float value, float& to) { to = value; }
+void put(float value, uint16_t& to) { to = float_to_bf16(value); }
+
+template <class T>
+void expand_row(const std::byte* from, int64_t cols, const float* scales, int64_t block, T* to) {
+  const std::array<float, 256>& values = e4m3_values();
   for (int64_t first = 0; first < cols; first += block, ++scales) {
     const int64_t end = std::min(cols, first + block);
     for (int64_t col = first; col < end; ++col) {
-      put(kValues[static_cast<size_t>(from[col])] * *scales, to[col]);
+      put(values[static_cast<size_t>(from[col])] * *scales, to[col]);
     }
   }
 }
 
+constexpr int64_t kGroup = 32;  // of kE4M3x32
+
+void pack_row(const std::byte* from, int64_t cols, const float* scales, int64_t block,
+              std::byte* to) {
+  for (int64_t col = 0; col < cols; col += kGroup) {
+    std::memcpy(to, &scales[col / block], sizeof(float));
+    std::memcpy(to + sizeof(float), from + col, kGroup);
+    to += sizeof(float) + kGroup;
+  }
+}
+
+void convert_row(const std::byte* from, int64_t cols, const float* scales, int64_t block, DType as,
+                 std::byte* to) {
+  if (as == DType::kE4M3x32) return pack_row(from, cols, scales, block, to);
+  if (as == DType::kF32) {
+    return expand_row(from, cols, scales, block, reinterpret_cast<float*>(to));
+  }
+  expand_row(from, cols, scales, block, reinterpret_cast<uint16_t*>(to));
+}
+
 }  // namespace
 
-const TensorView& Fp8Weights::expanded(std::string_view name, const TensorView& stored,
+const TensorView& Fp8Weights::readable(std::string_view name, const TensorView& stored,
                                        const TensorView* scale) {
   const std::lock_guard lock(mutex_);
   const auto known = owned_.find(name);
   if (known != owned_.end()) return known->second.view;
-  if (owned_.empty()) {
-    log_info("weights in f8_e4m3 are expanded to {0}, activations stay in {0}", dtype_name(to_));
+  if (owned_.empty() && !keep_) {
+    log_info("weights in f8_e4m3 are expanded to bf16, activations stay in bf16");
   }
   FOVEAL_CHECK(stored.shape.size() == 2, ErrorKind::kUnsupported, where_,
                "got '{}' as f8_e4m3 [{}]; need a matrix", name, fmt::join(stored.shape, ", "));
   const Scales scales = scales_of(where_, name, stored, scale, block_);
   const int64_t rows = stored.shape[0];
   const int64_t cols = stored.shape[1];
+  const bool whole = cols % kGroup == 0 && (scales.cols % kGroup == 0 || scales.cols >= cols);
+  const DType as = !keep_ ? DType::kBF16 : whole ? DType::kE4M3x32 : DType::kF32;
+  const int64_t row_size = row_bytes(as, cols).value();
   Owned& owned = owned_[std::string(name)];
-  const int64_t row_size = cols * dtype_info(to_).bytes;
   owned.values = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(rows * row_size));
-  owned.view = {.data = owned.values.get(), .dtype = to_, .shape = stored.shape};
+  owned.view = {.data = owned.values.get(), .dtype = as, .shape = stored.shape};
   pool_.run(rows, [&](int64_t row, int) {
-    const std::byte* from = stored.data + row * cols;
-    const float* by = scales.values.data() + row / scales.rows * scales.per_row;
-    std::byte* to = owned.values.get() + row * row_size;
-    if (to_ == DType::kF32) {
-      expand_row(from, cols, by, scales.cols, reinterpret_cast<float*>(to));
-    } else {
-      expand_row(from, cols, by, scales.cols, reinterpret_cast<uint16_t*>(to));
-    }
+    convert_row(stored.data + row * cols, cols,
+                scales.values.data() + row / scales.rows * scales.per_row, scales.cols, as,
+                owned.values.get() + row * row_size);
   });
   return owned.view;
 }

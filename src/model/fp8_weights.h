@@ -13,18 +13,20 @@
 
 namespace foveal::model {
 
-/// Matrices in e4m3 with scales, one for all, one a row or one a block, as bf16, or as float32 so
-/// that nothing is rounded: what every product can read. Made when first asked for, and kept.
+/// Matrices in e4m3 with scales, one for all, one a row or one a block, as something that products
+/// read: as bf16, or with `keep` as they are, each 32 values of a row beside their scale
+/// (kE4M3x32). Rows that are no whole 32s of one scale are then expanded to float32, so that
+/// nothing is rounded there either. Made when first asked for, and kept.
 class Fp8Weights {
  public:
   /// `where` begins error texts; `block`: rows and columns that share a scale where it is one a
-  /// block; `to`: kBF16 or kF32.
-  Fp8Weights(std::string where, std::array<int64_t, 2> block, DType to)
-      : where_(std::move(where)), block_(block), to_(to), pool_(0) {}
+  /// block.
+  Fp8Weights(std::string where, std::array<int64_t, 2> block, bool keep)
+      : where_(std::move(where)), block_(block), keep_(keep), pool_(0) {}
 
   /// `scale`: what a stored value is multiplied by; null where the file has none. Throws
   /// kCorruptFile, naming the tensor, for scales of another shape or type.
-  const TensorView& expanded(std::string_view name, const TensorView& stored,
+  const TensorView& readable(std::string_view name, const TensorView& stored,
                              const TensorView* scale);
 
   /// The names of scales that a matrix `x.weight` may have, best first.
@@ -40,7 +42,7 @@ class Fp8Weights {
 
   std::string where_;
   std::array<int64_t, 2> block_;
-  DType to_;
+  bool keep_;
   ThreadPool pool_;
   std::mutex mutex_;
   std::map<std::string, Owned, std::less<>> owned_;

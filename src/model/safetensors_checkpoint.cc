@@ -51,7 +51,7 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     } else {
       open_single(root);
     }
-    if (fp8_bytes_ > 0) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, fp8_to_);
+    if (fp8_bytes_ > 0) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, keep_fp8_);
   }
 
   std::string format() const override {
@@ -62,11 +62,11 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     for (const MappedFile& file : files_) file.prefetch();
   }
   int64_t bytes_to_come() const override {
-    return total_bytes_ + dtype_info(fp8_to_).bytes * fp8_bytes_;
+    return total_bytes_ + (keep_fp8_ ? fp8_bytes_ / 32 * 36 : 2 * fp8_bytes_);
   }
-  void expand_exactly() override {
-    fp8_to_ = DType::kF32;
-    if (fp8_) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, fp8_to_);
+  void keep_fp8() override {
+    keep_fp8_ = true;
+    if (fp8_) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, keep_fp8_);
   }
 
  protected:
@@ -77,7 +77,7 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     for (const std::string& its : Fp8Weights::scale_names(name)) {
       if (scale == nullptr) scale = find(its);
     }
-    return &fp8_->expanded(name, *stored, scale);
+    return &fp8_->readable(name, *stored, scale);
   }
 
  private:
@@ -142,7 +142,7 @@ class SafetensorsCheckpoint : public TableCheckpoint {
   std::vector<MappedFile> files_;
   std::vector<std::unique_ptr<std::byte[]>> realigned_;
   int64_t fp8_bytes_ = 0;
-  DType fp8_to_ = DType::kBF16;
+  bool keep_fp8_ = false;
   std::unique_ptr<Fp8Weights> fp8_;  ///< where there are any
 };
 

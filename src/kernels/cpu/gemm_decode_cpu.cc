@@ -176,6 +176,8 @@ void decode_bf16(const DotTask& task) {
       return decode<WordsQ5_1>(task);
     case DType::kQ8_0:
       return decode<WordsQ8_0>(task);
+    case DType::kE4M3x32:
+      return decode<WordsE4M3>(task);
     case DType::kQ4_K:
       return decode<WordsQ4_K>(task);
     case DType::kQ5_K:

@@ -123,6 +123,8 @@ PackFn pack_for(DType dtype) {
       return pack_quant<WordsQ5_1>;
     case DType::kQ8_0:
       return pack_quant<WordsQ8_0>;
+    case DType::kE4M3x32:
+      return pack_quant<WordsE4M3>;
     case DType::kQ4_K:
       return pack_quant<WordsQ4_K>;
     case DType::kQ5_K:

@@ -157,8 +157,8 @@ void fill_normal(uint16_t* y, int64_t n, uint64_t seed, float deviation, Stream&
 void expand(const ExpandParams& params, Stream& stream) {
   void* const native = native_stream(stream, "expand");
   const auto& p = params;
-  FOVEAL_CHECK(is_weight_dtype(p.dtype), ErrorKind::kInternal, "expand",
-               "got {}; need a weight dtype", dtype_name(p.dtype));
+  FOVEAL_CHECK(is_weight_dtype(p.dtype) && p.dtype != DType::kE4M3x32, ErrorKind::kInternal,
+               "expand", "got {}; need a weight dtype of a file", dtype_name(p.dtype));
   FOVEAL_CHECK(p.rows >= 0 && p.cols > 0 && p.cols % 8 == 0 &&
                    p.cols % dtype_info(p.dtype).block == 0 && p.y_stride >= p.cols &&
                    p.y_stride % 8 == 0 && aligned(p.y),

@@ -63,6 +63,11 @@ float element(DType dtype, Bytes p, int i) {
       return half(p) * static_cast<float>(nibble(p + 8, i) + 16 * bit(p + 4, i)) + half(p + 2);
     case DType::kQ8_0:
       return half(p) * static_cast<float>(static_cast<int8_t>(p[2 + i]));
+    case DType::kE4M3x32: {
+      float scale = 0;
+      std::memcpy(&scale, p, sizeof(scale));
+      return scale * e4m3_to_float(p[4 + i]);
+    }
     case DType::kQ4_K:
       return element_k(p, i, /*five=*/false);
     case DType::kQ5_K:

@@ -20,6 +20,18 @@ void transpose(const WeightView& from, int64_t first, int64_t count, T* to, cons
   }
 }
 
+bool fits_bf16(const WeightView& weight) {
+  if (weight.dtype == DType::kBF16) return true;
+  std::vector<float> row(static_cast<size_t>(weight.cols));
+  for (int64_t idx = 0; idx < weight.rows; ++idx) {
+    kernels::dequantize_row(weight, idx, row.data());
+    for (const float value : row) {
+      if (bf16_to_float(float_to_bf16(value)) != value) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 WeightView LatentHeads::to_latent_of(int64_t head) const {
@@ -39,7 +51,7 @@ LatentHeads load_latent_heads(const Checkpoint& checkpoint, const std::string& p
       load_linear(checkpoint, prefix + "kv_b_proj", heads * head_rows, rank, /*need_bias=*/false)
           .weight;
   // Where nothing is lost by it, in half the memory.
-  const DType dtype = whole.dtype == DType::kBF16 ? DType::kBF16 : DType::kF32;
+  const DType dtype = fits_bf16(whole) ? DType::kBF16 : DType::kF32;
   const int64_t bytes = dtype_info(dtype).bytes;
   LatentHeads out;
   out.to_latent = {.dtype = dtype, .rows = heads * rank, .cols = nope, .row_bytes = nope * bytes};

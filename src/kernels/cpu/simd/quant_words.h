@@ -13,6 +13,7 @@
 //     scales(chunk, groups, scale, min)      of the chunk's groups; zeros for the missing
 //     scale_at(scale, group)                 the scale of each 32-bit lane (2 elements)
 
+#include "kernels/cpu/simd/e4m3.h"
 #include "kernels/cpu/simd/gemm_vec.h"
 
 #if FOVEAL_ISA_LEVEL >= 3
@@ -198,6 +199,27 @@ struct WordsQ8_0 : SmallBlock<34, false> {
     out[0] = Pairs{_mm512_permutex2var_epi16(_mm512_castps_si512(low), table_vec(kHighHalves),
                                              _mm512_castps_si512(high))};
   }
+};
+
+/// e4m3 values are exact in bf16, as integers are; their scale is a float32 and need not be.
+struct WordsE4M3 {
+  static constexpr int kBytes = 36;
+  static constexpr int kGroups = 1;
+  static constexpr int kUnit = 1;
+  static constexpr bool kMin = false;
+
+  FOVEAL_SIMD void words(const uint8_t* chunk, int group, Pairs* out) {
+    Pairs none;
+    widen_e4m3(chunk + group * kBytes + 4, 32, out[0], none);
+  }
+  FOVEAL_SIMD void scales(const uint8_t* chunk, int groups, float* scale, float* /*min*/) {
+    const __m512i places =
+        _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                           _mm512_set1_epi32(kBytes));
+    const auto live = static_cast<__mmask16>((1U << groups) - 1U);
+    _mm512_storeu_ps(scale, _mm512_mask_i32gather_ps(_mm512_setzero_ps(), live, places, chunk, 1));
+  }
+  FOVEAL_SIMD F32 scale_at(const float* scale, int group) { return set1(scale[group]); }
 };
 
 /// Q4_K and Q5_K: blocks of 8 groups, 6-bit scales and minima times two halves.

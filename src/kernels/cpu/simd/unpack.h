@@ -4,6 +4,7 @@
 // fused multiply-add would give the same bits). One source; each level's compiler vectorises it.
 
 #include "base/dtype.h"
+#include "kernels/cpu/simd/e4m3.h"
 #include "kernels/cpu/simd/gemm_vec.h"
 #include "kernels/cpu/simd/unpack_words.h"
 
@@ -82,6 +83,14 @@ FOVEAL_SIMD void unpack_q8(const uint8_t* qs, float scale, float* out) {
   for (int idx = 0; idx < 32; idx += kFew) {
     // two's complement by flipping the sign bit and taking its weight away
     scale_few<false>((widen(qs + idx) ^ 128) - 128, scale, 0, out + idx);
+  }
+}
+
+FOVEAL_SIMD void unpack_e4m3(const uint8_t* block, float* out) {
+  float scale;
+  __builtin_memcpy(&scale, block, sizeof(scale));
+  for (int idx = 0; idx < 32; idx += kLanes) {
+    store(out + idx, load_e4m3(block + 4 + idx) * set1(scale));
   }
 }
 
@@ -179,6 +188,10 @@ FOVEAL_SIMD void unpack_floats(DType dtype, const uint8_t* src, int64_t len, flo
       for (int64_t k = 0; k < len; k += 32, src += 34) {
         unpack_q8(src + 2, read_half(src), out + k);
       }
+      return;
+    case DType::kE4M3x32:
+      src += begin / 32 * 36;
+      for (int64_t k = 0; k < len; k += 32, src += 36) unpack_e4m3(src, out + k);
       return;
     case DType::kQ4_K:
       src += begin / 256 * 144;

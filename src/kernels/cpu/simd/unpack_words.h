@@ -65,6 +65,9 @@ FOVEAL_SIMD bool unpack_by_words(DType dtype, const uint8_t* row, int64_t begin,
     case DType::kQ8_0:
       unpack_words<WordsQ8_0>(row, begin, len, out);
       return true;
+    case DType::kE4M3x32:
+      unpack_words<WordsE4M3>(row, begin, len, out);
+      return true;
     case DType::kQ4_K:
       unpack_words<WordsQ4_K>(row, begin, len, out);
       return true;
