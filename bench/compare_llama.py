@@ -211,6 +211,38 @@ def compare_skip(args, model, ids):
     return results
 
 
+def compare_sparse(args, model, ids):
+    """Decode at one depth: our dense, each method of --sparse and llama.cpp, in turns."""
+    with hold(args.lock, fcntl.LOCK_SH):
+        workers = {"dense": foveal_worker(args, ids, model)}
+        for config in args.sparse:
+            workers[config] = foveal_worker(args, ids, model, ["--sparse-attention-config", config])
+        llama = Worker([args.llama_python, HERE / "llama_worker.py", "serve", model, ids, args.threads])
+        for worker in (*workers.values(), llama):
+            worker.ask("prepare", SKIP_DEPTH)
+    turns = {name: (lambda w=worker: w.ask("decode", 64)) for name, worker in workers.items()}
+    for flash in (0, 1):
+        turns[f"llama {flash}"] = lambda flash=flash: llama.ask("decode", 64, flash)
+    with hold(args.lock, fcntl.LOCK_EX):
+        samples = take_turns(args, turns)
+    for worker in (*workers.values(), llama):
+        worker.close()
+    rates = {name: rate(values) for name, values in samples.items()}
+    best = max((value for name, value in rates.items() if name.startswith("llama")), key=lambda r: r["median"])
+    results = [{"name": name, "rate": rates[name], "of_dense": rates[name]["median"] / rates["dense"]["median"],
+                "of_llama": rates[name]["median"] / best["median"], "samples": samples[name]} for name in workers]
+    results.append({"name": "llama.cpp", "rate": best, "of_dense": best["median"] / rates["dense"]["median"],
+                    "of_llama": 1.0})
+    for result in results:
+        print(sparse_line(result), flush=True)
+    return results
+
+
+def sparse_line(result):
+    return (f"| `{result['name']}` | {spread(result['rate'])} | {result['of_dense']:.2f} | "
+            f"{result['of_llama']:.2f} |")
+
+
 def skip_line(result):
     ratio, share = result["ratio"], result["skipped"]
     # Where about half is skipped the goal binds; where little is, it must not cost anything (2 %: noise).
@@ -316,6 +348,10 @@ def report(args, sections):
             lines += [f"Skip Softmax at depth {SKIP_DEPTH} against our own dense:", "",
                       "| factor | phase | skipped | skip tok/s | dense tok/s | ratio | goal |",
                       "|---|---|---|---|---|---|---|", *(skip_line(result) for result in found["skip"]), ""]
+        if "sparse" in found:
+            lines += [f"Decode of 64 tokens at depth {SKIP_DEPTH}:", "",
+                      "| | tok/s | of dense | of llama.cpp |", "|---|---|---|---|",
+                      *(sparse_line(result) for result in found["sparse"]), ""]
         if "cold" in found:
             lines += cold_lines(found["cold"])
     return "\n".join(lines)
@@ -345,11 +381,15 @@ def parse_args():
     parser.add_argument("--no-cold", dest="cold", action="store_false")
     parser.add_argument("--skip-factors", type=float, nargs="*", default=[],
                         help="also Skip Softmax at these factors")
+    parser.add_argument("--sparse", action="append", default=[], metavar="CONFIG",
+                        help="also decode with this sparse_attention_config (YAML); may be repeated")
     parser.add_argument("--lock", action="append", default=[])
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     if not args.llama_bench and not args.llama_python:
         parser.error("got neither --llama-python nor --llama-bench; need one")
+    if args.sparse and not args.llama_python:
+        parser.error("got --sparse without --llama-python; need it")
     return args
 
 
@@ -376,6 +416,8 @@ def main():
             if model == args.model:
                 if args.skip_factors:
                     found["skip"] = compare_skip(args, model, ids)
+                if args.sparse:
+                    found["sparse"] = compare_sparse(args, model, ids)
                 if args.cold and args.llama_python:
                     found["cold"] = compare_cold(args, model)
     text = report(args, sections)
