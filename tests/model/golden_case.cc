@@ -88,6 +88,9 @@ GoldenFamily load_golden(const std::string& folder) {
   const boost::json::value meta = boost::json::parse(read_text(fs::path(folder) / "meta.json"));
   out.tolerance = meta.at("suggested_tolerance_float32").to_number<double>();
   out.bf16_kl = meta.at("bfloat16_run").at("kl").at("mean").to_number<double>();
+  if (const auto* dsa = meta.as_object().if_contains("dsa")) {
+    out.bf16_sets = dsa->at("sets_kept_in_bfloat16").to_number<double>();
+  }
   out.discrete = out.name.find("moe") != std::string::npos || out.name.starts_with("deepseek");
   const model::MappedFile file((fs::path(folder) / "golden.safetensors").string());
   const auto tensors = model::parse_safetensors(file.bytes(), "golden.safetensors");

@@ -27,6 +27,7 @@ struct GoldenFamily {
   int64_t vocab = 0;
   double tolerance = 0;   ///< on float32 logits, from the noise between float32 and float64
   double bf16_kl = 0;     ///< mean KL of transformers' own bfloat16 run
+  double bf16_sets = 0;   ///< with an indexer: how much of the sets of keys that run chooses
   bool discrete = false;  ///< experts: bfloat16 may flip choices, greedy tokens need not agree
   GoldenCase cases[2];    ///< short, long
 };

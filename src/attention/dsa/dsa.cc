@@ -9,6 +9,7 @@
 #include "attention/dsa/dsa_device.h"
 #include "attention/dsa/index_keys.h"
 #include "attention/dsa/index_select.h"
+#include "attention/dsa/set_hook.h"
 #include "attention/dsa/settings.h"
 #include "attention/latent.h"
 #include "base/check.h"
@@ -103,7 +104,7 @@ class Dsa final : public AttentionMethod {
 
   void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) override {
     const int32_t owner = settings_.owner.at(static_cast<size_t>(layer));
-    if (device_) return device_->attend(owner == layer, args, stream);
+    if (device_) return device_->attend(layer, args, stream);
     PhaseSets& sets = sets_of(phase);
     // A trace wants sets that need no scores, too.
     const bool none = sets.all && args.trace == nullptr;
@@ -111,6 +112,10 @@ class Dsa final : public AttentionMethod {
       FOVEAL_INVARIANT(args.index != nullptr);
       selector_.select(*args.index, lane(args.kv), args.seqs, stream, sets.owned);
       sets.layer = layer;
+      if (dsa::SetHook* hook = dsa::set_hook()) {
+        dsa::show_sets(*hook, layer, args.seqs, settings_.topk, sets.owned.tokens.data(),
+                       [&](int64_t row) { return sets.owned.offsets[static_cast<size_t>(row)]; });
+      }
     }
     FOVEAL_INVARIANT(none || sets.layer == owner);
     const kernels::TokenSets view = sets.owned.view();

@@ -1,8 +1,10 @@
 // DeepSeek Sparse Attention on CUDA: from AttendArgs to the kernels of index keys, scores, top-k
 // and latent attention. Every size follows from a step's shape, so that recorded steps replay.
 #include <algorithm>
+#include <vector>
 
 #include "attention/dsa/dsa_device.h"
+#include "attention/dsa/set_hook.h"
 #include "attention/latent.h"
 #include "attention/paged_cuda.h"
 #include "base/check.h"
@@ -73,10 +75,14 @@ class DsaCuda final : public DsaDevice {
         stream.native());
   }
 
-  void attend(bool owner, const AttendArgs& args, Stream& stream) override {
+  void attend(int32_t layer, const AttendArgs& args, Stream& stream) override {
     const Places places = places_of(args);
     std::byte* const workspace = take(places, args, stream);
-    if (owner && !places.all) select(places, workspace, args, stream);
+    const bool owner = settings_.full.at(static_cast<size_t>(layer)) != 0;
+    if (owner && !places.all) {
+      select(places, workspace, args, stream);
+      if (SetHook* hook = set_hook()) show(*hook, layer, places, workspace, args, stream);
+    }
     attend_latent_cuda(args, lists(places, workspace), workspace + places.attention, stream);
     if (args.counters == nullptr) return;
     const kernels::DeviceSeqs& seqs = *args.device_seqs;
@@ -189,6 +195,20 @@ class DsaCuda final : public DsaDevice {
     top.indices_stride = places.stride;
     top.counts = at<int32_t>(workspace, places.counts) + scores.row_begin;
     cuda::top_k(top, stream.native());
+  }
+
+  /// By way of the host, and back.
+  static void show(SetHook& hook, int32_t layer, const Places& places, std::byte* workspace,
+                   const AttendArgs& args, const Stream& stream) {
+    FOVEAL_INVARIANT(!stream.is_capturing());
+    auto* const tokens = at<int32_t>(workspace, places.tokens);
+    const auto rows = static_cast<size_t>(args.device_seqs->num_rows);
+    std::vector<int32_t> host(rows * static_cast<size_t>(places.stride));
+    stream.copy(host.data(), tokens, host.size() * sizeof(int32_t));
+    stream.synchronize();
+    show_sets(hook, layer, args.seqs, places.most, host.data(),
+              [&](int64_t row) { return row * places.stride; });
+    stream.copy(tokens, host.data(), host.size() * sizeof(int32_t));
   }
 
   const Settings& settings_;

@@ -17,8 +17,7 @@ class DsaDevice {
   virtual int64_t workspace_bytes(const StepLimits& limits) const = 0;
   /// Index keys into their lane, and what scores need of the rows.
   virtual void append(const AttendArgs& args, Stream& stream) = 0;
-  /// `owner`: the layer chooses keys itself.
-  virtual void attend(bool owner, const AttendArgs& args, Stream& stream) = 0;
+  virtual void attend(int32_t layer, const AttendArgs& args, Stream& stream) = 0;
 };
 
 /// Throws kUnsupported, naming the field, for what the kernels lack; also in builds without CUDA.
