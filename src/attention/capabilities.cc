@@ -40,8 +40,9 @@ void require_capable(const AttentionMethod& method, const Needs& needs) {
                             : "a cache of K and V per KV head",
                kind_name(needs.device),
                needs.latent ? "one of K and V per KV head" : "a latent one");
-  const std::vector<int32_t>& dims = needs.latent ? has.latent_dims : has.head_dims;
-  const bool head_ok = needs.head_dim == 0 || dims.empty() || contains(dims, needs.head_dim);
+  const std::vector<int32_t>& dims = has.head_dims;
+  const bool head_ok =
+      needs.latent || needs.head_dim == 0 || dims.empty() || contains(dims, needs.head_dim);
   FOVEAL_CHECK(head_ok, ErrorKind::kUnsupported, method.name(),
                "got head_dim {} on {}; need one of {}", needs.head_dim, kind_name(needs.device),
                fmt::join(dims, ", "));

@@ -3,6 +3,7 @@
 #include "attention/paged_cuda.h"
 #include "base/check.h"
 #include "kernels/cuda/latent.h"
+#include "kernels/cuda/latent_any.h"
 
 namespace foveal::attention {
 namespace {
@@ -39,9 +40,14 @@ foveal_mla_params params_of(const AttendArgs& args, const LatentLists& lists) {
   return params;
 }
 
+kernels::cuda::LatentDims dims_of(const KvLayerView& kv) {
+  return {.rank = kv.value_dim, .rope = kv.head_dim - kv.value_dim};
+}
+
 }  // namespace
 
 size_t latent_workspace_bytes(const AttendArgs& args, const LatentLists& lists) {
+  if (!dims_of(args.kv).common()) return 0;
   return kernels::cuda::mla_workspace_bytes(params_of(args, lists));
 }
 
@@ -49,6 +55,8 @@ void attend_latent_cuda(const AttendArgs& args, const LatentLists& lists, std::b
                         Stream& stream) {
   FOVEAL_INVARIANT(args.activation == DType::kBF16 && args.device_seqs != nullptr);
   foveal_mla_params params = params_of(args, lists);
+  const kernels::cuda::LatentDims dims = dims_of(args.kv);
+  if (!dims.common()) return kernels::cuda::latent_any_attention(params, dims, stream.native());
   params.workspace = workspace;
   params.workspace_bytes = kernels::cuda::mla_workspace_bytes(params);
   kernels::cuda::mla_attention(params, stream.native());

@@ -31,8 +31,7 @@ constexpr std::string_view phase_name(Phase phase) {
 struct Capabilities {
   std::vector<DeviceKind> devices;
   std::vector<DType> kv_dtypes;
-  std::vector<int32_t> head_dims;    ///< empty: any
-  std::vector<int32_t> latent_dims;  ///< likewise, of latent caches (values and rotating channels)
+  std::vector<int32_t> head_dims;  ///< of caches per KV head; empty: any
   bool prefill = true;
   bool decode = true;
   bool sliding_window = true;

@@ -136,6 +136,7 @@ TEST_P(CudaGolden, LosesNoMoreThanBfloat16) {
 // the divergence grows with the square of what causes it. Where a router's near tie goes the other
 // way the loss is another expert's, as in transformers' own bfloat16 run.
 TEST_P(CudaGolden, AnFp8CacheLosesWhatItsRoundingMust) {
+  if (GetParam() == "deepseek_v3_no_q_lora") GTEST_SKIP() << "FP8 rows are of 512 and 64 channels";
   const GoldenFamily golden = load_golden(family(GetParam()));
   const double bf16 = golden_loss(golden, "bf16");
   const double fp8 = golden_loss(golden, "fp8");
@@ -144,10 +145,10 @@ TEST_P(CudaGolden, AnFp8CacheLosesWhatItsRoundingMust) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, CudaGolden,
-                         testing::Values("deepseek_v3", "deepseek_v3_fp8", "deepseek_v32",
-                                         "glm_moe_dsa", "gemma3", "granite", "llama", "llama3",
-                                         "mistral", "mistral_sliding", "phi3", "qwen2", "qwen3",
-                                         "qwen3_moe", "smollm3"),
+                         testing::Values("deepseek_v3", "deepseek_v3_fp8", "deepseek_v3_no_q_lora",
+                                         "deepseek_v32", "glm_moe_dsa", "gemma3", "granite",
+                                         "llama", "llama3", "mistral", "mistral_sliding", "phi3",
+                                         "qwen2", "qwen3", "qwen3_moe", "smollm3"),
                          [](const auto& name) { return name.param; });
 
 /// Those of `names` that are there; a test without any is skipped by its caller.
@@ -193,7 +194,7 @@ void expect_company_changes_nothing(LlmConfig config) {
 TEST(CudaEngine, BatchedEqualsSingleInBatchInvariantMode) {
   for (const std::string& name :
        present({"llama3", "gemma3", "qwen3_moe", "mistral_sliding", "phi3", "qwen2", "deepseek_v3",
-                "deepseek_v32", "glm_moe_dsa"})) {
+                "deepseek_v3_no_q_lora", "deepseek_v32", "glm_moe_dsa"})) {
     expect_company_changes_nothing(cuda_config(name));
   }
 }

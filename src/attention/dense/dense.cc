@@ -9,7 +9,6 @@ namespace {
 Capabilities dense_capabilities(DeviceKind device) {
   Capabilities out = paged_capabilities(device);
   out.latent = true;
-  if (device == DeviceKind::kCuda) out.latent_dims = {576};
   return out;
 }
 

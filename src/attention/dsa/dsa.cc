@@ -48,7 +48,6 @@ class Dsa final : public AttentionMethod {
     if (settings_.reference) capabilities_.devices = {DeviceKind::kCpu};
     if (device != DeviceKind::kCuda) return;
     capabilities_.kv_dtypes = {DType::kBF16, DType::kF8E4M3};
-    capabilities_.latent_dims = {576};
     device_ = dsa::make_dsa_device(settings_);
   }
 

@@ -8,7 +8,6 @@
 #include "device/cuda/properties.h"
 #include "kernels/cuda/attention_check.h"
 #include "kernels/cuda/latent_launch.h"
-#include "kernels/cuda/sm90/latent_args.h"
 
 namespace foveal::kernels::cuda {
 namespace {
@@ -30,7 +29,9 @@ size_t workspace_bytes(const foveal_mla_params& p, int32_t splits) {
   return part_bytes(p, splits) + part_bytes(p, splits) / (FOVEAL_MLA_VALUE_DIM / 2);
 }
 
-LatentArgs make_args(const foveal_mla_params& p, int32_t splits) {
+}  // namespace
+
+LatentArgs latent_args(const foveal_mla_params& p, int64_t row_bytes, int32_t splits) {
   LatentArgs args{};
   args.q = p.q;
   args.q_row_stride = p.q_row_stride;
@@ -44,8 +45,7 @@ LatentArgs make_args(const foveal_mla_params& p, int32_t splits) {
   args.page_bytes = cache.page_bytes;
   args.page_size = cache.page_size;
   args.num_pages = cache.num_pages;
-  const int64_t row = cache.dtype == FOVEAL_BF16 ? FOVEAL_MLA_HEAD_DIM * 2 : FOVEAL_MLA_FP8_ROW;
-  args.contiguous = cache.page_bytes == row * cache.page_size ? 1 : 0;
+  args.contiguous = cache.page_bytes == row_bytes * cache.page_size ? 1 : 0;
   args.limit =
       (p.page_table == nullptr ? int64_t{cache.num_pages} : p.page_table_stride) * cache.page_size;
   args.indices = p.indices;
@@ -67,8 +67,6 @@ LatentArgs make_args(const foveal_mla_params& p, int32_t splits) {
   }
   return args;
 }
-
-}  // namespace
 
 /// The least of an estimate in microseconds: rounds of items, each of its key tiles and a start;
 /// and for split rows what writing and joining the parts costs.
@@ -114,7 +112,8 @@ void mla_attention(const foveal_mla_params& p, void* stream) {
                ErrorKind::kInvalidArgument, "mla_attention",
                "got {} bytes of workspace at {}; need {} at a multiple of 256", p.workspace_bytes,
                fmt::ptr(p.workspace), bytes);
-  const LatentArgs args = make_args(p, splits);
+  const int64_t row = p.cache.dtype == FOVEAL_BF16 ? FOVEAL_MLA_HEAD_DIM * 2 : FOVEAL_MLA_FP8_ROW;
+  const LatentArgs args = latent_args(p, row, splits);
   auto* on = static_cast<cudaStream_t>(stream);
   foveal::cuda::check_launch(p.cache.dtype == FOVEAL_BF16
                                  ? foveal::cuda::latent_launch_bf16(args, processors, on)
@@ -134,7 +133,7 @@ void mla_rows(const foveal_mla_rows_params& params, void* stream) {
 void mla_store(const foveal_mla_store_params& params, void* stream) {
   mla_store_check(params);
   usable_device("mla_store");
-  launch_latent_store(params, stream);
+  launch_latent_store(params, LatentDims{}, stream);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/dense_cuda_testing.h"
 #include "kernels/cuda/latent.h"
+#include "kernels/cuda/latent_any.h"
 
 namespace foveal::kernels::cuda::testing {
 namespace {
@@ -25,6 +26,7 @@ struct MlaCase {
   int32_t splits = 0;
   float key_growth = 0;    ///< later keys are larger: the running maximum moves on and on
   int32_t none_every = 0;  ///< each so-manieth entry of a list is none
+  LatentDims dims = {};
 };
 
 /// A pool, the lists and the definition in double precision.
@@ -36,7 +38,7 @@ class MlaTest : public CudaTest {
     max_keys = std::max(1, *std::max_element(what.counts.begin(), what.counts.end()));
     pages_a_row = (max_keys + what.page_size - 1) / what.page_size;
     num_pages = pages_a_row * rows + 3;
-    q = rounded(normal(static_cast<size_t>(rows) * what.heads * kDim));
+    q = rounded(normal(static_cast<size_t>(rows) * what.heads * dim()));
     fill_pool();
     std::vector<int32_t> order(static_cast<size_t>(num_pages));
     std::iota(order.begin(), order.end(), 0);
@@ -45,7 +47,9 @@ class MlaTest : public CudaTest {
     name_keys();
   }
 
-  int32_t row_bytes() const { return what.e4m3 ? FOVEAL_MLA_FP8_ROW : kDim * 2; }
+  int32_t dim() const { return what.dims.width(); }
+  int32_t value() const { return what.dims.rank; }
+  int32_t row_bytes() const { return what.e4m3 ? FOVEAL_MLA_FP8_ROW : dim() * 2; }
   int64_t page_bytes() const { return int64_t{what.page_size} * row_bytes() + what.page_gap; }
   uint8_t* stored(int64_t slot) {
     return &pool[static_cast<size_t>(slot / what.page_size * page_bytes() +
@@ -55,23 +59,23 @@ class MlaTest : public CudaTest {
   void fill_pool() {
     pool.assign(static_cast<size_t>(page_bytes() * num_pages), 0xff);  // NaN between the pages
     const int64_t count = int64_t{num_pages} * what.page_size;
-    keys = normal(static_cast<size_t>(count * kDim));
+    keys = normal(static_cast<size_t>(count * dim()));
     for (int64_t slot = 0; slot < count; ++slot) store(slot);
   }
   void store(int64_t slot) {
-    float* key = &keys[static_cast<size_t>(slot * kDim)];
-    for (int32_t i = 0; i < kDim; ++i) key[i] *= 1 + what.key_growth * static_cast<float>(slot);
+    float* key = &keys[static_cast<size_t>(slot * dim())];
+    for (int32_t i = 0; i < dim(); ++i) key[i] *= 1 + what.key_growth * static_cast<float>(slot);
     uint8_t* to = stored(slot);
-    for (int32_t i = 0; i < kDim; ++i) {
-      if (what.e4m3 && i < kValue) {
+    for (int32_t i = 0; i < dim(); ++i) {
+      if (what.e4m3 && i < value()) {
         const float factor = std::ldexp(1.0F, i / 128 - 8);
         const uint8_t bits = float_to_e4m3(key[i] / factor);
         to[i] = bits;
-        std::memcpy(to + kValue + i / 128 * 4, &factor, 4);
+        std::memcpy(to + value() + i / 128 * 4, &factor, 4);
         key[i] = e4m3_to_float(bits) * factor;
       } else {
         const uint16_t bits = float_to_bf16(key[i]);
-        std::memcpy(to + (what.e4m3 ? kValue + 16 + (i - kValue) * 2 : i * 2), &bits, 2);
+        std::memcpy(to + (what.e4m3 ? value() + 16 + (i - value()) * 2 : i * 2), &bits, 2);
         key[i] = bf16_to_float(bits);
       }
     }
@@ -106,7 +110,7 @@ class MlaTest : public CudaTest {
     const DeviceArray<int32_t> counts = upload(what.counts);
     const DeviceArray<int32_t> pages = upload(table);
     const size_t lines = static_cast<size_t>(rows) * static_cast<size_t>(what.heads);
-    const DeviceArray<uint16_t> out(stream_, lines * kValue);
+    const DeviceArray<uint16_t> out(stream_, lines * value());
     const DeviceArray<float> lse(stream_, lines);
     foveal_mla_params p{};
     p.struct_size = sizeof(p);
@@ -114,12 +118,12 @@ class MlaTest : public CudaTest {
     p.num_heads = what.heads;
     p.max_keys = max_keys;
     p.q = queries.data();
-    p.q_head_stride = kDim;
-    p.q_row_stride = int64_t{what.heads} * kDim;
+    p.q_head_stride = dim();
+    p.q_row_stride = int64_t{what.heads} * dim();
     p.out = out.data();
-    p.out_head_stride = kValue;
-    p.out_row_stride = int64_t{what.heads} * kValue;
-    p.lse = lse.data();
+    p.out_head_stride = value();
+    p.out_row_stride = int64_t{what.heads} * value();
+    if (what.dims.common()) p.lse = lse.data();
     p.cache = {.data = cache.data(),
                .page_bytes = page_bytes(),
                .dtype = what.e4m3 ? FOVEAL_E4M3 : FOVEAL_BF16,
@@ -137,6 +141,10 @@ class MlaTest : public CudaTest {
     }
     p.softmax_scale = scale;
     p.splits = what.splits;
+    if (!what.dims.common()) {
+      latent_any_attention(p, what.dims, stream_.native());
+      return {out.download(), {}};
+    }
     const DeviceArray<uint8_t> workspace(stream_, mla_workspace_bytes(p) + 1);
     p.workspace = workspace.data();
     p.workspace_bytes = mla_workspace_bytes(p);
@@ -149,38 +157,40 @@ class MlaTest : public CudaTest {
     const auto& mine = slots[static_cast<size_t>(row)];
     std::vector<double> scores;
     double top = -std::numeric_limits<double>::infinity();
-    const float* query = &q[(static_cast<size_t>(row) * what.heads + head) * kDim];
+    const float* query = &q[(static_cast<size_t>(row) * what.heads + head) * dim()];
     for (const int32_t slot : mine) {
-      const float* key = &keys[static_cast<size_t>(slot) * kDim];
+      const float* key = &keys[static_cast<size_t>(slot) * dim()];
       double sum = 0;
-      for (int32_t i = 0; i < kDim; ++i) sum += double{query[i]} * double{key[i]};
+      for (int32_t i = 0; i < dim(); ++i) sum += double{query[i]} * double{key[i]};
       scores.push_back(sum * double{scale});
       top = std::max(top, scores.back());
     }
     double total = 0;
-    std::vector<double> out(kValue), size(kValue);
+    std::vector<double> out(static_cast<size_t>(value())), size(out.size());
     for (size_t i = 0; i < mine.size(); ++i) {
       const double p = std::exp(scores[i] - top);
       total += p;
-      for (int32_t c = 0; c < kValue; ++c) {
-        const double v = keys[static_cast<size_t>(mine[i]) * kDim + static_cast<size_t>(c)];
+      for (int32_t c = 0; c < value(); ++c) {
+        const double v = keys[static_cast<size_t>(mine[i]) * dim() + static_cast<size_t>(c)];
         out[static_cast<size_t>(c)] += p * v;
         size[static_cast<size_t>(c)] += p * std::fabs(v);
       }
     }
     const size_t line = static_cast<size_t>(row) * what.heads + head;
-    if (mine.empty()) {
+    if (got.lse.empty()) {
+      // latent_any has none
+    } else if (mine.empty()) {
       EXPECT_EQ(got.lse[line], -std::numeric_limits<float>::infinity());
     } else {
       EXPECT_NEAR(got.lse[line], top + std::log(total), 1e-4 * std::max(1.0, std::fabs(top)));
     }
-    for (int32_t c = 0; c < kValue; ++c) {
+    for (int32_t c = 0; c < value(); ++c) {
       const double want = mine.empty() ? 0 : out[static_cast<size_t>(c)] / total;
       const double allow = mine.empty()
                                ? 0
                                : size[static_cast<size_t>(c)] / total * (kBf16Half + 1e-4) +
                                      std::fabs(want) * kBf16Half;
-      ASSERT_NEAR(bf16_to_float(got.out[line * kValue + static_cast<size_t>(c)]), want,
+      ASSERT_NEAR(bf16_to_float(got.out[line * value() + static_cast<size_t>(c)]), want,
                   allow + 1e-6)
           << "row " << row << " head " << head << " channel " << c;
     }
@@ -302,7 +312,72 @@ TEST_F(MlaTest, TheSameBitsEachTime) {
   }
 }
 
+TEST_F(MlaTest, RowsOfOtherSizes) {
+  constexpr LatentDims kSizes[] = {{8, 16}, {64, 16}, {256, 64}, {504, 32}, {896, 256}};
+  for (const LatentDims& dims : kSizes) {
+    expect_right({.counts = {300, 0, 1, 31, 32, 33, 64},
+                  .heads = 3,
+                  .local = true,
+                  .none_every = 7,
+                  .dims = dims});
+    expect_right({.counts = {200, 1, 0, 97},
+                  .heads = 17,
+                  .page_size = 61,
+                  .listed = false,
+                  .page_gap = 48,
+                  .key_growth = 0.004F,
+                  .dims = dims});
+    expect_right({.counts = {100, 40}, .heads = 8, .local = true, .none_every = 1, .dims = dims});
+  }
+}
+
+TEST_F(MlaTest, RowsOfOtherSizesGiveTheSameBitsEachTime) {
+  make({.counts = std::vector<int32_t>(300, 500), .heads = 9, .listed = false, .dims = {256, 64}});
+  const Result first = run();
+  for (int i = 0; i < 3; ++i) ASSERT_EQ(run().out, first.out);
+}
+
+TEST_F(MlaTest, RefusesRowsThatNoKernelServes) {
+  for (const LatentDims& dims : {LatentDims{60, 64}, {904, 64}, {256, 8}, {256, 272}, {0, 64}}) {
+    EXPECT_THROW(check_latent_dims(dims), Error) << dims.rank << " " << dims.rope;
+  }
+  check_latent_dims({512, 64});
+}
+
 class MlaStoreTest : public CudaTest {};
+
+TEST_F(MlaStoreTest, RowsOfOtherSizes) {
+  constexpr int32_t kRows = 9;
+  constexpr int32_t kPage = 4;
+  constexpr int32_t kPages = 4;
+  for (const LatentDims& dims : {LatentDims{64, 16}, {896, 256}}) {
+    const int32_t width = dims.width();
+    const std::vector<uint16_t> values = to_bf16(normal(static_cast<size_t>(kRows) * width));
+    std::vector<int32_t> slots(kRows);
+    std::iota(slots.begin(), slots.end(), 5);
+    slots[2] = -1;
+    const int64_t page_bytes = int64_t{kPage} * width * 2 + 16;
+    std::vector<uint8_t> want(static_cast<size_t>(page_bytes * kPages), 0x5a);
+    const DeviceArray<uint8_t> cache = upload(want);
+    const DeviceArray<uint16_t> rows = upload(values);
+    const DeviceArray<int32_t> to = upload(slots);
+    foveal_mla_store_params p{};
+    p.num_rows = kRows;
+    p.latent = rows.data();
+    p.rope = rows.data() + dims.rank;
+    p.latent_stride = p.rope_stride = width;
+    p.slots = to.data();
+    p.cache = {cache.data(), page_bytes, FOVEAL_BF16, kPage, kPages};
+    latent_any_store(p, dims, stream_.native());
+    for (int32_t row = 0; row < kRows; ++row) {
+      const int32_t slot = slots[static_cast<size_t>(row)];
+      if (slot < 0) continue;
+      std::memcpy(&want[static_cast<size_t>(slot / kPage * page_bytes + slot % kPage * width * 2)],
+                  &values[static_cast<size_t>(row) * width], static_cast<size_t>(width) * 2);
+    }
+    EXPECT_EQ(cache.download(), want) << width;
+  }
+}
 
 TEST_F(MlaStoreTest, RowsAsTheyAreOrRounded) {
   constexpr int32_t kRows = 37;

@@ -10,7 +10,7 @@ namespace foveal::kernels::cuda {
 namespace {
 
 constexpr int kValueVecs = FOVEAL_MLA_VALUE_DIM / 8;
-constexpr int kStoreThreads = 96;  // 64 for the latent, 8 of the third warp for the rest
+constexpr int kStoreThreads = 96;  // for 512 and 64: 64 for the latent, 8 of the third warp
 constexpr int kRowsThreads = 256;
 
 /// Computes:  counts[r] = position of row r + 1, row_seq[r] = its sequence.
@@ -69,47 +69,54 @@ __device__ uint8_t* destination(const foveal_mla_store_params& p, int32_t row, i
 /// In/out:    foveal_mla_store_params
 /// Units:     channels.
 /// Launch:    a CTA a row, eight channels a thread.
-/// Needs:     sm_90; 16-byte aligned rows.
+/// Needs:     sm_90; 16-byte aligned rows; other sizes than 512 and 64 in bf16.
 /// Numerics:  scales and scaling are exact; values round to nearest even and never pass 448.
 /// Source:    FlashMLA's "FP8 with scale" rows.
 /// Measured:  docs/kernels/cuda_mla.md
 template <bool kE4m3>
-__global__ void __launch_bounds__(kStoreThreads) latent_store(const foveal_mla_store_params p) {
+__global__ void __launch_bounds__(kStoreThreads)
+    latent_store(const foveal_mla_store_params p, const LatentDims dims) {
   wait_for_previous();
   let_next_start();
   const auto row = static_cast<int32_t>(blockIdx.x);
   const auto thread = static_cast<int>(threadIdx.x);
-  uint8_t* to = destination(p, row, kE4m3 ? FOVEAL_MLA_FP8_ROW : FOVEAL_MLA_HEAD_DIM * 2);
+  uint8_t* to = destination(p, row, kE4m3 ? FOVEAL_MLA_FP8_ROW : (dims.rank + dims.rope) * 2);
   if (to == nullptr) return;
   const auto* latent = static_cast<const __nv_bfloat16*>(p.latent) + row * p.latent_stride;
   const auto* rope = static_cast<const __nv_bfloat16*>(p.rope) + row * p.rope_stride;
+  const auto vec = [](const __nv_bfloat16* x, int at) {
+    return reinterpret_cast<const uint4*>(x)[at];
+  };
+  if constexpr (!kE4m3) {
+    const int latent_vecs = dims.rank / 8;
+    for (int at = thread; at < (dims.rank + dims.rope) / 8; at += kStoreThreads) {
+      reinterpret_cast<uint4*>(to)[at] =
+          at < latent_vecs ? vec(latent, at) : vec(rope, at - latent_vecs);
+    }
+    return;
+  }
   const int rope_at = thread - kValueVecs;
   if (rope_at >= 0) {
     if (rope_at >= (FOVEAL_MLA_HEAD_DIM - FOVEAL_MLA_VALUE_DIM) / 8) return;
-    const int32_t begin =
-        kE4m3 ? FOVEAL_MLA_VALUE_DIM + FOVEAL_MLA_VALUE_DIM / 128 * 4 : FOVEAL_MLA_VALUE_DIM * 2;
-    reinterpret_cast<uint4*>(to + begin)[rope_at] = reinterpret_cast<const uint4*>(rope)[rope_at];
+    constexpr int32_t kBegin = FOVEAL_MLA_VALUE_DIM + FOVEAL_MLA_VALUE_DIM / 128 * 4;
+    reinterpret_cast<uint4*>(to + kBegin)[rope_at] = vec(rope, rope_at);
     return;
   }
-  if constexpr (!kE4m3) {
-    reinterpret_cast<uint4*>(to)[thread] = reinterpret_cast<const uint4*>(latent)[thread];
-  } else {
-    const Vec8 x = load8(latent, thread * 8);
-    float most = 0;
+  const Vec8 x = load8(latent, thread * 8);
+  float most = 0;
 #pragma unroll
-    for (const float v : x.v) most = fmaxf(most, fabsf(v));
-    constexpr int kLanes = 16;  // of 128 channels
+  for (const float v : x.v) most = fmaxf(most, fabsf(v));
+  constexpr int kLanes = 16;  // of 128 channels
 #pragma unroll
-    for (int step = kLanes / 2; step > 0; step /= 2) {
-      most = fmaxf(most, __shfl_xor_sync(~0U, most, step));
-    }
-    // 2^ceil(log2(x)) by the bits of x: exact where a logarithm might not be.
-    const uint32_t bits = __float_as_uint(fmaxf(most / 448.0F, 1e-4F));
-    const float scale = __uint_as_float((bits + 0x7fffffU) & 0xff800000U);
-    store_e4m3(to + thread * 8, x, scale);
-    if (thread % kLanes == 0) {
-      reinterpret_cast<float*>(to + FOVEAL_MLA_VALUE_DIM)[thread / kLanes] = scale;
-    }
+  for (int step = kLanes / 2; step > 0; step /= 2) {
+    most = fmaxf(most, __shfl_xor_sync(~0U, most, step));
+  }
+  // 2^ceil(log2(x)) by the bits of x: exact where a logarithm might not be.
+  const uint32_t bits = __float_as_uint(fmaxf(most / 448.0F, 1e-4F));
+  const float scale = __uint_as_float((bits + 0x7fffffU) & 0xff800000U);
+  store_e4m3(to + thread * 8, x, scale);
+  if (thread % kLanes == 0) {
+    reinterpret_cast<float*>(to + FOVEAL_MLA_VALUE_DIM)[thread / kLanes] = scale;
   }
 }
 
@@ -120,11 +127,12 @@ void launch_latent_rows(const foveal_mla_rows_params& params, void* stream) {
   launch("latent_rows", latent_rows, {.blocks = blocks, .threads = kRowsThreads}, stream, params);
 }
 
-void launch_latent_store(const foveal_mla_store_params& params, void* stream) {
+void launch_latent_store(const foveal_mla_store_params& params, const LatentDims& dims,
+                         void* stream) {
   const Grid grid{.blocks = static_cast<unsigned>(params.num_rows), .threads = kStoreThreads};
   launch("latent_store",
          params.cache.dtype == FOVEAL_BF16 ? latent_store<false> : latent_store<true>, grid, stream,
-         params);
+         params, dims);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/latent.h"
+#include "kernels/cuda/latent_any.h"
 
 namespace foveal::model {
 namespace {
@@ -182,19 +183,21 @@ class Layer {
   }
 
   void store(const KvLayerView& kv, const kernels::DeviceSeqs& seqs, const uint16_t* rows) {
-    cuda::mla_store({.struct_size = sizeof(foveal_mla_store_params),
-                     .num_rows = seqs.num_rows,
-                     .latent = rows,
-                     .latent_stride = dims_.width(),
-                     .rope = rows + dims_.kv_rank,
-                     .rope_stride = dims_.width(),
-                     .slots = nullptr,
-                     .counts = seqs.row_keys,
-                     .page_table = seqs.page_table,
-                     .page_table_stride = seqs.page_table_stride,
-                     .row_seq = seqs.row_seq,
-                     .cache = cache_of(kv)},
-                    stream_.native());
+    const foveal_mla_store_params params{.struct_size = sizeof(foveal_mla_store_params),
+                                         .num_rows = seqs.num_rows,
+                                         .latent = rows,
+                                         .latent_stride = dims_.width(),
+                                         .rope = rows + dims_.kv_rank,
+                                         .rope_stride = dims_.width(),
+                                         .slots = nullptr,
+                                         .counts = seqs.row_keys,
+                                         .page_table = seqs.page_table,
+                                         .page_table_stride = seqs.page_table_stride,
+                                         .row_seq = seqs.row_seq,
+                                         .cache = cache_of(kv)};
+    const cuda::LatentDims dims{.rank = dims_.kv_rank, .rope = dims_.rope_dim};
+    if (dims.common()) return cuda::mla_store(params, stream_.native());
+    cuda::latent_any_store(params, dims, stream_.native());
   }
 
   const DeviceLatent& weights_;

@@ -4,6 +4,7 @@
 
 #include <iterator>
 
+#include "kernels/cuda/latent_any.h"
 #include "model/layers/latent_weights.h"
 #include "model/layers/weights.h"
 
@@ -42,6 +43,7 @@ class LayerLoader {
 
   void latent(DeviceLayer& out, int32_t layer) {
     const LatentConfig& dims = *config_.latent;
+    kernels::cuda::check_latent_dims({.rank = dims.kv_rank, .rope = dims.rope_dim});
     const bool index = config_.indexer && config_.indexer->full.at(static_cast<size_t>(layer)) != 0;
     if (!index) check_no_indexer(checkpoint_, prefix_ + "self_attn.indexer.");
     out.latent.emplace();

@@ -29,14 +29,17 @@ struct LatentKeys {
   /// Bytes from the pool's start to the row; below 0 where there is none.
   template <int kRowBytes>
   __device__ int64_t offset(int32_t name) const {
+    return offset(name, kRowBytes);
+  }
+  __device__ int64_t offset(int32_t name, int64_t row_bytes) const {
     if (name < 0 || name >= args.limit) return -1;
-    if (table == nullptr && args.contiguous != 0) return static_cast<int64_t>(name) * kRowBytes;
+    if (table == nullptr && args.contiguous != 0) return name * row_bytes;
     const auto page_size = static_cast<uint32_t>(args.page_size);
     const uint32_t block = static_cast<uint32_t>(name) / page_size;
     const int32_t inside = name - static_cast<int32_t>(block * page_size);
     const int32_t page = table == nullptr ? static_cast<int32_t>(block) : __ldg(table + block);
     if (page < 0 || page >= args.num_pages) return -1;
-    return page * args.page_bytes + static_cast<int64_t>(inside) * kRowBytes;
+    return page * args.page_bytes + inside * row_bytes;
   }
 };
 
