@@ -84,12 +84,10 @@ class Dsa final : public AttentionMethod {
   }
 
   void plan(Phase phase, std::span<const kernels::AttentionSeq> seqs) override {
-    bool all_short = settings_.skip_short;
-    for (const kernels::AttentionSeq& seq : seqs) {
-      all_short = all_short && seq.kv_len <= settings_.topk;
-    }
     PhaseSets& sets = sets_of(phase);
-    sets.all = all_short;
+    sets.all = std::all_of(seqs.begin(), seqs.end(), [&](const kernels::AttentionSeq& seq) {
+      return settings_.unscored(seq.kv_len);
+    });
     sets.layer = -1;
   }
 

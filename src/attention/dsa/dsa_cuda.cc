@@ -107,7 +107,7 @@ class DsaCuda final : public DsaDevice {
 
   Places places_of(int32_t num_rows, int32_t max_kv_len) const {
     Places out;
-    out.all = settings_.skip_short && max_kv_len <= settings_.topk;
+    out.all = settings_.unscored(max_kv_len);
     out.most = std::min(settings_.topk, max_kv_len);
     out.stride = round_up(int64_t{out.most}, int64_t{4});
     out.scores_stride = round_up(int64_t{max_kv_len}, int64_t{4});

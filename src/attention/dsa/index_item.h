@@ -20,12 +20,12 @@ inline constexpr int32_t kMaxIndexDim = 256;
 /// vector, and every head is in two lanes next to each other.
 inline constexpr int32_t kFewIndexHeads = kIndexLanes / 2;
 
-/// Floats of one row's queries as the level's `open` lays them out.
-constexpr int64_t index_query_floats(int32_t num_heads, int32_t dim) {
-  return static_cast<int64_t>((num_heads + kIndexLanes - 1) / kIndexLanes) * kIndexLanes * dim;
-}
 constexpr int32_t index_padded_heads(int32_t num_heads) {
   return (num_heads + kIndexLanes - 1) / kIndexLanes * kIndexLanes;
+}
+/// Floats of one row's queries as the level's `open` lays them out.
+constexpr int64_t index_query_floats(int32_t num_heads, int32_t dim) {
+  return int64_t{index_padded_heads(num_heads)} * dim;
 }
 
 /// One key's slot: page p has [page_size][dim] values, then in kFp8 [page_size] float32 scales.

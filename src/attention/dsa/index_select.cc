@@ -29,7 +29,7 @@ std::vector<IndexSelector::Rows> IndexSelector::lay_out(std::span<const kernels:
       const int32_t seen = seq.kv_len - seq.q_len + row + 1;
       const auto set = static_cast<int64_t>(out.offsets.size()) - 1;
       out.offsets.push_back(out.offsets.back() + std::min(seen, settings_.topk));
-      if (seen <= settings_.topk && settings_.skip_short) continue;
+      if (settings_.unscored(seen)) continue;
       const bool goes_on = !blocks.empty() && blocks.back().seq == &seq &&
                            blocks.back().end == row && blocks.back().count() < block;
       if (goes_on) {

@@ -20,6 +20,9 @@ struct Settings {
   bool configured = false;     ///< by the user; else the checkpoint's own
   std::vector<uint8_t> full;   ///< [num_layers]: 1 = the layer has an indexer
   std::vector<int32_t> owner;  ///< [num_layers]: the layer whose set it uses
+
+  /// Whether rows that see so many keys or fewer need no scores: their sets are all they see.
+  bool unscored(int32_t keys) const { return skip_short && keys <= topk; }
 };
 
 /// Throws kInvalidArgument or kUnsupported, naming the field, for what this model cannot have.

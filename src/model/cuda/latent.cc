@@ -4,13 +4,12 @@
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/latent.h"
 #include "kernels/cuda/latent_any.h"
+#include "model/layers/latent_norm.h"
 
 namespace foveal::model {
 namespace {
 
 namespace cuda = kernels::cuda;
-
-constexpr float kNormEps = 1e-6F;  // of the latents' norms and the index keys', whatever the config
 
 foveal_latent_cache cache_of(const KvLayerView& kv) {
   return {.data = kv.k,
@@ -59,7 +58,7 @@ class Layer {
                     .n = dims_.q_rank,
                     .x_stride = columns_.total,
                     .y_stride = dims_.q_rank,
-                    .eps = kNormEps},
+                    .eps = kLatentNormEps},
                    stream_);
     run_.products.run(weights_.q, scratch.q_low, scratch.qkv, rows_, stream_);
   }
@@ -92,7 +91,7 @@ class Layer {
                          .num_heads = static_cast<int32_t>(heads_),
                          .nope_dim = dims_.nope_dim,
                          .rank = dims_.kv_rank,
-                         .norm_eps = kNormEps,
+                         .norm_eps = kLatentNormEps,
                          .rope = run_.rope},
                         stream_);
   }
@@ -113,7 +112,7 @@ class Layer {
                         .q_stride = weights_.q.rows(),
                         .num_heads = indexer.num_heads,
                         .head_dim = indexer.head_dim,
-                        .norm_eps = kNormEps,
+                        .norm_eps = kLatentNormEps,
                         .rope = rope},
                        stream_);
   }

@@ -2,12 +2,9 @@
 
 #include <array>
 
+#include "model/layers/latent_norm.h"
+
 namespace foveal::model {
-namespace {
-
-constexpr float kNormEps = 1e-6F;  // whatever rms_norm_eps says
-
-}  // namespace
 
 IndexProjections::IndexProjections(const Checkpoint& checkpoint, const ModelConfig& config,
                                    const std::string& prefix)
@@ -53,7 +50,7 @@ attention::IndexInputs IndexProjections::run(const float* x, const float* q_low,
                        .n = head_dim_,
                        .x_stride = head_dim_,
                        .y_stride = head_dim_,
-                       .eps = kNormEps},
+                       .eps = kLatentNormEps},
                       stream);
   rotate(q, num_heads_, input, rope, stream);
   rotate(k, 1, input, rope, stream);

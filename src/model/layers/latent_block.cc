@@ -6,13 +6,9 @@
 #include <array>
 
 #include "kernels/latent_attention.h"
+#include "model/layers/latent_norm.h"
 
 namespace foveal::model {
-namespace {
-
-constexpr float kNormEps = 1e-6F;  // of the latents' norms, whatever rms_norm_eps says
-
-}  // namespace
 
 LatentBlock::LatentBlock(const Checkpoint& checkpoint, const ModelConfig& config, int32_t layer,
                          const RopeTable& rope)
@@ -27,7 +23,8 @@ LatentBlock::LatentBlock(const Checkpoint& checkpoint, const ModelConfig& config
   load_queries(checkpoint, prefix, config.attention_bias);
   kv_a_ = load_linear(checkpoint, prefix + "kv_a_proj_with_mqa", dims_.width(), hidden_,
                       config.attention_bias);
-  kv_norm_ = Norm{checkpoint.vector(prefix + "kv_a_layernorm.weight", dims_.kv_rank), kNormEps};
+  kv_norm_ =
+      Norm{checkpoint.vector(prefix + "kv_a_layernorm.weight", dims_.kv_rank), kLatentNormEps};
   heads_ = load_latent_heads(checkpoint, prefix);
   o_ = load_linear(checkpoint, prefix + "o_proj", hidden_, int64_t{num_heads_} * dims_.value_dim,
                    config.attention_bias);
@@ -41,7 +38,7 @@ void LatentBlock::load_queries(const Checkpoint& checkpoint, const std::string& 
     return;
   }
   q_a_ = load_linear(checkpoint, prefix + "q_a_proj", dims_.q_rank, hidden_, bias);
-  q_norm_ = Norm{checkpoint.vector(prefix + "q_a_layernorm.weight", dims_.q_rank), kNormEps};
+  q_norm_ = Norm{checkpoint.vector(prefix + "q_a_layernorm.weight", dims_.q_rank), kLatentNormEps};
   q_b_ = load_linear(checkpoint, prefix + "q_b_proj", rows, dims_.q_rank, /*need_bias=*/false);
 }
 
