@@ -20,6 +20,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 # (prompt tokens, new tokens, requests at each concurrency)
@@ -161,10 +162,11 @@ def idle_streams(server, count):
 def http_cost(server, args, rng):
     """The same prompts through HTTP and through bench_model's engine, in turns."""
     ids = prompts(1, 512, False, rng)[0]
-    path = pathlib.Path("/tmp/compare_server_ids.json")
-    path.write_text(json.dumps(ids))
+    file = tempfile.NamedTemporaryFile("w", suffix=".json")
+    json.dump(ids, file)
+    file.flush()
     child = subprocess.Popen([args.foveal.parent / "bench_model", "model", "--model", args.model,
-                              "--token-ids", f"@{path}", "--threads", str(args.threads), "--log-level", "warn"],
+                              "--token-ids", f"@{file.name}", "--threads", str(args.threads), "--log-level", "warn"],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(words):
@@ -183,6 +185,7 @@ def http_cost(server, args, rng):
         through.append(1e3 * (time.perf_counter() - begin))
     child.stdin.close()
     child.wait()
+    file.close()
     return statistics.median(direct), statistics.median(through)
 
 
