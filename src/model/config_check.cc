@@ -10,9 +10,6 @@
 namespace foveal::model {
 namespace {
 
-/// Known, and not built in: GGUF files of latent attention.
-constexpr std::string_view kGgufLatent = "deepseek2";
-
 void check_range(std::string_view field, int64_t value, int64_t least, int64_t most,
                  const std::string& source) {
   FOVEAL_CHECK(value >= least && value <= most, ErrorKind::kCorruptFile, source,
@@ -62,6 +59,39 @@ void check_experts(const ModelConfig& config, const std::string& source) {
               source);
 }
 
+// Fields are named as config.json has them; GGUF's keys are close enough to be found by them.
+void check_latent(const ModelConfig& config, const std::string& source) {
+  const LatentConfig& latent = *config.latent;
+  FOVEAL_CHECK(latent.rope_dim % 2 == 0 && latent.kv_rank % 2 == 0, ErrorKind::kUnsupported, source,
+               "got qk_rope_head_dim {} and kv_lora_rank {}; need even numbers", latent.rope_dim,
+               latent.kv_rank);
+  if (!config.indexer) return;
+  FOVEAL_CHECK(latent.q_rank > 0, ErrorKind::kUnsupported, source,
+               "got an indexer and no q_lora_rank; need the latent that its queries come from");
+  FOVEAL_CHECK(config.indexer->head_dim >= latent.rope_dim, ErrorKind::kCorruptFile, source,
+               "got index_head_dim {}; need at least qk_rope_head_dim {}", config.indexer->head_dim,
+               latent.rope_dim);
+  FOVEAL_CHECK(config.indexer->full.front() == 1, ErrorKind::kCorruptFile, source,
+               "got indexer_types with shared at layer 0; need full there, for there is no layer "
+               "before it");
+}
+
+void check_router(const ModelConfig& config, const std::string& source) {
+  const RouterConfig& router = config.router;
+  const int32_t group = config.num_experts / router.num_groups;
+  FOVEAL_CHECK(group * router.num_groups == config.num_experts, ErrorKind::kCorruptFile, source,
+               "got n_group {}; need one that divides n_routed_experts {}", router.num_groups,
+               config.num_experts);
+  FOVEAL_CHECK(router.topk_groups <= router.num_groups, ErrorKind::kCorruptFile, source,
+               "got topk_group {}; need at most n_group {}", router.topk_groups, router.num_groups);
+  FOVEAL_CHECK(router.num_groups == 1 || group >= 2, ErrorKind::kCorruptFile, source,
+               "got n_group {} of {} experts; need two experts or more in each", router.num_groups,
+               group);
+  FOVEAL_CHECK(config.experts_per_token <= router.topk_groups * group, ErrorKind::kCorruptFile,
+               source, "got num_experts_per_tok {}; need at most the {} experts of topk_group {}",
+               config.experts_per_token, router.topk_groups * group, router.topk_groups);
+}
+
 void check_tokens(const ModelConfig& config, const std::string& source) {
   if (config.bos_token) check_range("bos_token_id", *config.bos_token, 0, INT32_MAX, source);
   for (const int32_t token : config.eos_tokens) {
@@ -72,19 +102,22 @@ void check_tokens(const ModelConfig& config, const std::string& source) {
 }  // namespace
 
 void refuse_architecture(std::string_view architecture, const std::string& source) {
-  if (architecture == kGgufLatent) {
-    fail(
-        ErrorKind::kUnsupported, source,
-        "got architecture '{}', which is known but not available in this build yet; need one of {}",
-        architecture, known_architectures());
-  }
   fail(ErrorKind::kUnsupported, source, "got architecture '{}'; need one of {}", architecture,
        known_architectures());
 }
 
+int32_t shared_experts_width(const ModelConfig& config, int32_t count, const std::string& source) {
+  const int64_t width = int64_t{config.moe_intermediate_size} * count;
+  FOVEAL_CHECK(width <= ConfigLimits::kIntermediate, ErrorKind::kCorruptFile, source,
+               "got shared experts {} wide; need at most {}", width, ConfigLimits::kIntermediate);
+  return static_cast<int32_t>(width);
+}
+
 void check_config(const ModelConfig& config, const std::string& source) {
+  if (config.latent) check_latent(config, source);
   check_sizes(config, source);
   check_experts(config, source);
+  if (config.router.sigmoid) check_router(config, source);
   check_tokens(config, source);
   const auto layers = static_cast<size_t>(config.num_layers);
   FOVEAL_CHECK(config.windows.size() == layers && config.use_rope.size() == layers,

@@ -28,6 +28,9 @@ std::string known_architectures();
 /// apart for families that are known but not built in.
 [[noreturn]] void refuse_architecture(std::string_view architecture, const std::string& source);
 
+/// Of `count` shared experts, which are one MLP. Throws kCorruptFile where that is too wide.
+int32_t shared_experts_width(const ModelConfig& config, int32_t count, const std::string& source);
+
 /// Throws kCorruptFile, or kUnsupported, naming the field, unless sizes fit each other: heads are a
 /// multiple of KV heads, head_dim and rotary_dim even, per-layer vectors num_layers long, ...
 void check_config(const ModelConfig& config, const std::string& source);

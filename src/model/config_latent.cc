@@ -26,9 +26,6 @@ LatentConfig read_dims(const JsonFields& fields) {
   out.nope_dim = fields.size("qk_nope_head_dim", Limits::kHeadDim / 2);
   out.rope_dim = fields.size("qk_rope_head_dim", Limits::kHeadDim / 2);
   out.value_dim = fields.size("v_head_dim", Limits::kHeadDim);
-  FOVEAL_CHECK(out.rope_dim % 2 == 0 && out.kv_rank % 2 == 0, ErrorKind::kUnsupported,
-               fields.source(), "got qk_rope_head_dim {} and kv_lora_rank {}; need even numbers",
-               out.rope_dim, out.kv_rank);
   return out;
 }
 
@@ -64,17 +61,11 @@ std::vector<uint8_t> read_full(const ModelConfig& config, const JsonFields& fiel
       out.push_back(std::max<int64_t>(layer - offset + 1, 0) % freq == 0 ? 1 : 0);
     }
   }
-  FOVEAL_CHECK(out.front() == 1, ErrorKind::kCorruptFile, fields.source(),
-               "got indexer_types with shared at layer 0; need full there, for there is no layer "
-               "before it");
   return out;
 }
 
 IndexerConfig read_indexer(const ModelConfig& config, const JsonFields& fields,
                            const FamilyDefaults& family) {
-  const LatentConfig& latent = *config.latent;
-  FOVEAL_CHECK(latent.q_rank > 0, ErrorKind::kUnsupported, fields.source(),
-               "got an indexer and no q_lora_rank; need the latent that its queries come from");
   FOVEAL_CHECK(fields.integer("index_kpool", 0, INT32_MAX).value_or(1) <= 1,
                ErrorKind::kUnsupported, fields.source(),
                "got index_kpool; need an index key for each token");
@@ -84,9 +75,6 @@ IndexerConfig read_indexer(const ModelConfig& config, const JsonFields& fields,
   out.topk = integer_or(fields, "index_topk", 1, Limits::kIndexTopk, 2048);
   out.rope_interleave =
       fields.boolean("indexer_rope_interleave").value_or(config.architecture == "glm_moe_dsa");
-  FOVEAL_CHECK(out.head_dim >= latent.rope_dim, ErrorKind::kCorruptFile, fields.source(),
-               "got index_head_dim {}; need at least qk_rope_head_dim {}", out.head_dim,
-               latent.rope_dim);
   out.full = read_full(config, fields);
   return out;
 }
@@ -115,18 +103,6 @@ void read_router(ModelConfig& config, const JsonFields& fields) {
   router.num_groups = integer_or(fields, "n_group", 1, Limits::kExperts, v3 ? 8 : 1);
   router.topk_groups = integer_or(fields, "topk_group", 1, Limits::kExperts, v3 ? 4 : 1);
   router.scale = fields.number("routed_scaling_factor", 1e-9, 1e9).value_or(2.5);
-  const int32_t group = config.num_experts / router.num_groups;
-  FOVEAL_CHECK(group * router.num_groups == config.num_experts, ErrorKind::kCorruptFile, source,
-               "got n_group {}; need one that divides n_routed_experts {}", router.num_groups,
-               config.num_experts);
-  FOVEAL_CHECK(router.topk_groups <= router.num_groups, ErrorKind::kCorruptFile, source,
-               "got topk_group {}; need at most n_group {}", router.topk_groups, router.num_groups);
-  FOVEAL_CHECK(router.num_groups == 1 || group >= 2, ErrorKind::kCorruptFile, source,
-               "got n_group {} of {} experts; need two experts or more in each", router.num_groups,
-               group);
-  FOVEAL_CHECK(config.experts_per_token <= router.topk_groups * group, ErrorKind::kCorruptFile,
-               source, "got num_experts_per_tok {}; need at most the {} experts of topk_group {}",
-               config.experts_per_token, router.topk_groups * group, router.topk_groups);
 }
 
 void read_latent_experts(ModelConfig& config, const JsonFields& fields) {
@@ -139,11 +115,8 @@ void read_latent_experts(ModelConfig& config, const JsonFields& fields) {
   config.experts_per_token = fields.size("num_experts_per_tok", Limits::kExperts);
   config.moe_intermediate_size = fields.size("moe_intermediate_size", Limits::kIntermediate);
   config.norm_topk_prob = fields.boolean("norm_topk_prob").value_or(true);
-  const int64_t shared = int64_t{config.moe_intermediate_size} *
-                         integer_or(fields, "n_shared_experts", 0, Limits::kExperts, 1);
-  FOVEAL_CHECK(shared <= Limits::kIntermediate, ErrorKind::kCorruptFile, fields.source(),
-               "got shared experts {} wide; need at most {}", shared, Limits::kIntermediate);
-  config.shared_intermediate_size = static_cast<int32_t>(shared);
+  config.shared_intermediate_size = shared_experts_width(
+      config, integer_or(fields, "n_shared_experts", 0, Limits::kExperts, 1), fields.source());
   read_router(config, fields);
 }
 

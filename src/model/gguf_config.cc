@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "model/config_check.h"
 #include "model/gguf_fields.h"
+#include "model/gguf_latent.h"
 
 namespace foveal::model {
 namespace {
@@ -21,10 +22,11 @@ constexpr double kMaxFactor = 1e6;
 struct GgufFamily {
   std::string_view gguf;  ///< general.architecture
   std::string_view ours;
-  RopeStyle rope;  ///< kInterleaved where the converter permutes the rows of q and k
+  RopeStyle rope;       ///< kInterleaved where the converter permutes the rows of q and k
+  bool latent = false;  ///< see gguf_latent.h
 };
 
-constexpr std::array<GgufFamily, 8> kFamilies{{
+constexpr std::array<GgufFamily, 11> kFamilies{{
     {"llama", "llama", RopeStyle::kInterleaved},  // Mistral too: same layers
     {"qwen2", "qwen2", RopeStyle::kHalf},
     {"qwen3", "qwen3", RopeStyle::kHalf},
@@ -33,13 +35,11 @@ constexpr std::array<GgufFamily, 8> kFamilies{{
     {"smollm3", "smollm3", RopeStyle::kInterleaved},
     {"phi3", "phi3", RopeStyle::kHalf},
     {"granite", "granite", RopeStyle::kInterleaved},
+    // These rotate neighbours as they were trained: nothing is permuted.
+    {"deepseek2", "deepseek_v3", RopeStyle::kInterleaved, true},
+    {"deepseek32", "deepseek_v32", RopeStyle::kInterleaved, true},
+    {"glm-dsa", "glm_moe_dsa", RopeStyle::kInterleaved, true},
 }};
-
-const GgufTensor* find_tensor(const GgufFile& file, std::string_view name) {
-  const auto found = std::find_if(file.tensors.begin(), file.tensors.end(),
-                                  [&](const GgufTensor& tensor) { return tensor.name == name; });
-  return found == file.tensors.end() ? nullptr : &*found;
-}
 
 /// A vector of `count` float32 values; empty when there is no such tensor.
 std::vector<float> float_tensor(const GgufFile& file, std::string_view name, int32_t count,
@@ -57,19 +57,28 @@ std::vector<float> float_tensor(const GgufFile& file, std::string_view name, int
   return out;
 }
 
-void read_sizes(ModelConfig& config, const GgufFile& file, const GgufFields& fields) {
+void read_heads(ModelConfig& config, const GgufFields& fields) {
   using Limits = ConfigLimits;
-  config.hidden_size = fields.size("embedding_length", Limits::kHidden);
-  config.num_layers = fields.size("block_count", Limits::kLayers);
-  config.num_heads = fields.size("attention.head_count", Limits::kHeads);
-  config.num_kv_heads = static_cast<int32_t>(
-      fields.integer("attention.head_count_kv", 1, Limits::kHeads).value_or(config.num_heads));
-  config.head_dim = static_cast<int32_t>(fields.integer("attention.key_length", 1, Limits::kHeadDim)
-                                             .value_or(config.hidden_size / config.num_heads));
+  config.num_kv_heads =
+      fields.integer_or("attention.head_count_kv", 1, Limits::kHeads, config.num_heads);
+  config.head_dim = fields.integer_or("attention.key_length", 1, Limits::kHeadDim,
+                                      config.hidden_size / config.num_heads);
   const auto value_dim = fields.integer("attention.value_length", 1, Limits::kHeadDim);
   FOVEAL_CHECK(value_dim.value_or(config.head_dim) == config.head_dim, ErrorKind::kUnsupported,
                fields.source(), "got key_length {} and value_length {}; need them equal",
                config.head_dim, *value_dim);
+}
+
+void read_sizes(ModelConfig& config, bool latent, const GgufFile& file, const GgufFields& fields) {
+  using Limits = ConfigLimits;
+  config.hidden_size = fields.size("embedding_length", Limits::kHidden);
+  config.num_layers = fields.size("block_count", Limits::kLayers);
+  config.num_heads = fields.size("attention.head_count", Limits::kHeads);
+  if (latent) {
+    read_gguf_latent(config, file, fields);
+  } else {
+    read_heads(config, fields);
+  }
   config.intermediate_size = static_cast<int32_t>(
       fields.integer("feed_forward_length", 0, Limits::kIntermediate).value_or(0));
   config.max_positions = fields.size("context_length", Limits::kPositions);
@@ -118,7 +127,9 @@ void read_rope(ModelConfig& config, const GgufFile& file, const GgufFields& fiel
     rope.long_factor.assign(long_factor.begin(), long_factor.end());
     rope.short_factor.assign(short_factor.begin(), short_factor.end());
   }
-  const double attention = fields.number("rope.scaling.attn_factor", 1e-6, kMaxFactor).value_or(0);
+  // Of latent attention see scale_gguf_latent.
+  const double attention =
+      config.latent ? 0 : fields.number("rope.scaling.attn_factor", 1e-6, kMaxFactor).value_or(0);
   const auto factor = fields.number("rope.scaling.factor", 0, kMaxFactor);
   const auto old_factor = fields.number("rope.scale_linear", 0, kMaxFactor);
   const double stretch = factor.value_or(old_factor.value_or(0));
@@ -248,9 +259,14 @@ ModelConfig read_gguf_config(const GgufFile& file, const std::string& source) {
   config.from_gguf = true;
   config.rope_style = family->rope;
   config.name = general.text("name").value_or("");
-  read_sizes(config, file, fields);
+  read_sizes(config, family->latent, file, fields);
   read_rope(config, file, fields);
-  read_experts(config, fields);
+  if (family->latent) {
+    scale_gguf_latent(config, fields);
+    read_gguf_latent_experts(config, fields);
+  } else {
+    read_experts(config, fields);
+  }
   read_layers(config, fields);
   read_scales(config, fields);
   read_tokens(config, file, source);

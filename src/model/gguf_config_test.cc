@@ -165,9 +165,6 @@ TEST(GgufConfig, RefusesWhatCannotBe) {
   GgufBuilder bert;
   bert.set("general.architecture", "bert");
   expect_refused(ErrorKind::kUnsupported, "got architecture 'bert'; need one of llama", bert);
-  GgufBuilder latent;
-  latent.set("general.architecture", "deepseek2");
-  expect_refused(ErrorKind::kUnsupported, "known but not available", latent);
   GgufBuilder empty;
   empty.set("general.architecture", "llama");
   expect_refused(corrupt, "got no llama.embedding_length", empty);

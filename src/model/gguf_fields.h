@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
@@ -9,6 +10,13 @@
 #include "model/gguf.h"
 
 namespace foveal::model {
+
+/// Null when absent.
+inline const GgufTensor* find_tensor(const GgufFile& file, std::string_view name) {
+  const auto found = std::find_if(file.tensors.begin(), file.tensors.end(),
+                                  [&](const GgufTensor& tensor) { return tensor.name == name; });
+  return found == file.tensors.end() ? nullptr : &*found;
+}
 
 /// Typed, bounded reading of GGUF metadata: nothing when the key is absent, kCorruptFile naming the
 /// key when its value is of the wrong type or out of bounds. Keys get the prefix given.
@@ -43,6 +51,10 @@ class GgufFields {
     const auto value = integer(key, 1, most);
     FOVEAL_CHECK(value, ErrorKind::kCorruptFile, source_, "got no {}{}; need it", prefix_, key);
     return static_cast<int32_t>(*value);
+  }
+
+  int32_t integer_or(std::string_view key, int64_t least, int32_t most, int32_t fallback) const {
+    return static_cast<int32_t>(integer(key, least, most).value_or(fallback));
   }
 
   std::optional<double> number(std::string_view key, double least, double most) const {

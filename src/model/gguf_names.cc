@@ -18,7 +18,7 @@ constexpr std::array<Rename, 3> kTop{
     {{"token_embd", "model.embed_tokens"}, {"output_norm", "model.norm"}, {"output", "lm_head"}}};
 
 // The first row that fits wins, so an architecture's own rows stand before the general ones.
-constexpr std::array<Rename, 20> kLayer{{
+constexpr std::array<Rename, 38> kLayer{{
     {"ffn_norm", "pre_feedforward_layernorm", "gemma3"},
     {"ffn_up", "mlp.gate_up_proj", "phi3"},
     {"attn_norm", "input_layernorm"},
@@ -39,6 +39,24 @@ constexpr std::array<Rename, 20> kLayer{{
     {"ffn_gate_exps", "mlp.experts.{}.gate_proj"},
     {"ffn_up_exps", "mlp.experts.{}.up_proj"},
     {"ffn_down_exps", "mlp.experts.{}.down_proj"},
+    {"ffn_gate_shexp", "mlp.shared_experts.gate_proj"},
+    {"ffn_up_shexp", "mlp.shared_experts.up_proj"},
+    {"ffn_down_shexp", "mlp.shared_experts.down_proj"},
+    {"attn_q_a", "self_attn.q_a_proj"},
+    {"attn_q_a_norm", "self_attn.q_a_layernorm"},
+    {"attn_q_b", "self_attn.q_b_proj"},
+    {"attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa"},
+    {"attn_kv_a_norm", "self_attn.kv_a_layernorm"},
+    {"attn_kv_b", "self_attn.kv_b_proj"},
+    {"attn_k_b", "self_attn.k_b_proj"},  // kv_b_proj taken apart; see load_latent_heads
+    {"attn_v_b", "self_attn.v_b_proj"},
+    {"indexer.attn_q_b", "self_attn.indexer.wq_b"},
+    {"indexer.attn_k", "self_attn.indexer.wk"},
+    {"indexer.k_norm", "self_attn.indexer.k_norm"},
+    {"indexer.proj", "self_attn.indexer.weights_proj"},
+    {"nextn.eh_proj", "eh_proj"},
+    {"nextn.enorm", "enorm"},
+    {"nextn.hnorm", "hnorm"},
 }};
 
 template <size_t N>
@@ -69,6 +87,9 @@ std::string hf_tensor_name(std::string_view gguf_name, std::string_view architec
   const std::string_view part = renamed(kLayer, stem.substr(dot + 1), architecture);
   const bool number = !layer.empty() && std::all_of(layer.begin(), layer.end(),
                                                     [](char c) { return c >= '0' && c <= '9'; });
+  if (number && stem.substr(dot + 1) == "exp_probs_b" && suffix == ".bias") {
+    return fmt::format("model.layers.{}.mlp.gate.e_score_correction_bias", layer);
+  }
   if (part.empty() || !number) return std::string(gguf_name);
   return fmt::format("model.layers.{}.{}{}", layer, part, suffix);
 }

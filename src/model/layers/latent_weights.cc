@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "base/check.h"
 #include "base/half.h"
 #include "kernels/elementwise.h"
 
@@ -32,6 +33,26 @@ bool fits_bf16(const WeightView& weight) {
   return true;
 }
 
+/// As GGUF has it: taken apart already, and the keys' half turned over.
+LatentHeads load_apart(const Checkpoint& checkpoint, const std::string& prefix) {
+  const ModelConfig& config = checkpoint.config();
+  const LatentConfig& dims = *config.latent;
+  const auto head_of = [&](const char* name, int32_t head, int64_t rows, int64_t cols) {
+    const WeightView one = checkpoint.stacked_matrix(prefix + name, head, rows, cols);
+    const int64_t heads = checkpoint.find(prefix + name)->shape[0];
+    FOVEAL_CHECK(heads == config.num_heads, ErrorKind::kCorruptFile, checkpoint.folder(),
+                 "got '{}{}' of {} heads; need {}", prefix, name, heads, config.num_heads);
+    return one;
+  };
+  LatentHeads out;
+  out.to_latent = head_of("k_b_proj.weight", 0, dims.kv_rank, dims.nope_dim);
+  out.to_latent.rows *= config.num_heads;
+  for (int32_t head = 0; head < config.num_heads; ++head) {
+    out.to_values.push_back(head_of("v_b_proj.weight", head, dims.value_dim, dims.kv_rank));
+  }
+  return out;
+}
+
 }  // namespace
 
 WeightView LatentHeads::to_latent_of(int64_t head) const {
@@ -42,6 +63,9 @@ WeightView LatentHeads::to_latent_of(int64_t head) const {
 }
 
 LatentHeads load_latent_heads(const Checkpoint& checkpoint, const std::string& prefix) {
+  for (const char* name : {"k_b_proj.weight", "v_b_proj.weight"}) {
+    if (checkpoint.find(prefix + name) != nullptr) return load_apart(checkpoint, prefix);
+  }
   const ModelConfig& config = checkpoint.config();
   const int64_t heads = config.num_heads;
   const int64_t nope = config.latent->nope_dim;

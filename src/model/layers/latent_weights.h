@@ -12,8 +12,9 @@ namespace foveal::model {
 /// values. The first is turned over, for it is applied to queries.
 struct LatentHeads {
   std::unique_ptr<std::byte[]> memory;  ///< what to_latent views, unless that has no data
-  WeightView to_latent;               ///< [num_heads * kv_rank, nope_dim], bf16 or float32: W_UK^T
-  std::vector<WeightView> to_values;  ///< a head's [value_dim, kv_rank], as stored: W_UV
+  WeightView to_latent;                 ///< [num_heads * kv_rank, nope_dim]: W_UK^T, in bf16 or
+                                        ///< float32 unless the file has it so
+  std::vector<WeightView> to_values;    ///< a head's [value_dim, kv_rank], as stored: W_UV
 
   WeightView to_latent_of(int64_t head) const;
 };
