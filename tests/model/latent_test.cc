@@ -106,7 +106,12 @@ TEST(Latent, BlockScaledWeightsGiveWhatTheirProductsGive) {
     quantise(files, twin, kLayer + name + ".weight");
   }
   EXPECT_EQ(logits_of(files), logits_of(twin));
-  files.tensors.erase(kLayer + "self_attn.kv_b_proj.weight_scale_inv");
+  const std::string scale = kLayer + "self_attn.kv_b_proj.weight_scale_inv";
+  Tensor& wrong = files.tensors.at(scale);
+  wrong.shape = {2, 1};
+  wrong.data += wrong.data;
+  expect_refused(files, "got the scale of '" + kLayer + "self_attn.kv_b_proj.weight' as [2, 1]");
+  files.tensors.erase(scale);
   expect_refused(files, "got 'model.layers.2.self_attn.kv_b_proj.weight' as f8_e4m3 without");
 }
 

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/dense_cuda_testing.h"
 #include "kernels/cuda/indexer.h"
+#include "kernels/reference/indexer.h"
 
 namespace foveal::kernels::cuda::testing {
 namespace {
@@ -264,6 +265,46 @@ TEST_F(IndexerTest, OneRowASequenceGivesTheBitsOfARaggedCall) {
     check(found);
     EXPECT_EQ(found, scores(false));
   }
+}
+
+// Against scores without a Hadamard transform and without e4m3, as the CPU's indexer is held: data
+// of channels of unlike sizes, as projections give them, and a part that keys share with queries.
+TEST_F(IndexerTest, ChoosesAlmostWhatFloat32Chooses) {
+  constexpr int32_t kTopk = 256;
+  make({.seqs = {{8, 2048}}, .heads = 16});
+  std::vector<float> size = normal(128);
+  for (float& channel : size) channel = std::exp(0.7F * channel);
+  for (std::vector<float>* all : {&q, &k}) {
+    *all = normal(all->size());
+    for (size_t at = 0; at < all->size(); ++at) (*all)[at] = size[at % 128] * (*all)[at] + 0.3F;
+    *all = rounded(*all);
+  }
+  prepare();
+  const std::vector<float> found = scores(false);
+  const std::vector<double> exact = reference::index_scores({.q = q.data(),
+                                                             .k = k.data(),
+                                                             .weights = weights.data(),
+                                                             .rows = 8,
+                                                             .keys = 2048,
+                                                             .num_heads = 16,
+                                                             .dim = 128},
+                                                            reference::kReferenceMode);
+  size_t same = 0;
+  for (int64_t row = 0; row < 8; ++row) {
+    const size_t seen = 2041 + static_cast<size_t>(row);
+    const float* own = found.data() + row * (most + 3);
+    const std::vector<double> ours(own, own + seen);
+    const std::vector<int32_t> got = reference::index_set(ours, kTopk);
+    const std::vector<int32_t> want = reference::index_set({&exact[row * 2048], seen}, kTopk);
+    std::vector<int32_t> both;
+    std::set_intersection(got.begin(), got.end(), want.begin(), want.end(),
+                          std::back_inserter(both));
+    same += both.size();
+  }
+  const double share = static_cast<double>(same) / (8.0 * kTopk);
+  std::printf("%.2f %% of the keys that float32 chooses\n", 100 * share);
+  EXPECT_GE(share, 0.97);
+  EXPECT_LT(share, 1.0) << "the case does not round";
 }
 
 }  // namespace
