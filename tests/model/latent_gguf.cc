@@ -1,5 +1,7 @@
 #include "latent_gguf.h"
 
+#include <fmt/format.h>
+
 #include <boost/json.hpp>
 #include <cstring>
 #include <filesystem>
@@ -124,7 +126,7 @@ void add_tensors(GgufBuilder& out, const Files& files, const object& config, boo
       const size_t after = name.find('.', number);
       const std::string kind = name.substr(after + 1, name.find("_proj", after) - after - 1);
       const std::string layer = name.substr(std::strlen("model.layers."), experts - 13);
-      Tensor& all = stacked["blk." + layer + ".ffn_" + kind + "_exps.weight"];
+      Tensor& all = stacked[fmt::format("blk.{}.ffn_{}_exps.weight", layer, kind)];
       const int64_t count = config.at("n_routed_experts").as_int64();
       if (all.shape.empty()) {
         all = {tensor.type,
