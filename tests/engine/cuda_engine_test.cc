@@ -11,6 +11,7 @@
 #include "cuda_fault.h"
 #include "foveal/llm.h"
 #include "model/golden_case.h"
+#include "model/latent_files.h"
 
 namespace foveal::test {
 namespace {
@@ -341,6 +342,26 @@ TEST(CudaEngine, DsaIsDenseWhereNothingIsLeftOut) {
     const Ids all = run_alone(with_index_topk(folder, 1024), mixed_prompts(), 20);
     EXPECT_EQ(all, run_alone(dense, mixed_prompts(), 20)) << folder;
   }
+}
+
+// Latents that have a kernel of their own, over lists and over all keys.
+TEST(CudaEngine, DsaOverSmallLatents) {
+  const model::TempFolder folder;
+  make_files("deepseek_v32", R"(,"index_topk":24)").write(folder);
+  std::vector<std::vector<int32_t>> prompts;
+  for (const size_t len : {200, 3, 64, 150}) {
+    prompts.push_back(random_ids(len, static_cast<uint32_t>(len), 64));
+  }
+  LlmConfig dense = with_index_topk(folder.path(), 256);
+  std::get<DeepSeekSparseAttentionConfig>(dense.sparse_attention_config[0])
+      .skip_indexer_for_short_seqs = true;
+  const Ids all = run_alone(with_index_topk(folder.path(), 256), prompts, 20);
+  EXPECT_EQ(all, run_alone(dense, prompts, 20));
+  const LlmConfig few = cuda_config(folder.path());
+  EXPECT_NE(run_alone(few, prompts, 20), all);
+  LlmConfig together = few;
+  together.batch_invariant = true;
+  EXPECT_EQ(run_together(together, prompts, 20), run_alone(together, prompts, 20));
 }
 
 TEST(CudaEngine, DsaReadsWhatItReports) {

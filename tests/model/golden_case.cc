@@ -102,6 +102,14 @@ GoldenFamily load_golden(const std::string& folder) {
   return out;
 }
 
+std::string fast_device() {
+#ifndef FOVEAL_FAST_DEVICE
+#define FOVEAL_FAST_DEVICE "cpu"
+#endif
+  const char* device = std::getenv("FOVEAL_TEST_DEVICE");
+  return device != nullptr ? device : FOVEAL_FAST_DEVICE;
+}
+
 double log_total(const float* row, int64_t vocab) {
   const double top = *std::max_element(row, row + vocab);
   double sum = 0;

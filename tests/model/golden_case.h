@@ -36,6 +36,10 @@ struct GoldenFamily {
 std::vector<std::string> golden_folders();
 GoldenFamily load_golden(const std::string& folder);
 
+/// The device for runs that are not in float32: what FOVEAL_TEST_DEVICE names, else a GPU in tests
+/// of GPUs (FOVEAL_FAST_DEVICE) and the CPU in others.
+std::string fast_device();
+
 /// log(sum(e^x)) of a row of logits.
 double log_total(const float* row, int64_t vocab);
 /// KL(golden || ours), summed over the vocabulary, of one row of logits.

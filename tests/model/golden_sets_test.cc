@@ -1,10 +1,9 @@
 // DeepSeek Sparse Attention without the choice in the comparison: float32's sets of keys (which
 // golden_test holds against Hugging Face transformers') imposed on the fast path; and how much of
-// them the fast path chooses itself. On the device that FOVEAL_TEST_DEVICE names.
+// them the fast path chooses itself. On `fast_device`.
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 
 #include "attention/dsa/set_hook.h"
@@ -57,8 +56,7 @@ LlmConfig config_of(const GoldenFamily& family, Path path, int64_t chunk) {
     config.kv_cache_config.dtype = "f32";
     return config;
   }
-  const char* device = std::getenv("FOVEAL_TEST_DEVICE");
-  config.device = device != nullptr ? device : FOVEAL_SETS_DEVICE;
+  config.device = fast_device();
   config.cuda_graph_config.enable = false;  // a hook sees steps that are issued
   return config;
 }

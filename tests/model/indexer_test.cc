@@ -15,7 +15,7 @@ namespace foveal::test {
 namespace {
 
 constexpr int64_t kHidden = 128;
-constexpr int64_t kHeads = 4;
+constexpr int64_t kHeads = 8;
 constexpr int64_t kDim = 32;
 constexpr int64_t kRotary = 16;
 constexpr int32_t kTopk = 12;

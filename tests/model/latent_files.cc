@@ -19,7 +19,7 @@ constexpr std::string_view kConfig =
     R"("num_experts_per_tok":2,"n_group":2,"topk_group":1,"first_k_dense_replace":1,)"
     R"("eos_token_id":1)";
 constexpr std::string_view kIndexer =
-    R"(,"index_n_heads":4,"index_head_dim":32,"indexer_types":["full","shared","full"])";
+    R"(,"index_n_heads":8,"index_head_dim":32,"indexer_types":["full","shared","full"])";
 
 }  // namespace
 

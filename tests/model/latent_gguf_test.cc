@@ -24,15 +24,21 @@ struct Made {
   bool operator==(const Made&) const = default;
 };
 
-/// Of the last 8 prompt rows, and 8 greedy tokens, in float32.
-Made run(const std::string& path, const std::vector<int32_t>& prompt) {
+enum class Path : uint8_t { kFloat32, kFast };
+
+/// Of the last 8 prompt rows, and 8 greedy tokens; the fast path on `fast_device`.
+Made run(const std::string& path, const std::vector<int32_t>& prompt, Path how = Path::kFloat32) {
   LlmConfig config;
   config.model = path;
   config.device = "cpu";
   config.threads = 1;
-  config.compute_dtype = "f32";
-  config.kv_cache_config.dtype = "f32";
   config.kv_cache_config.max_tokens = 1024;
+  if (how == Path::kFloat32) {
+    config.compute_dtype = "f32";
+    config.kv_cache_config.dtype = "f32";
+  } else {
+    config.device = fast_device();
+  }
   LLM llm(config);
   SamplingParams sampling;
   sampling.max_tokens = 8;
@@ -53,9 +59,10 @@ Made of(const Files& files, const std::vector<int32_t>& prompt = prompt_ids()) {
   files.write(folder);
   return run(folder.path(), prompt);
 }
-Made of(const GgufBuilder& file, const std::vector<int32_t>& prompt = prompt_ids()) {
+Made of(const GgufBuilder& file, const std::vector<int32_t>& prompt = prompt_ids(),
+        Path how = Path::kFloat32) {
   const TempFolder folder;
-  return run(folder.write("model.gguf", file.build()), prompt);
+  return run(folder.write("model.gguf", file.build()), prompt, how);
 }
 
 void expect_refused(std::string_view part, const GgufBuilder& file,
@@ -202,6 +209,8 @@ TEST_P(GoldenGguf, GivesWhatItsTwinGives) {
   for (const GoldenCase& golden : family.cases) {
     const Made made = of(to_gguf(files), golden.prompt);
     EXPECT_EQ(made, run(GetParam(), golden.prompt));
+    EXPECT_EQ(of(to_gguf(files), golden.prompt, Path::kFast),
+              run(GetParam(), golden.prompt, Path::kFast));
     EXPECT_EQ(made.tokens, std::vector<int32_t>(golden.greedy.begin(), golden.greedy.begin() + 8));
   }
 }
