@@ -1,11 +1,13 @@
 #include "model/checkpoint.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
 #include "base/check.h"
 #include "base/half.h"
 #include "model/checkpoint_impl.h"
+#include "model/gguf_parts.h"
 
 namespace foveal::model {
 namespace fs = std::filesystem;
@@ -41,8 +43,13 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const std::string& path) {
     if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
   }
   FOVEAL_CHECK(!code, ErrorKind::kIo, path, "got '{}'; need a readable folder", code.message());
-  FOVEAL_CHECK(found.size() == 1, ErrorKind::kNotFound, path,
-               "got a folder with no config.json and {} .gguf files; need either", found.size());
+  std::sort(found.begin(), found.end());
+  const auto part = found.empty() ? std::nullopt : gguf_part(found.front());
+  const bool one = part && part->number == 1 && static_cast<size_t>(part->count) == found.size();
+  FOVEAL_CHECK(one || found.size() == 1, ErrorKind::kNotFound, path,
+               "got a folder with no config.json and {} .gguf files; need either, or all parts of "
+               "one",
+               found.size());
   return open_gguf_checkpoint(found.front());
 }
 

@@ -19,9 +19,9 @@ class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
 
-  /// `path`: a .gguf file, or a folder with config.json and *.safetensors (an index or one file),
-  /// or a folder that holds exactly one .gguf. Throws kNotFound, kCorruptFile or kUnsupported (an
-  /// unknown architecture lists the known ones).
+  /// `path`: a .gguf file (of a model in parts the first), or a folder with config.json and
+  /// *.safetensors (an index or one file), or a folder that holds one model in .gguf. Throws
+  /// kNotFound, kCorruptFile or kUnsupported (an unknown architecture lists the known ones).
   static std::unique_ptr<Checkpoint> open(const std::string& path);
 
   virtual const ModelConfig& config() const = 0;

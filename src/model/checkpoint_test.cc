@@ -38,6 +38,75 @@ TEST(Checkpoint, OpensGguf) {
   }
 }
 
+/// tiny_llama_gguf in three files, as gguf-split cuts them: the first has all metadata.
+struct Parts {
+  std::vector<GgufBuilder> files;
+
+  Parts() {
+    for (uint32_t index = 0; index < 3; ++index) {
+      GgufBuilder file = index == 0 ? tiny_llama_metadata() : GgufBuilder();
+      file.set("split.no", index);
+      file.set("split.count", uint32_t{3});
+      file.set("split.tensors.count", uint32_t{4});
+      files.push_back(file);
+    }
+    files[0].f32("token_embd.weight", {8, 3}, std::vector<float>(24, 0.5F));
+    files[1].f32("output_norm.weight", {8}, {1, 2, 3, 4, 5, 6, 7, 8});
+    files[1].f32("blk.0.attn_norm.weight", {8}, std::vector<float>(8, 1.0F));
+    files[2].f32("blk.0.attn_k.weight", {8, 4}, std::vector<float>(32, 0.25F));
+  }
+  static std::string name(size_t index, size_t count = 3) {
+    return "tiny-0000" + std::to_string(index + 1) + "-of-0000" + std::to_string(count) + ".gguf";
+  }
+  void write(const TempFolder& folder) const {
+    for (size_t index = 0; index < files.size(); ++index) {
+      folder.write(name(index), files[index].build());
+    }
+  }
+};
+
+TEST(Checkpoint, OpensGgufInParts) {
+  const TempFolder folder;
+  Parts().write(folder);
+  for (const std::string& open : {folder.path(Parts::name(0)), folder.path()}) {
+    const auto parts = Checkpoint::open(open);
+    EXPECT_EQ(parts->format(), "GGUF v3 (3 parts)");
+    EXPECT_EQ(parts->total_bytes(), 4 * (24 + 8 + 8 + 32));
+    EXPECT_EQ(parts->vector("model.norm.weight", 8)[6], 7.0F);
+    EXPECT_EQ(parts->matrix("model.layers.0.self_attn.k_proj.weight", 4, 8).row_bytes, 32);
+    EXPECT_EQ(parts->vocab()->tokens[2], "ab");
+    parts->prefetch();
+  }
+}
+
+TEST(Checkpoint, RefusesPartsThatAreNotOfOneModel) {
+  const auto refuse = [](ErrorKind kind, std::string_view part, size_t open,
+                         const std::function<void(Parts&, const TempFolder&)>& edit) {
+    const TempFolder folder;
+    Parts parts;
+    edit(parts, folder);
+    parts.write(folder);
+    expect_error(kind, part, [&] { Checkpoint::open(folder.path(Parts::name(open))); });
+  };
+  const auto nothing = [](Parts&, const TempFolder&) {};
+  refuse(ErrorKind::kUnsupported, "got part 2 of a model in 3 files; need the first", 1, nothing);
+  refuse(ErrorKind::kCorruptFile, "got split.no 1 of split.count 3; need 2 of 3", 0,
+         [](Parts& parts, const TempFolder&) { parts.files[2] = parts.files[1]; });
+  refuse(ErrorKind::kCorruptFile, "got 3 tensors in all parts; need 4", 0,
+         [](Parts& parts, const TempFolder&) {
+           GgufBuilder empty;
+           empty.set("split.no", uint32_t{2});
+           empty.set("split.count", uint32_t{3});
+           parts.files[2] = empty;
+         });
+  refuse(ErrorKind::kNotFound, Parts::name(2), 0,
+         [](Parts& parts, const TempFolder&) { parts.files.pop_back(); });
+  const TempFolder folder;
+  const std::string alone = folder.write("first.gguf", Parts().files[0].build());
+  expect_error(ErrorKind::kCorruptFile, "need a name that ends in -00001-of-00003.gguf",
+               [&] { Checkpoint::open(alone); });
+}
+
 TEST(Checkpoint, HelpersNameWhatIsWrong) {
   const TempFolder folder;
   const auto checkpoint = Checkpoint::open(folder.write("tiny.gguf", tiny_llama_gguf().build()));

@@ -250,9 +250,6 @@ ModelConfig read_gguf_config(const GgufFile& file, const std::string& source) {
       std::find_if(kFamilies.begin(), kFamilies.end(),
                    [&](const GgufFamily& known) { return known.gguf == *architecture; });
   if (family == kFamilies.end()) refuse_architecture(*architecture, source);
-  const GgufFields split(file, "split.", source);
-  FOVEAL_CHECK(split.integer("count", 0, INT32_MAX).value_or(1) <= 1, ErrorKind::kUnsupported,
-               source, "got one part of a split GGUF file; need a single file");
   const GgufFields fields(file, std::string(*architecture) + ".", source);
   ModelConfig config;
   config.architecture = family->ours;

@@ -176,9 +176,6 @@ TEST(GgufConfig, RefusesWhatCannotBe) {
   GgufBuilder text = base("llama");
   text.set("llama.rope.freq_base", "x");
   expect_refused(corrupt, "llama.rope.freq_base", text);
-  GgufBuilder split = base("llama");
-  split.set("split.count", uint32_t{3});
-  expect_refused(ErrorKind::kUnsupported, "split", split);
   GgufBuilder differs = base("llama");
   differs.set("llama.attention.key_length", std::vector<int32_t>{8, 16, 8, 8});
   expect_refused(ErrorKind::kUnsupported, "differs by layer", differs);

@@ -173,8 +173,8 @@ inline bool loads_or_refuses(const std::function<void()>& action) {
   }
 }
 
-/// A complete tiny model in GGUF: llama, one layer, two heads of four channels.
-inline GgufBuilder tiny_llama_gguf() {
+/// A tiny model's metadata: llama, one layer, two heads of four channels.
+inline GgufBuilder tiny_llama_metadata() {
   GgufBuilder file;
   file.set("general.architecture", "llama");
   file.set("general.name", "tiny");
@@ -190,6 +190,12 @@ inline GgufBuilder tiny_llama_gguf() {
   file.set("tokenizer.ggml.merges", std::vector<std::string>{"a b"});
   file.set("tokenizer.ggml.token_type", std::vector<int32_t>{1, 1, 1});
   file.set("tokenizer.ggml.eos_token_id", uint32_t{2});
+  return file;
+}
+
+/// The complete model in GGUF.
+inline GgufBuilder tiny_llama_gguf() {
+  GgufBuilder file = tiny_llama_metadata();
   file.f32("token_embd.weight", {8, 3}, std::vector<float>(24, 0.5F));
   file.f32("output_norm.weight", {8}, {1, 2, 3, 4, 5, 6, 7, 8});
   file.f32("blk.0.attn_norm.weight", {8}, std::vector<float>(8, 1.0F));

@@ -1,0 +1,77 @@
+#include "model/gguf_parts.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "base/check.h"
+#include "model/gguf_fields.h"
+
+namespace foveal::model {
+namespace {
+
+constexpr size_t kDigits = 5;
+constexpr int64_t kMostParts = 99999;  // what the digits can say
+
+std::optional<int64_t> number_of(std::string_view digits) {
+  int64_t out = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
+  if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
+  return out;
+}
+
+int64_t parts_of(const GgufFile& file, const std::string& path) {
+  return GgufFields(file, "split.", path).integer("count", 0, kMostParts).value_or(1);
+}
+
+}  // namespace
+
+std::string GgufPart::path(int64_t other) const {
+  return fmt::format("{}-{:05}-of-{:05}.gguf", name, other, count);
+}
+
+std::optional<GgufPart> gguf_part(std::string_view path) {
+  constexpr std::string_view kOf = "-of-";
+  constexpr std::string_view kSuffix = ".gguf";
+  constexpr size_t kTail = 1 + kDigits + kOf.size() + kDigits + kSuffix.size();
+  if (path.size() <= kTail || !path.ends_with(kSuffix)) return std::nullopt;
+  const std::string_view tail = path.substr(path.size() - kTail);
+  if (tail.front() != '-' || tail.substr(1 + kDigits, kOf.size()) != kOf) return std::nullopt;
+  const auto number = number_of(tail.substr(1, kDigits));
+  const auto count = number_of(tail.substr(1 + kDigits + kOf.size(), kDigits));
+  if (!number || !count || *number < 1 || *number > *count) return std::nullopt;
+  return GgufPart{
+      .name = std::string(path.substr(0, path.size() - kTail)), .number = *number, .count = *count};
+}
+
+int64_t count_gguf_parts(const GgufFile& first, const std::string& path) {
+  const int64_t count = parts_of(first, path);
+  if (count <= 1) return 1;
+  const int64_t index = GgufFields(first, "split.", path).integer("no", 0, kMostParts).value_or(0);
+  FOVEAL_CHECK(index == 0, ErrorKind::kUnsupported, path,
+               "got part {} of a model in {} files; need the first, which has its hyperparameters",
+               index + 1, count);
+  const auto part = gguf_part(path);
+  FOVEAL_CHECK(part && part->number == 1 && part->count == count, ErrorKind::kCorruptFile, path,
+               "got the first of {} files (split.count); need a name that ends in "
+               "-00001-of-{:05}.gguf, and the others beside it",
+               count, count);
+  return count;
+}
+
+void add_gguf_part(GgufFile& to, const GgufFile& part, int64_t number, const std::string& path) {
+  const int64_t index = GgufFields(part, "split.", path).integer("no", 0, kMostParts).value_or(-1);
+  FOVEAL_CHECK(index == number - 1 && parts_of(part, path) == parts_of(to, path),
+               ErrorKind::kCorruptFile, path, "got split.no {} of split.count {}; need {} of {}",
+               index, parts_of(part, path), number - 1, parts_of(to, path));
+  to.tensors.insert(to.tensors.end(), part.tensors.begin(), part.tensors.end());
+}
+
+void check_gguf_parts(const GgufFile& all, const std::string& path) {
+  const auto need = GgufFields(all, "split.", path).integer("tensors.count", 0, INT32_MAX);
+  FOVEAL_CHECK(!need || static_cast<size_t>(*need) == all.tensors.size(), ErrorKind::kCorruptFile,
+               path, "got {} tensors in all parts; need {} (split.tensors.count)",
+               all.tensors.size(), need.value_or(0));
+}
+
+}  // namespace foveal::model
