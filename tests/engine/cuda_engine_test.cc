@@ -388,6 +388,26 @@ TEST(CudaEngine, FillsAndReusesATightCache) {
   EXPECT_EQ(run_together(config, mixed_prompts(), 30), alone);
 }
 
+// Index keys are a lane of the pages: they are found again, computed in chunks, and given up and
+// made anew with them.
+TEST(CudaEngine, DsaReusesPagesAndGivesThemUp) {
+  for (const std::string& folder : present({"deepseek_v32", "glm_moe_dsa"})) {
+    LlmConfig config = cuda_config(folder);
+    config.batch_invariant = true;
+    const Ids alone = run_alone(config, mixed_prompts(), 30);
+    config.kv_cache_config.max_tokens = 1024;
+    config.prefill_chunk = 128;
+    EXPECT_EQ(run_together(config, mixed_prompts(), 30), alone) << folder;
+    LLM llm(config);
+    const Prompt prompt{.token_ids = random_ids(700, 700)};
+    const RequestOutput first = llm.generate(prompt, greedy(31));
+    const RequestOutput again = llm.generate(prompt, greedy(31));
+    EXPECT_GE(again.cached_tokens, 600) << folder;
+    EXPECT_EQ(first.outputs[0].token_ids, alone[1]) << folder;
+    EXPECT_EQ(again.outputs[0].token_ids, alone[1]) << folder;
+  }
+}
+
 struct Finished {
   std::vector<int32_t> ids;
   FinishReason reason;
