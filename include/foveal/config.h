@@ -21,6 +21,7 @@ struct PhaseValue {
 struct SkipSoftmaxAttentionConfig {
   std::optional<PhaseValue> threshold_scale_factor;
   std::optional<PhaseValue> target_sparsity;
+  std::vector<int32_t> dense_layers;  ///< layers that skip nothing; an addition
 };
 
 /// `algorithm: rocket` (RocketKV). The first seven fields are TensorRT-LLM's.

@@ -242,7 +242,11 @@ OptionGroup describe(SkipSoftmaxAttentionConfig& config) {
                       .target = &config.target_sparsity,
                       .help = "share of tiles to skip, turned into a factor by the checkpoint's "
                               "calibration; one number or {prefill: X, decode: X}",
-                      .range = {.min = 0, .max = 1}}}};
+                      .range = {.min = 0, .max = 1}},
+                     {.name = "dense_layers",
+                      .target = &config.dense_layers,
+                      .help = "layers that skip nothing",
+                      .range = {.min = 0, .max = kMaxChannels}}}};
 }
 
 OptionGroup describe(RocketSparseAttentionConfig& config) {

@@ -124,6 +124,10 @@ TEST(ConfigFields, SkipSoftmaxForms) {
   const auto bare = only<SkipSoftmaxAttentionConfig>(
       load("sparse_attention_config: {algorithm: skip_softmax, target_sparsity: null}"));
   EXPECT_EQ(bare.target_sparsity, std::nullopt);
+  const auto layers = only<SkipSoftmaxAttentionConfig>(
+      load("sparse_attention_config:\n  algorithm: skip_softmax\n  threshold_scale_factor: 5\n"
+           "  dense_layers: [0, 7]\n"));
+  EXPECT_EQ(layers.dense_layers, (std::vector<int32_t>{0, 7}));
 }
 
 TEST(ConfigFields, RocketAndDsaDefaultsAndNulls) {
@@ -247,7 +251,7 @@ TEST(ConfigFields, RefusesSparse) {
        "rocket, dsa"},
       {"sparse_attention_config:\n  algorithm: skip_softmax\n  threshold: 3\n",
        "[c.yaml:3 sparse_attention_config.threshold] got unknown key; need one of algorithm, "
-       "threshold_scale_factor, target_sparsity"},
+       "threshold_scale_factor, target_sparsity, dense_layers"},
       {"sparse_attention_config:\n  algorithm: skip_softmax\n  threshold_scale_factor:\n    "
        "prefill: 1\n    prefil: 2\n",
        "[c.yaml:5 sparse_attention_config.threshold_scale_factor.prefil] got unknown key; need one "

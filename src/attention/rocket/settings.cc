@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attention/layer_list.h"
 #include "attention/rocket/page_select.h"
 #include "base/check.h"
 
@@ -9,13 +10,10 @@ namespace foveal::attention::rocket {
 namespace {
 
 std::vector<bool> dense_layers(const RocketSparseAttentionConfig& config, const ModelShape& shape) {
-  std::vector<bool> dense;
-  for (const int32_t window : shape.windows) dense.push_back(window > 0);
-  dense.resize(static_cast<size_t>(shape.num_layers));
-  for (const int32_t layer : config.dense_layers) {
-    FOVEAL_CHECK(layer < shape.num_layers, ErrorKind::kInvalidArgument, "rocket.dense_layers",
-                 "got layer {}; need 0 to {}", layer, shape.num_layers - 1);
-    dense[static_cast<size_t>(layer)] = true;
+  std::vector<bool> dense =
+      listed_layers(config.dense_layers, shape.num_layers, "rocket.dense_layers");
+  for (size_t layer = 0; layer < shape.windows.size(); ++layer) {
+    if (shape.windows[layer] > 0) dense[layer] = true;
   }
   return dense;
 }

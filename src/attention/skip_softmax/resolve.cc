@@ -1,7 +1,12 @@
 #include "attention/skip_softmax/resolve.h"
 
-#include <cmath>
+#include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "attention/layer_list.h"
 #include "attention/paged.h"
 #include "attention/skip_softmax/checkpoint.h"
 #include "attention/skip_softmax/glob.h"
@@ -64,6 +69,30 @@ std::optional<std::string> ignoring_pattern(const std::vector<std::string>& patt
   return std::nullopt;
 }
 
+// A configuration that lists all layers asks for a method and for none of it.
+std::vector<std::optional<std::string>> dense_reasons(const SkipSoftmaxAttentionConfig* config,
+                                                      const CheckpointSettings& checkpoint,
+                                                      int32_t num_layers) {
+  const std::vector<int32_t> own =
+      config == nullptr ? std::vector<int32_t>{} : config->dense_layers;
+  const std::vector<bool> listed = listed_layers(own, num_layers, "skip_softmax.dense_layers");
+  std::vector<std::optional<std::string>> out;
+  for (int32_t layer = 0; layer < num_layers; ++layer) {
+    std::optional<std::string> why;
+    if (const auto pattern = ignoring_pattern(checkpoint.ignore, layer)) {
+      why = fmt::format("layer matches the checkpoint's ignore pattern '{}'", *pattern);
+    } else if (listed[static_cast<size_t>(layer)]) {
+      why = "dense_layers lists the layer";
+    }
+    out.push_back(std::move(why));
+  }
+  const bool all = std::all_of(out.begin(), out.end(), [](const auto& why) { return why; });
+  FOVEAL_CHECK(own.empty() || !all, ErrorKind::kInvalidArgument, "skip_softmax.dense_layers",
+               "got no layer that is left; need one that neither it nor the checkpoint's ignore "
+               "names");
+  return out;
+}
+
 /// The target in effect and whose it is.
 struct Target {
   PhaseValue value;
@@ -104,9 +133,7 @@ std::optional<Settings> resolve_settings(const SkipSoftmaxAttentionConfig* confi
     settings.prefill = from_target(target->value, target->whose, checkpoint, Phase::kPrefill);
     settings.decode = from_target(target->value, target->whose, checkpoint, Phase::kDecode);
   }
-  for (int32_t layer = 0; layer < num_layers; ++layer) {
-    settings.ignored_by.push_back(ignoring_pattern(checkpoint.ignore, layer));
-  }
+  settings.dense_why = dense_reasons(config, checkpoint, num_layers);
   return settings;
 }
 

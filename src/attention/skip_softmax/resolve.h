@@ -20,23 +20,25 @@ struct PhaseFactor {
 struct Settings {
   PhaseFactor prefill;
   PhaseFactor decode;
-  /// [num_layers]: the `ignore` pattern that keeps a layer dense, or nothing.
-  std::vector<std::optional<std::string>> ignored_by;
+  /// [num_layers]: what keeps a layer dense whatever the factor, or nothing.
+  std::vector<std::optional<std::string>> dense_why;
 
   const PhaseFactor& of(Phase phase) const { return phase == Phase::kPrefill ? prefill : decode; }
   /// The factor in effect.
   double factor(int32_t layer, Phase phase) const {
-    return ignored_by.at(static_cast<size_t>(layer)) ? 0 : of(phase).factor;
+    return dense_why.at(static_cast<size_t>(layer)) ? 0 : of(phase).factor;
   }
 };
 
 /// Settles the factors as TensorRT-LLM does: the configuration's direct factor, else a target (the
 /// configuration's, else the checkpoint's) through the checkpoint's formula; a value given for one
-/// phase only leaves the other off. `ignore` patterns of the checkpoint win over everything.
+/// phase only leaves the other off. The configuration's `dense_layers` and `ignore` patterns of the
+/// checkpoint win over everything.
 ///
 /// Nothing when `config` is null and the checkpoint has no target. Throws kInvalidArgument for
-/// values outside their range, for a target without a formula, and for a configuration that names
-/// neither while the checkpoint has no target; kCorruptFile for a broken checkpoint.
+/// values outside their range, layers that do not exist or are all dense, for a target without a
+/// formula, and for a configuration that names neither while the checkpoint has no target;
+/// kCorruptFile for a broken checkpoint.
 std::optional<Settings> resolve_settings(const SkipSoftmaxAttentionConfig* config,
                                          std::string_view checkpoint_json, int32_t num_layers);
 

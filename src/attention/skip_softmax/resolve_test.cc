@@ -69,7 +69,8 @@ TEST(Resolve, TheCheckpointsOwnTargetApplies) {
   EXPECT_NEAR(settings.decode.factor, 1.0042768461593834, 1e-12);
   EXPECT_EQ(settings.factor(0, Phase::kPrefill), settings.prefill.factor);
   EXPECT_EQ(settings.factor(1, Phase::kPrefill), 0);
-  EXPECT_EQ(settings.ignored_by[1], "model.layers.1.self_attn");
+  EXPECT_EQ(settings.dense_why[1],
+            "layer matches the checkpoint's ignore pattern 'model.layers.1.self_attn'");
   EXPECT_EQ(settings.prefill.why,
             "from the checkpoint's target_sparsity 0.5 by the checkpoint's formula");
 }
@@ -207,9 +208,27 @@ TEST(Resolve, IgnoresLayersByEverySpelling) {
   const Settings both = resolve(
       direct(5, 5), R"({"ignore": ["*.0.*"], "config_groups": {"g": {"algorithm": "skip_softmax",
                         "ignore": ["*.3.*"]}}})");
-  EXPECT_TRUE(both.ignored_by[0]);
-  EXPECT_TRUE(both.ignored_by[3]);
-  EXPECT_FALSE(both.ignored_by[1]);
+  EXPECT_TRUE(both.dense_why[0]);
+  EXPECT_TRUE(both.dense_why[3]);
+  EXPECT_FALSE(both.dense_why[1]);
+}
+
+TEST(Resolve, KeepsListedLayersDense) {
+  SkipSoftmaxAttentionConfig config = direct(5, 5);
+  config.dense_layers = {3, 0};
+  const Settings settings = resolve(config, kCalibrated);
+  EXPECT_EQ(settings.dense_why[0], "dense_layers lists the layer");
+  EXPECT_EQ(settings.factor(0, Phase::kPrefill), 0);
+  EXPECT_EQ(settings.factor(1, Phase::kPrefill), 0) << "the checkpoint's ignore holds beside it";
+  EXPECT_EQ(settings.factor(2, Phase::kDecode), 5);
+  EXPECT_EQ(settings.factor(3, Phase::kDecode), 0);
+
+  config.dense_layers = {4};
+  EXPECT_EQ(error_of(ErrorKind::kInvalidArgument, config),
+            "[skip_softmax.dense_layers] got layer 4; need 0 to 3");
+  config.dense_layers = {0, 2, 3};
+  EXPECT_TRUE(contains(error_of(ErrorKind::kInvalidArgument, config, kCalibrated),
+                       "got no layer that is left"));
 }
 
 TEST(Resolve, RefusesBrokenCheckpoints) {

@@ -69,12 +69,9 @@ class SkipSoftmax final : public AttentionMethod {
 
   Resolution resolve(int32_t layer, Phase phase) const override {
     const skip_softmax::PhaseFactor& phase_factor = settings_.of(phase);
-    const auto& ignored_by = settings_.ignored_by.at(static_cast<size_t>(layer));
+    const auto& dense_why = settings_.dense_why.at(static_cast<size_t>(layer));
     if (phase_factor.factor == 0) return {"dense", "", phase_factor.why};
-    if (ignored_by) {
-      return {"dense", "",
-              fmt::format("layer matches the checkpoint's ignore pattern '{}'", *ignored_by)};
-    }
+    if (dense_why) return {"dense", "", *dense_why};
     return {"skip_softmax", fmt::format("threshold_scale_factor {:.6g}", phase_factor.factor),
             phase_factor.why};
   }

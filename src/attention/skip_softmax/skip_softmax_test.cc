@@ -45,6 +45,17 @@ TEST(SkipSoftmax, SharesPagesOnlyAmongEqualResults) {
   EXPECT_NE(method->prefix_key(std::nullopt, {}), method->prefix_key(1000, {}));
 }
 
+TEST(SkipSoftmax, KeepsListedLayersDense) {
+  SkipSoftmaxAttentionConfig config;
+  config.threshold_scale_factor = PhaseValue{200, 100};
+  config.dense_layers = {1};
+  const SparseAttentionConfig any(config);
+  const auto method = make_skip_softmax(&any, {.shape = {.num_layers = 3}});
+  EXPECT_EQ(method->resolve(0, Phase::kDecode).method, "skip_softmax");
+  EXPECT_EQ(method->resolve(1, Phase::kDecode).why, "dense_layers lists the layer");
+  EXPECT_NE(method->prefix_key(1000, {}), make(200, 100)->prefix_key(1000, {}));
+}
+
 TEST(SkipSoftmax, AsksForWholeQueryTiles) {
   EXPECT_EQ(make(1, 1)->capabilities().prefill_chunk_multiple, kernels::kQueryTile);
 }
