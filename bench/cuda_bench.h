@@ -16,7 +16,8 @@ inline constexpr size_t kColdBytes = size_t{512} << 20;  ///< ten times the L2 c
 /// shares of the read bandwidth measured at the start.
 class CudaBench {
  public:
-  CudaBench();
+  enum class Announce : uint8_t { kNo, kYes };  ///< the read ceiling, on standard output
+  explicit CudaBench(Announce announce = Announce::kYes);
 
   /// Median microseconds of a replay of what `issue` records.
   double time(const std::function<void()>& issue, int runs = 15);

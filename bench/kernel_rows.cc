@@ -10,6 +10,7 @@
 #include "attention_cases.h"
 #include "base/check.h"
 #include "ceiling.h"
+#include "device/device.h"
 #include "device/stream.h"
 #include "gemm_cases.h"
 #include "kernels/cpu/isa.h"
@@ -138,6 +139,8 @@ void gemm_rows(const KernelShape& shape, ThreadPool& pool, const Roof& roof, con
 }
 
 }  // namespace
+
+bool is_cuda(std::string_view device) { return parse_device(device).kind == DeviceKind::kCuda; }
 
 Roof measure_roof(ThreadPool& pool) {
   return {.gflops = peak_gflops(pool, /*f32=*/false),

@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
@@ -12,9 +14,14 @@ namespace foveal::bench {
 
 /// What this machine can do at most, measured in the same run.
 struct Roof {
-  double gflops = 0;      ///< the widest multiply-add, bf16 pairs where there are any
-  double gflops_f32 = 0;  ///< in float32
-  double gbps = 0;        ///< reading memory that no cache holds
+  std::string device = "cpu";  ///< or a GPU's name
+  /// On a CPU of the widest multiply-add, bf16 pairs where there are any; on a GPU of the largest
+  /// of the library's bf16 products.
+  double gflops = 0;
+  double gflops_f32 = 0;   ///< CPU: in float32
+  double gflops_e4m3 = 0;  ///< GPU: of a product of e4m3
+  double gbps = 0;         ///< reading memory that no cache holds
+  double copy_gbps = 0;    ///< GPU: read and written together
   int threads = 0;
   std::string isa;
 };
@@ -23,8 +30,8 @@ Roof measure_roof(ThreadPool& pool);
 
 /// One kernel on one shape.
 struct KernelRow {
-  std::string
-      kernel;  ///< attention_prefill, attention_decode, skip_softmax_*, rocket_*, topk, gemm_*
+  std::string kernel;  ///< attention_prefill, attention_decode, skip_softmax_*, rocket: *, topk,
+                       ///< dsa: *, gemm_*
   std::string shape;
   double seconds = 0;
   double gflop = 0;     ///< counted; 0 where bytes decide
@@ -40,7 +47,8 @@ struct KernelShape {
   int32_t head_dim = 64;
   int32_t keys = 4096;
   int32_t rows = 512;   ///< of a prefill chunk, and of a prefill GEMM
-  int32_t layers = 16;  ///< distinct caches, so that decode's are not found in a processor's cache
+  int32_t layers = 16;  ///< CPU: distinct caches, so that decode's are not found in its cache
+  int32_t batch = 8;    ///< GPU: sequences of a decode step
   int32_t page_size = 64;
   int32_t topk = 64;  ///< rocket: pages
   std::vector<float> factors{100};
@@ -55,5 +63,26 @@ struct KernelShape {
 void time_kernels(const std::vector<std::string>& families, const KernelShape& shape,
                   ThreadPool& pool, const Roof& roof,
                   const std::function<void(const KernelRow&)>& done);
+
+/// Of auto, cpu, cuda, as everywhere. Throws for what is not there.
+bool is_cuda(std::string_view device);
+
+class CudaRows;
+
+/// The same on the first GPU, and the family dsa: medians of events around graph replays, decode
+/// with a second-level cache that has none of it.
+class CudaKernels {
+ public:
+  /// Measures the roof. Throws kUnsupported in a build without CUDA.
+  CudaKernels();
+  ~CudaKernels();
+
+  const Roof& roof() const;
+  void time(const std::vector<std::string>& families, const KernelShape& shape,
+            const std::function<void(const KernelRow&)>& done);
+
+ private:
+  std::unique_ptr<CudaRows> rows_;
+};
 
 }  // namespace foveal::bench

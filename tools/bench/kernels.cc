@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
+#include <span>
 
 #include "base/check.h"
 #include "bench/bench.h"
@@ -13,21 +15,25 @@
 namespace foveal::bench {
 namespace {
 
-constexpr std::array<std::string_view, 4> kFamilies{"attention", "rocket", "topk", "gemm"};
+constexpr std::array<std::string_view, 4> kCpuFamilies{"attention", "rocket", "topk", "gemm"};
+constexpr std::array<std::string_view, 5> kCudaFamilies{"attention", "rocket", "topk", "dsa",
+                                                        "gemm"};
 
 struct KernelOptions {
-  std::string families = "attention,rocket,topk,gemm";
+  std::string families;
   std::string device = "auto";
   std::string dtype = "bf16";
   std::string report_json, csv;
   int64_t threads = 0;
-  int64_t num_kv_heads = 3, group = 3, head_dim = 64, keys = 4096, rows = 512, layers = 16;
+  std::optional<int64_t> num_kv_heads, group, head_dim, keys, rows;
+  int64_t layers = 16, batch = 8;
   int64_t topk = 64, n = 4096, k = 4096;
   double factor = 100;
   double min_seconds = 0.3;
 };
 
-OptionField number(std::string_view name, int64_t* target, std::string_view help, double min,
+template <class Number>
+OptionField number(std::string_view name, Number* target, std::string_view help, double min,
                    double max) {
   return {.name = name, .target = target, .help = help, .range = {.min = min, .max = max}};
 }
@@ -37,19 +43,19 @@ OptionGroup describe(KernelOptions& options) {
       .fields = {
           {.name = "kernels",
            .target = &options.families,
-           .help = "some of attention, rocket, topk, gemm, with commas"},
-          {.name = "device",
-           .target = &options.device,
-           .help = "where they run",
-           .choices = {"auto", "cpu"}},
+           .help = "some of attention, rocket, topk, gemm, on a GPU dsa, with commas; absent: all"},
+          {.name = "device", .target = &options.device, .help = "where they run: auto, cpu, cuda"},
           number("threads", &options.threads, "0: one a core", 0, 64),
-          number("keys", &options.keys, "tokens that are attended to", 64, 1 << 22),
-          number("rows", &options.rows, "of a prefill chunk, and of a prefill GEMM", 1, 65536),
-          number("kv_heads", &options.num_kv_heads, "KV heads", 1, 1024),
-          number("group", &options.group, "query heads a KV head", 1, 64),
-          number("head_dim", &options.head_dim, "of each head", 8, 256),
-          number("layers", &options.layers, "distinct caches, so that none is found again", 1,
+          number("keys", &options.keys, "tokens that are attended to; absent: 4096, on a GPU 32768",
+                 64, 1 << 22),
+          number("rows", &options.rows,
+                 "of a prefill chunk, and of a prefill GEMM; absent: 512, on a GPU 4096", 1, 65536),
+          number("kv_heads", &options.num_kv_heads, "KV heads; absent: 3, on a GPU 8", 1, 1024),
+          number("group", &options.group, "query heads a KV head; absent: 3, on a GPU 4", 1, 64),
+          number("head_dim", &options.head_dim, "of each head; absent: 64, on a GPU 128", 8, 256),
+          number("layers", &options.layers, "CPU: distinct caches, so that none is found again", 1,
                  1000),
+          number("batch", &options.batch, "GPU: sequences of a decode step", 1, 1024),
           number("topk", &options.topk, "rocket: pages a step reads", 1, 1 << 20),
           {.name = "factor",
            .target = &options.factor,
@@ -57,7 +63,9 @@ OptionGroup describe(KernelOptions& options) {
            .range = {.min = 0, .above_min = true}},
           number("n", &options.n, "GEMM: columns", 1, 1 << 24),
           number("k", &options.k, "GEMM: depth", 1, 1 << 24),
-          {.name = "dtype", .target = &options.dtype, .help = "GEMM: of the weights"},
+          {.name = "dtype",
+           .target = &options.dtype,
+           .help = "GEMM: of the weights; on a GPU bf16 and e4m3"},
           {.name = "min_seconds",
            .target = &options.min_seconds,
            .help = "of each case",
@@ -66,12 +74,14 @@ OptionGroup describe(KernelOptions& options) {
           {.name = "csv", .target = &options.csv, .help = "the same with commas"}}};
 }
 
-std::vector<std::string> families_of(const std::string& text) {
+std::vector<std::string> families_of(const std::string& text,
+                                     std::span<const std::string_view> known) {
+  if (text.empty()) return {known.begin(), known.end()};
   std::vector<std::string> out;
   for (const std::string_view name : tools::split_list(text)) {
-    FOVEAL_CHECK(std::find(kFamilies.begin(), kFamilies.end(), name) != kFamilies.end(),
+    FOVEAL_CHECK(std::find(known.begin(), known.end(), name) != known.end(),
                  ErrorKind::kInvalidArgument, "kernels", "got '{}'; need some of {}", name,
-                 fmt::join(kFamilies, ", "));
+                 fmt::join(known, ", "));
     out.emplace_back(name);
   }
   return out;
@@ -85,13 +95,18 @@ DType weight_dtype(const std::string& name) {
        name);
 }
 
-KernelShape shape_of(const KernelOptions& options) {
-  return {.num_kv_heads = static_cast<int32_t>(options.num_kv_heads),
-          .group = static_cast<int32_t>(options.group),
-          .head_dim = static_cast<int32_t>(options.head_dim),
-          .keys = static_cast<int32_t>(options.keys),
-          .rows = static_cast<int32_t>(options.rows),
+// Absent sizes are SmolLM2's on a CPU, and Llama-3.1-8B's at 32k on a GPU.
+KernelShape shape_of(const KernelOptions& options, bool cuda) {
+  const auto size = [&](const std::optional<int64_t>& given, int64_t cpu_size, int64_t cuda_size) {
+    return static_cast<int32_t>(given.value_or(cuda ? cuda_size : cpu_size));
+  };
+  return {.num_kv_heads = size(options.num_kv_heads, 3, 8),
+          .group = size(options.group, 3, 4),
+          .head_dim = size(options.head_dim, 64, 128),
+          .keys = size(options.keys, 4096, 32768),
+          .rows = size(options.rows, 512, 4096),
           .layers = static_cast<int32_t>(options.layers),
+          .batch = static_cast<int32_t>(options.batch),
           .topk = static_cast<int32_t>(options.topk),
           .factors = {static_cast<float>(options.factor)},
           .weights = weight_dtype(options.dtype),
@@ -108,11 +123,28 @@ std::string text_of(const KernelRow& row) {
       row.skipped > 0 ? fmt::format("  {:.1f} % of tiles left out", 100 * row.skipped) : "");
 }
 
+std::string roof_text(const Roof& roof) {
+  if (roof.device == "cpu") {
+    return fmt::format(
+        "{} threads, {}: {:.0f} GFLOP/s (float32 {:.0f}), {:.1f} GB/s, measured now\n",
+        roof.threads, roof.isa, roof.gflops, roof.gflops_f32, roof.gbps);
+  }
+  return fmt::format(
+      "{}: products {:.0f} GFLOP/s (e4m3 {:.0f}), reads {:.0f} GB/s, copies {:.0f} GB/s, measured "
+      "now\n",
+      roof.device, roof.gflops, roof.gflops_e4m3, roof.gbps, roof.copy_gbps);
+}
+
 std::string json_of(const Roof& roof, const std::vector<KernelRow>& rows) {
   tools::JsonWriter json;
-  json.begin_object().key("roof").begin_object().field("device", "cpu");
-  json.field("isa", std::string_view(roof.isa)).field("threads", roof.threads);
-  json.field("gflops", roof.gflops).field("gflops_f32", roof.gflops_f32);
+  json.begin_object().key("roof").begin_object();
+  json.field("device", std::string_view(roof.device)).field("gflops", roof.gflops);
+  if (roof.device == "cpu") {
+    json.field("isa", std::string_view(roof.isa)).field("threads", roof.threads);
+    json.field("gflops_f32", roof.gflops_f32);
+  } else {
+    json.field("gflops_e4m3", roof.gflops_e4m3).field("copy_gbps", roof.copy_gbps);
+  }
   json.field("gbps", roof.gbps).end_object().key("kernels").begin_array();
   for (const KernelRow& row : rows) {
     json.begin_object().field("kernel", std::string_view(row.kernel));
@@ -144,20 +176,29 @@ int kernels_main(std::span<const std::string> args) {
                          "can do at most.");
   command.options("Kernels", describe(own));
   if (!command.parse(args)) return 0;
-  const std::vector<std::string> families = families_of(own.families);
-  const KernelShape shape = shape_of(own);
+  const bool cuda = is_cuda(own.device);
+  const std::vector<std::string> families =
+      cuda ? families_of(own.families, kCudaFamilies) : families_of(own.families, kCpuFamilies);
+  const KernelShape shape = shape_of(own, cuda);
   tools::check_writable("report-json", own.report_json);
   tools::check_writable("csv", own.csv);
-  ThreadPool pool(static_cast<int>(own.threads));
-  const Roof roof = measure_roof(pool);
-  tools::write_out(
-      fmt::format("{} threads, {}: {:.0f} GFLOP/s (float32 {:.0f}), {:.1f} GB/s, measured now\n",
-                  roof.threads, roof.isa, roof.gflops, roof.gflops_f32, roof.gbps));
   std::vector<KernelRow> rows;
-  time_kernels(families, shape, pool, roof, [&](const KernelRow& row) {
+  const auto done = [&](const KernelRow& row) {
     rows.push_back(row);
     tools::write_out(text_of(row));
-  });
+  };
+  Roof roof;
+  if (cuda) {
+    CudaKernels kernels;
+    roof = kernels.roof();
+    tools::write_out(roof_text(roof));
+    kernels.time(families, shape, done);
+  } else {
+    ThreadPool pool(static_cast<int>(own.threads));
+    roof = measure_roof(pool);
+    tools::write_out(roof_text(roof));
+    time_kernels(families, shape, pool, roof, done);
+  }
   tools::write_file("report-json", own.report_json, json_of(roof, rows));
   tools::write_file("csv", own.csv, csv_of(rows));
   return 0;
