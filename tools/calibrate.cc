@@ -4,11 +4,14 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <functional>
+#include <optional>
 
 #include "base/check.h"
 #include "base/config_fields.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "calibrate/exclude.h"
 #include "calibrate/law.h"
 #include "calibrate/output.h"
 #include "calibrate/probe.h"
@@ -90,7 +93,7 @@ OptionGroup describe(CalibrateOptions& options) {
            .also = {"random_seed"}},
           {.name = "time_limit",
            .target = &options.time_limit,
-           .help = "seconds; what was measured by then is fitted",
+           .help = "seconds; what was measured by then is fitted and checked",
            .range = {.min = 1}},
           {.name = "prompt_budgets",
            .target = &options.prompt_budgets,
@@ -100,7 +103,7 @@ OptionGroup describe(CalibrateOptions& options) {
            .help = "rocket: values of topk to try with each"},
           {.name = "budget_kl",
            .target = &options.budget_kl,
-           .help = "rocket: the KL to dense that is allowed, mean over decoded tokens in nats",
+           .help = "allowed KL to dense, nats; skip_softmax, if given: layers stay dense for it",
            .range = {.min = 0}}}};
 }
 
@@ -113,8 +116,11 @@ class Measuring {
   Measuring(LLM& llm, const CalibrateOptions& options, int64_t steps)
       : llm_(llm), options_(options), bar_("calibrating", steps) {}
 
+  /// What is measured next may take until this share of the limit has passed.
+  void allow_until(double share) { share_ = share; }
   bool in_time() const {
-    return std::chrono::duration<double>(Clock::now() - start_).count() < options_.time_limit;
+    const std::chrono::duration<double> passed = Clock::now() - start_;
+    return passed.count() < share_ * options_.time_limit;
   }
   Probe probe(const std::vector<std::vector<int32_t>>& texts, calibrate::Phase phase,
               double factor) {
@@ -127,6 +133,7 @@ class Measuring {
   const CalibrateOptions& options_;
   Progress bar_;
   int64_t done_ = 0;
+  double share_ = 1;
   Clock::time_point start_ = Clock::now();
 };
 
@@ -193,6 +200,7 @@ std::vector<calibrate::Check> checks_of(Measuring& measuring, const std::vector<
     for (const double wanted : targets) {
       // Beyond what was seen the law leads to thresholds of 1 and more, where nothing is left out.
       if (wanted > law.most && wanted != target) continue;
+      if (!measuring.in_time() && wanted != target) continue;
       const double factor = law.factor(wanted);
       const Probe got = measuring.probe(texts.held_out, phase, factor);
       out.push_back({.length = texts.length,
@@ -205,10 +213,18 @@ std::vector<calibrate::Check> checks_of(Measuring& measuring, const std::vector<
   return out;
 }
 
+/// Of the time limit, what a phase may take.
+struct Share {
+  double begin = 0;
+  double end = 1;
+};
+
 PhaseResult calibrated(Measuring& measuring, const std::vector<Texts>& texts,
-                       calibrate::Phase phase, double target, const CalibrateOptions& options) {
+                       calibrate::Phase phase, double target, const CalibrateOptions& options,
+                       const Share& share) {
   PhaseResult out{.name = phase == calibrate::Phase::kPrefill ? "prefill" : "decode",
                   .target = target};
+  measuring.allow_until(share.begin + 0.7 * (share.end - share.begin));
   out.points = points_of(measuring, texts, phase);
   out.law = choose(out.points, options.law, out.name);
   if (target < out.law.least || target > out.law.most) {
@@ -217,6 +233,7 @@ PhaseResult calibrated(Measuring& measuring, const std::vector<Texts>& texts,
         "reach it",
         target, out.name, out.law.least, out.law.most);
   }
+  measuring.allow_until(share.end);
   out.checks = checks_of(measuring, texts, phase, out.law, target);
   const double factor = out.law.factor(target);
   for (const Texts& one : texts) {
@@ -229,13 +246,17 @@ PhaseResult calibrated(Measuring& measuring, const std::vector<Texts>& texts,
   return out;
 }
 
+bool is_given(const Command& command, std::string_view name) {
+  const auto given = command.given();
+  return std::any_of(given.begin(), given.end(),
+                     [&](const auto& flag) { return flag.first == name; });
+}
+
 std::vector<int64_t> lengths_of(const CalibrateOptions& options, const Command& command,
                                 int64_t context) {
   std::vector<int64_t> out = eval::parse_lengths(options.lengths);
-  const auto given = command.given();
-  const bool asked = std::any_of(given.begin(), given.end(),
-                                 [](const auto& flag) { return flag.first == "--lengths"; });
-  if (!asked) std::erase_if(out, [&](int64_t length) { return length > context; });
+  if (!is_given(command, "--lengths"))
+    std::erase_if(out, [&](int64_t length) { return length > context; });
   if (out.empty()) out.push_back(context);
   return out;
 }
@@ -269,31 +290,70 @@ int calibrate_rocket(const CalibrateOptions& own, const LlmConfig& config) {
   return 0;
 }
 
+// Both phases share the time; where layers are to be excluded, half of it is left for that.
+std::vector<PhaseResult> calibrated_phases(Measuring& measuring, const std::vector<Texts>& texts,
+                                           const CalibrateOptions& own, double time) {
+  std::vector<PhaseResult> out;
+  const PhaseValue target = own.target_sparsity.value_or(PhaseValue{});
+  const double half = target.prefill && target.decode ? time / 2 : time;
+  if (target.prefill) {
+    out.push_back(calibrated(measuring, texts, calibrate::Phase::kPrefill, *target.prefill, own,
+                             {.begin = 0, .end = half}));
+  }
+  if (target.decode) {
+    out.push_back(calibrated(measuring, texts, calibrate::Phase::kDecode, *target.decode, own,
+                             {.begin = time - half, .end = time}));
+  }
+  FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, "target_sparsity",
+               "got no phase; need prefill, decode or both");
+  measuring.allow_until(1);
+  return out;
+}
+
+// With the factors of the targets, on the longest texts.
+calibrate::Exclusion excluded_layers(const CalibrateOptions& own, const LlmConfig& config,
+                                     const std::vector<PhaseResult>& phases, int64_t length,
+                                     int64_t num_layers, const std::function<bool()>& in_time) {
+  constexpr int64_t kPromptRows = 128;
+  PhaseValue factors;
+  for (const PhaseResult& phase : phases) {
+    (phase.name == "prefill" ? factors.prefill : factors.decode) = phase.law.factor(phase.target);
+  }
+  const calibrate::KlToDense dense(config, {.file = own.file,
+                                            .length = length,
+                                            .decode_tokens = factors.decode ? own.decode_tokens : 0,
+                                            .prompt_rows = factors.prefill ? kPromptRows : 0,
+                                            .count = 2 * own.num_samples});
+  return calibrate::exclude_layers(dense, {.threshold_scale_factor = factors},
+                                   static_cast<int32_t>(num_layers), own.budget_kl, in_time);
+}
+
 int calibrate_skip_softmax(const CalibrateOptions& own, const Command& command,
                            const LlmConfig& config) {
   FOVEAL_CHECK(config.sparse_attention_config.empty(), ErrorKind::kInvalidArgument, "calibrate",
                "got a sparse_attention_config; need none, for it is what is sought");
+  const bool exclude = is_given(command, "--budget-kl");
+  FOVEAL_CHECK(
+      !exclude || !own.file.empty(), ErrorKind::kInvalidArgument, "file",
+      "got none beside --budget-kl; need a text, for generated sentences say little of it");
   calibrate::check_target(own.output, config.model);
-  LLM llm(measuring_config(config), loading_bar());
+  std::optional<LLM> llm(std::in_place, measuring_config(config), loading_bar());
   const std::vector<Texts> texts =
-      calibrate::make_texts(llm, own.file, lengths_of(own, command, llm.max_seq_len()),
+      calibrate::make_texts(*llm, own.file, lengths_of(own, command, llm->max_seq_len()),
                             own.num_samples, static_cast<uint64_t>(own.seed));
   // Both phases, each with a dense run and four targets to check.
-  Measuring measuring(llm, own, 2 * std::ssize(texts) * (kPoints + 5));
-  std::vector<PhaseResult> results;
-  const PhaseValue target = own.target_sparsity.value_or(PhaseValue{});
-  if (target.prefill) {
-    results.push_back(
-        calibrated(measuring, texts, calibrate::Phase::kPrefill, *target.prefill, own));
+  Measuring measuring(*llm, own, 2 * std::ssize(texts) * (kPoints + 5));
+  calibrate::Calibration found{.phases =
+                                   calibrated_phases(measuring, texts, own, exclude ? 0.5 : 1)};
+  const ModelInfo info = llm->info();
+  llm.reset();  // the next engines may need its memory
+  if (exclude) {
+    found.exclusion = excluded_layers(own, config, found.phases, texts.back().length,
+                                      info.num_layers, [&] { return measuring.in_time(); });
   }
-  if (target.decode) {
-    results.push_back(calibrated(measuring, texts, calibrate::Phase::kDecode, *target.decode, own));
-  }
-  FOVEAL_CHECK(!results.empty(), ErrorKind::kInvalidArgument, "target_sparsity",
-               "got no phase; need prefill, decode or both");
-  write_file("output", own.output, calibrate::output_text(own.output, config, llm, results));
-  write_file("report-json", own.report_json, calibrate::report_json(llm, results));
-  write_out(calibrate::summary_text(results));
+  write_file("output", own.output, calibrate::output_text(own.output, config, info, found));
+  write_file("report-json", own.report_json, calibrate::report_json(info, found));
+  write_out(calibrate::summary_text(found));
   return 0;
 }
 

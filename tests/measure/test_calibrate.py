@@ -54,6 +54,35 @@ class Tiny(Calibrate):
                          "--file", file, "--output-dir", self.path / "out").stdout
         self.assertIn("sparse", summary)
 
+    def test_layers_stay_dense_until_the_kl_is_kept_to(self):
+        file = self.ids(1700)
+        words = ("--file", file, "--lengths", "400", "--num-samples", 2, "--decode-tokens", 8,
+                 "--target-sparsity", "{prefill: 0.04}")
+        loose = self.calibrate("loose.json", *words, "--budget-kl", 100)["layers"]
+        self.assertEqual((loose["dense_layers"], loose["alone"]), ([], []))
+        self.assertEqual(loose["before"], loose["after"])
+        self.assertGreater(loose["before"]["kl"], 0)
+        # Less than both layers cost together, and no less than one alone does.
+        alone = []
+        for layer in (0, 1):
+            config = self.write("one.yaml", "sparse_attention_config: {algorithm: skip_softmax, threshold_scale_factor: "
+                                f"{{prefill: 390}}, dense_layers: [{1 - layer}]}}\n")
+            foveal("eval", "--model", GOLDEN, "--device", "cpu", "--config", config, "kl", "--file", file, "--length", 400,
+                   "--decode-tokens", 0, "--output-dir", self.path / f"one{layer}")
+            layers = self.read(f"one{layer}/summary.json")["sparse"]["sparsity"]["layers"]
+            alone.append([of["prefill"] > 0 for of in layers])
+        self.assertEqual(alone, [[True, False], [False, True]])
+        report = self.calibrate("config.json", *words, "--budget-kl", 0.999 * loose["kl"])
+        got = report["layers"]
+        self.assertEqual([cost["layer"] for cost in got["alone"]], [0, 1])
+        self.assertEqual(len(got["dense_layers"]), 1)
+        worst = max(got["alone"], key=lambda cost: cost["kl"] / cost["left_out"])
+        self.assertEqual(got["dense_layers"], [worst["layer"]])
+        self.assertLess(got["after"]["prefill_left_out"], got["before"]["prefill_left_out"])
+        group = self.read("config.json")["sparse_attention_config"]["config_groups"]["group_0"]
+        self.assertEqual(group["ignore"], [f"model.layers.{worst['layer']}.self_attn"])
+        self.refused("calibrate", "--model", GOLDEN, *COMMON, *words, "--budget-kl", 0, "--output", self.path / "c.yaml")
+
     def test_odd_requests_are_refused(self):
         file = self.ids(100)
         output = ("--output", self.path / "c.yaml")

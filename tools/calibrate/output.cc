@@ -1,6 +1,7 @@
 #include "calibrate/output.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
@@ -45,8 +46,32 @@ std::string seen_lengths(const PhaseResult& phase) {
   return out;
 }
 
+// One line, of windows that the choice of layers did not see.
+std::string exclusion_text(const Exclusion& exclusion) {
+  if (exclusion.dense_layers.empty()) {
+    return fmt::format("KL to dense {:.5f} for at most {:g}: no layer need stay dense\n",
+                       exclusion.before.kl, exclusion.budget_kl);
+  }
+  return fmt::format(
+      "KL to dense {:.5f} for at most {:g}, with layers {} dense; {:.5f} without exclusions; left "
+      "out {:.1f} % of {:.1f} %\n",
+      exclusion.after.kl, exclusion.budget_kl, fmt::join(exclusion.dense_layers, ", "),
+      exclusion.before.kl, 100 * left_out(exclusion.after.sparsity),
+      100 * left_out(exclusion.before.sparsity));
+}
+
+// Patterns as ModelOpt writes them.
+json::array ignored(const Exclusion& exclusion) {
+  json::array out;
+  for (const int32_t layer : exclusion.dense_layers) {
+    out.emplace_back(fmt::format("model.layers.{}.self_attn", layer));
+  }
+  return out;
+}
+
 // Both phases share a formula where they can; else each has its own.
-json::object section(const LLM& llm, const std::vector<PhaseResult>& results) {
+json::object section(const ModelInfo& info, const Calibration& found) {
+  const std::vector<PhaseResult>& results = found.phases;
   json::object factor;
   json::object target;
   json::object observed;
@@ -62,7 +87,6 @@ json::object section(const LLM& llm, const std::vector<PhaseResult>& results) {
                             {"most_sparsity", rounded(phase.law.most)},
                             {"error", rounded(phase.law.error)}};
   }
-  const ModelInfo info = llm.info();
   json::object group{{"algorithm", "skip_softmax"},
                      {"threshold_scale_factor", std::move(factor)},
                      {"target_sparsity", std::move(target)},
@@ -71,18 +95,18 @@ json::object section(const LLM& llm, const std::vector<PhaseResult>& results) {
                        {"device", info.device},
                        {"kv_dtype", info.kv_dtype},
                        {"observed", std::move(observed)}}}};
+  if (found.exclusion) group["ignore"] = ignored(*found.exclusion);
   return {{"config_groups", {{"group_0", std::move(group)}}},
           {"producer", {{"name", "foveal"}, {"version", std::string(kVersion)}}}};
 }
 
-std::string yaml_text(const LLM& llm, const std::vector<PhaseResult>& results) {
-  const ModelInfo info = llm.info();
+std::string yaml_text(const ModelInfo& info, const Calibration& found) {
   std::string out = fmt::format(
       "# foveal calibrate {}: {}, cache {}, tiles {}. Factors belong to these tiles and to a type "
       "of\n"
       "# text; `left out` was measured on texts that they were not fitted to.\n",
       kVersion, info.name, info.kv_dtype, info.tiles);
-  for (const PhaseResult& phase : results) {
+  for (const PhaseResult& phase : found.phases) {
     out += fmt::format("# {}: {}", phase.name, phase.law.formula);
     for (const auto& [name, value] : phase.law.coefficients) {
       out += fmt::format(", {} = {:.6g}", name, rounded(value));
@@ -94,12 +118,41 @@ std::string yaml_text(const LLM& llm, const std::vector<PhaseResult>& results) {
                          100 * check.achieved, 100 * (check.perplexity_ratio - 1));
     }
   }
+  if (found.exclusion) out += "# " + exclusion_text(*found.exclusion);
   out += "sparse_attention_config:\n  algorithm: skip_softmax\n  threshold_scale_factor:\n";
-  for (const PhaseResult& phase : results) {
+  for (const PhaseResult& phase : found.phases) {
     out += fmt::format("    {}: {}  # target {:g}\n", phase.name,
                        rounded(phase.law.factor(phase.target)), phase.target);
   }
+  if (found.exclusion && !found.exclusion->dense_layers.empty()) {
+    out += fmt::format("  dense_layers: [{}]\n", fmt::join(found.exclusion->dense_layers, ", "));
+  }
   return out;
+}
+
+void add_result(tools::JsonWriter& out, std::string_view name, const KlResult& result) {
+  out.key(name).begin_object().field("kl", result.kl).field("top1_agreement", result.top1);
+  const LayerSparsity total = result.sparsity.total();
+  out.field("prefill_left_out", total.prefill.skipped());
+  out.field("decode_left_out", total.decode.skipped()).end_object();
+}
+
+void add_exclusion(tools::JsonWriter& out, const Exclusion& exclusion) {
+  out.key("layers")
+      .begin_object()
+      .field("budget_kl", exclusion.budget_kl)
+      .field("kl", exclusion.kl);
+  out.key("dense_layers").begin_array();
+  for (const int32_t layer : exclusion.dense_layers) out.value(int64_t{layer});
+  out.end_array().key("alone").begin_array();
+  for (const LayerCost& cost : exclusion.alone) {
+    out.begin_object().field("layer", int64_t{cost.layer}).field("kl", cost.kl);
+    out.field("left_out", cost.left_out).end_object();
+  }
+  out.end_array();
+  add_result(out, "before", exclusion.before);
+  add_result(out, "after", exclusion.after);
+  out.end_object();
 }
 
 }  // namespace
@@ -111,20 +164,20 @@ void check_target(const std::string& path, const std::string& model) {
                "got '{}' for a model without config.json; need a .yaml, for --config", path);
 }
 
-std::string output_text(const std::string& path, const LlmConfig& config, const LLM& llm,
-                        const std::vector<PhaseResult>& results) {
-  if (!is_json(path)) return yaml_text(llm, results);
+std::string output_text(const std::string& path, const LlmConfig& config, const ModelInfo& info,
+                        const Calibration& found) {
+  if (!is_json(path)) return yaml_text(info, found);
   const std::string file = config_path(config.model);
   json::object whole = measure::parse_object(tools::read_input(file), file);
-  whole["sparse_attention_config"] = section(llm, results);
+  whole["sparse_attention_config"] = section(info, found);
   return json::serialize(whole) + "\n";
 }
 
-std::string report_json(const LLM& llm, const std::vector<PhaseResult>& results) {
+std::string report_json(const ModelInfo& info, const Calibration& found) {
   tools::JsonWriter out;
-  out.begin_object().field("model", std::string_view(llm.info().name));
-  out.field("tiles", std::string_view(llm.info().tiles));
-  for (const PhaseResult& phase : results) {
+  out.begin_object().field("model", std::string_view(info.name));
+  out.field("tiles", std::string_view(info.tiles));
+  for (const PhaseResult& phase : found.phases) {
     out.key(phase.name).begin_object().field("formula", std::string_view(phase.law.formula));
     for (const auto& [name, value] : phase.law.coefficients) out.field(name, value);
     out.field("error", phase.law.error).field("target", phase.target);
@@ -142,13 +195,14 @@ std::string report_json(const LLM& llm, const std::vector<PhaseResult>& results)
     }
     out.end_array().end_object();
   }
+  if (found.exclusion) add_exclusion(out, *found.exclusion);
   out.end_object();
   return out.text() + "\n";
 }
 
-std::string summary_text(const std::vector<PhaseResult>& results) {
+std::string summary_text(const Calibration& found) {
   std::string out;
-  for (const PhaseResult& phase : results) {
+  for (const PhaseResult& phase : found.phases) {
     out += fmt::format("{}: factor {:.6g} for a target of {:g}; {}\n", phase.name,
                        phase.law.factor(phase.target), phase.target, phase.law.formula);
     for (const Check& check : phase.checks) {
@@ -159,6 +213,7 @@ std::string summary_text(const std::vector<PhaseResult>& results) {
           100 * (check.perplexity_ratio - 1));
     }
   }
+  if (found.exclusion) out += exclusion_text(*found.exclusion);
   return out;
 }
 

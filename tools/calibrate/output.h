@@ -1,8 +1,10 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "calibrate/exclude.h"
 #include "calibrate/law.h"
 #include "foveal/llm.h"
 
@@ -25,15 +27,22 @@ struct PhaseResult {
   std::vector<Check> checks;
 };
 
+/// All that was found for Skip Softmax.
+struct Calibration {
+  std::vector<PhaseResult> phases;
+  std::optional<Exclusion> exclusion;  ///< where a KL was asked for
+};
+
 /// Refuses a .json for a model that has no config.json.
 void check_target(const std::string& path, const std::string& model);
 
 /// A .json: the model's config.json with a `sparse_attention_config` as ModelOpt writes it, and
-/// under `calibration` what it belongs to. Else YAML with the factors of the targets.
-std::string output_text(const std::string& path, const LlmConfig& config, const LLM& llm,
-                        const std::vector<PhaseResult>& results);
+/// under `calibration` what it belongs to; excluded layers are its `ignore`. Else YAML with the
+/// factors of the targets and `dense_layers`.
+std::string output_text(const std::string& path, const LlmConfig& config, const ModelInfo& info,
+                        const Calibration& found);
 
-std::string report_json(const LLM& llm, const std::vector<PhaseResult>& results);
-std::string summary_text(const std::vector<PhaseResult>& results);
+std::string report_json(const ModelInfo& info, const Calibration& found);
+std::string summary_text(const Calibration& found);
 
 }  // namespace foveal::calibrate

@@ -7,58 +7,14 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "base/options.h"
 #include "base/progress.h"
-#include "eval/task.h"
-#include "foveal/llm.h"
+#include "calibrate/kl.h"
 #include "json_writer.h"
-#include "measure/configs.h"
 
 namespace foveal::calibrate {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-// The task's own flags, filled as the command line would.
-void set_up(eval::Task& task, const RocketSweep& sweep) {
-  ConfigNode root = ConfigNode::map();
-  const auto set = [&](std::string_view name, std::string value) {
-    assign_path(root, name, ConfigNode::scalar(std::move(value), {}, /*quoted=*/name == "file"));
-  };
-  set("file", sweep.file);
-  set("length", fmt::format("{}", sweep.length));
-  set("decode_tokens", fmt::format("{}", sweep.decode_tokens));
-  set("positions", fmt::format("{}", sweep.decode_tokens));  // prompts are read densely
-  bind_options(task.options(), root);
-}
-
-RocketPoint measured(const eval::Task& task, const eval::Speaker& dense, LLM& tested) {
-  const auto sparse = eval::make_speaker(tested);
-  const std::vector<eval::Arm> arms{{"dense", dense}, {"sparse", *sparse}};
-  std::vector<measure::Unit> kl;
-  std::vector<measure::Unit> top1;
-  std::vector<double> kv_bytes;
-  SparsityReport sparsity;
-  for (size_t idx = 0; idx < task.samples().size(); ++idx) {
-    measure::Record record = task.samples()[idx];
-    FOVEAL_CHECK(!record.error, ErrorKind::kInvalidArgument, "calibrate", "{}",
-                 record.error.value_or(""));
-    task.run(idx, arms, record);
-    const measure::ArmResult& result = record.arms.at("sparse");
-    const auto take = [&](std::string_view name, std::vector<measure::Unit>& into) {
-      const auto& units = result.values.find(name)->second;
-      into.insert(into.end(), units.begin(), units.end());
-    };
-    take("kl", kl);
-    take("top1", top1);
-    kv_bytes.push_back(static_cast<double>(result.kv_bytes));
-    sparsity.add(result.sparsity);
-  }
-  return {.kl = measure::mean(kl),
-          .top1 = measure::mean(top1),
-          .decode_left_out = sparsity.total().decode.skipped(),
-          .kv_bytes = measure::average(kv_bytes)};
-}
 
 LlmConfig with_rocket(LlmConfig config, int64_t budget, int64_t topk) {
   RocketSparseAttentionConfig rocket;
@@ -100,18 +56,13 @@ constexpr const char* kHead = " budget   topk         KL     top1  left out %   
 }  // namespace
 
 std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep& sweep) {
-  std::vector<RocketPoint> settings = settings_of(sweep);
+  const std::vector<RocketPoint> settings = settings_of(sweep);
   const auto start = Clock::now();
-  const auto task = eval::make_kl();
-  set_up(*task, sweep);
-  LlmConfig sized = config;
-  if (!sized.kv_cache_config.max_tokens) {
-    sized.kv_cache_config.max_tokens =
-        2 * sweep.length + 4 * sized.kv_cache_config.tokens_per_block;
-  }
-  LLM dense(measure::baseline_config(sized, "dense"));
-  const auto speaker = eval::make_speaker(dense);
-  task->prepare(*speaker, {.num_samples = sweep.num_samples, .paired = true});
+  // Prompts are read densely, so that only what decode gives is compared.
+  const KlToDense dense(config, {.file = sweep.file,
+                                 .length = sweep.length,
+                                 .decode_tokens = sweep.decode_tokens,
+                                 .count = sweep.num_samples});
   std::vector<RocketPoint> out;
   Progress bar("calibrating", std::ssize(settings));
   for (const RocketPoint& setting : settings) {
@@ -119,11 +70,14 @@ std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep
       log_warn("[calibrate] got no more time; need a larger --time-limit for all settings");
       break;
     }
-    LLM tested(with_rocket(sized, setting.prompt_budget, setting.topk));
-    RocketPoint point = measured(*task, *speaker, tested);
-    point.prompt_budget = setting.prompt_budget;
-    point.topk = setting.topk;
-    out.push_back(point);
+    const KlResult got =
+        dense.measure(with_rocket(dense.sized(), setting.prompt_budget, setting.topk));
+    out.push_back({.prompt_budget = setting.prompt_budget,
+                   .topk = setting.topk,
+                   .kl = got.kl,
+                   .top1 = got.top1,
+                   .decode_left_out = got.sparsity.total().decode.skipped(),
+                   .kv_bytes = got.kv_bytes});
     bar.update(std::ssize(out));
   }
   return out;
