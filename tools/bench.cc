@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "cli_options.h"
 #include "commands.h"
+#include "trtllm_flags.h"
 
 namespace foveal::tools {
 namespace {
@@ -33,6 +34,10 @@ std::string bench_help() {
 int bench_main(std::span<const std::string> args) {
   LlmConfig config;
   Command group("bench", bench_help());
+  TrtllmFlags trtllm;
+  TrtllmBenchFlags trtllm_bench;
+  group.options("As for trtllm-bench", describe(trtllm));
+  group.options("As for trtllm-bench alone", describe(trtllm_bench));
   group.llm_config(config);
   const size_t at = group.find_word(args);
   if (at == args.size() && group.parse_help(args)) return 0;

@@ -99,12 +99,19 @@ class Tiny(Bench):
     def test_flags_of_trtllm_bench_are_taken(self):
         self.prepare("token-norm-dist", "--num-requests", 1, "--input-mean", 8, "--output-mean", 2)
         report = self.bench("throughput", "--backend", "pytorch", "--tp", 1, "--pp_size", 1, "--beam_width", 1, "--enable_chunked_context",
-                            "--kv_cache_free_gpu_mem_fraction", 0.01, "--max_batch_size", 4)
+                            "--kv_cache_free_gpu_mem_fraction", 0.01, "--max_batch_size", 4, "--workspace", "/nowhere",
+                            "--scheduler_policy", "max_utilization", "--target_input_len", 8, "--trust_remote_code")
         self.assertEqual(report["request_info"]["num_requests"], 1)
-        self.refused("bench", "throughput", "--model", GOLDEN, "--dataset", self.path / "data.jsonl", "--tp", 2)
+        words = ("--dataset", self.path / "data.jsonl")
+        for odd in (["--tp", 2], ["--cp_size", 2], ["--scheduler_policy", "guaranteed_no_evict"],
+                    ["--iteration_log", "x"], ["--custom_tokenizer", "x"], ["--revision", "x"]):
+            self.refused("bench", "throughput", "--model", GOLDEN, *words, *odd)
+        # As trtllm-bench is called: a name, where it lies, and both before the command.
+        foveal("bench", "--model", "meta-llama/Llama-3.1-8B", "--model_path", GOLDEN, "throughput", *words, "--device",
+               "cpu")
 
     def test_kernels_are_held_against_what_the_machine_can_do(self):
-        words = ("bench", "kernels", "--threads", 2, "--keys", 256, "--rows", 64, "--layers", 2, "--n", 64, "--k", 256,
+        words = ("bench", "kernels", "--device", "cpu", "--threads", 2, "--keys", 256, "--rows", 64, "--layers", 2, "--n", 64, "--k", 256,
                  "--min-seconds", 0.001, "--report_json", self.path / "k.json", "--csv", self.path / "k.csv")
         foveal(*words)
         report = self.read("k.json")
@@ -122,8 +129,9 @@ class Tiny(Bench):
         self.assertEqual((decode["bound"], decode["bytes"]), ("memory", 256 * 3 * 64 * 2 * 2))
         self.assertEqual(kernels["gemm_prefill"]["flop"], 2 * 64 * 64 * 256)
         self.assertEqual(len((self.path / "k.csv").read_text().splitlines()), len(report["kernels"]) + 1)
-        foveal(*words[:2], "--kernels", "gemm", "--n", 32, "--k", 256, "--dtype", "q4_k", "--min-seconds", 0.001)
-        for odd in (["--kernels", "none"], ["--dtype", "none"], ["--device", "tpu"]):
+        foveal(*words[:4], "--kernels", "gemm", "--n", 32, "--k", 256, "--dtype", "q4_k", "--min-seconds", 0.001)
+        for odd in (["--device", "cpu", "--kernels", "none"], ["--device", "cpu", "--dtype", "none"],
+                    ["--device", "cpu", "--kernels", "dsa"], ["--device", "tpu"]):
             self.refused("bench", "kernels", *odd)
 
     def test_odd_requests_are_refused(self):

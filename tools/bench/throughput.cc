@@ -22,6 +22,7 @@ struct BenchOptions {
   int64_t eos_id = -1;
   bool streaming = true;
   tools::TrtllmFlags trtllm;
+  tools::TrtllmBenchFlags trtllm_bench;
 };
 
 OptionGroup describe(BenchOptions& options) {
@@ -93,8 +94,10 @@ int run(const char* command_name, const char* summary, BenchOptions own, LlmConf
   tools::Command command(std::string("bench ") + command_name, summary);
   command.options("Bench", describe(own));
   command.options("As for trtllm-bench", tools::describe(own.trtllm));
+  command.options("As for trtllm-bench alone", tools::describe(own.trtllm_bench));
   command.llm_config(config);
   if (!command.parse(args)) return 0;
+  if (!own.trtllm_bench.model_path.empty()) config.model = own.trtllm_bench.model_path;
   check_outputs(own);
   FOVEAL_CHECK(own.concurrency != 0, ErrorKind::kInvalidArgument, "concurrency",
                "got 0; need -1 or a number from 1");
