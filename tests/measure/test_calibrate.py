@@ -81,7 +81,9 @@ class Tiny(Calibrate):
         self.assertLess(got["after"]["prefill_left_out"], got["before"]["prefill_left_out"])
         group = self.read("config.json")["sparse_attention_config"]["config_groups"]["group_0"]
         self.assertEqual(group["ignore"], [f"model.layers.{worst['layer']}.self_attn"])
-        self.refused("calibrate", "--model", GOLDEN, *COMMON, *words, "--budget-kl", 0, "--output", self.path / "c.yaml")
+        none = foveal("calibrate", "--model", GOLDEN, *COMMON, *words, "--budget-kl", 0, "--output", self.path / "c.yaml",
+                      status=2)
+        self.assertIn("[budget-kl] got 0; need at least ", none.stderr)
 
     def test_odd_requests_are_refused(self):
         file = self.ids(100)

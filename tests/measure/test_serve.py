@@ -6,10 +6,14 @@ import http.server
 import importlib.util
 import json
 import os
+import shutil
+import ssl
+import subprocess
 import sys
 import threading
 import time
 import unittest
+import unittest.mock
 
 import outside_client
 from harness import GOLDEN, MODEL, ROOT, Case, foveal
@@ -46,8 +50,9 @@ class Serve(Case):
     def data(self, *lengths, output_tokens=6):
         return ("--dataset", self.ids(*lengths, output_tokens=output_tokens))
 
-    def fake(self, answer):
-        """The port of a server that lists a model and answers requests by `answer(handler, body)`."""
+    def fake(self, answer, certificate=None):
+        """The port of a server that lists a model and answers requests by `answer(handler, body)`; with TLS where a
+        certificate and its key are given."""
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -66,6 +71,10 @@ class Serve(Case):
                 pass
 
         made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            made.socket = context.wrap_socket(made.socket, server_side=True)
         threading.Thread(target=made.serve_forever, daemon=True).start()
         self.addCleanup(made.server_close)
         self.addCleanup(made.shutdown)
@@ -157,6 +166,29 @@ class Tiny(Serve):
         self.assertEqual(len(report["failures"]), 4)
         for failure in report["failures"]:
             self.assertRegex(failure["error"], r"^\[.*\] got .*; need ")
+
+    @unittest.skipUnless(shutil.which("openssl"), "needs openssl, to make a certificate")
+    def test_servers_with_tls_must_be_trusted(self):
+        certificate, key = self.path / "cert.pem", self.path / "key.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=DNS:localhost", "-out", certificate, "-keyout", key], check=True,
+                       capture_output=True)
+
+        def answer(handler, body):
+            data = (b'data: {"choices": [{"text": "a", "logprobs": null, "finish_reason": null}]}\n\n'
+                    b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\ndata: [DONE]\n\n')
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(data)))
+            handler.end_headers()
+            handler.wfile.write(data)
+
+        url = f"https://localhost:{self.fake(answer, (certificate, key))}"
+        words = self.data(4, 4, output_tokens=1)
+        refused = foveal("bench", "serve", "--url", url, *words, "--extra-body", json.dumps(self.extra), status=1)
+        self.assertIn("certificate that is trusted", refused.stderr)
+        with unittest.mock.patch.dict(os.environ, {"SSL_CERT_FILE": str(certificate)}):
+            report = self.serve(*words, url=url)
+        self.assertEqual((report["request_info"]["num_requests"], report["failures"]), (2, []))
 
     def test_servers_that_misbehave_are_named(self):
         answers = {"half": b'data: {"choices": [{"text": "a", "logprobs": null, "finish_reason": null}]}\n\n',

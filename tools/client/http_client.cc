@@ -166,6 +166,16 @@ struct HttpClient::Impl {
   beast::flat_buffer buffer;
 };
 
+namespace {
+
+std::string_view wanted(const boost::system::error_code& code, bool begun) {
+  if (begun) return "the rest of the answer";
+  if (code.category() != asio::error::get_ssl_category()) return "a server that answers";
+  return "TLS with a certificate that is trusted here (SSL_CERT_FILE names those that are)";
+}
+
+}  // namespace
+
 HttpClient::HttpClient(Url url, std::string api_key, HttpLimits limits)
     : impl_(std::make_unique<Impl>(std::move(url), std::move(api_key), limits)) {}
 
@@ -183,8 +193,7 @@ int HttpClient::send(std::string_view path, std::string_view body,
       // The server closed the idle connection before it saw the request.
       if (reused && !begun && error.code() != beast::error::timeout) continue;
       fail(ErrorKind::kIo, "http", "got '{}' from {}:{}; need {}", error.code().message(),
-           impl_->url.host, impl_->url.port,
-           begun ? "the rest of the answer" : "a server that answers");
+           impl_->url.host, impl_->url.port, wanted(error.code(), begun));
     } catch (...) {
       impl_->close();
       throw;
