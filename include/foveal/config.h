@@ -95,6 +95,7 @@ struct LlmConfig {
   int64_t max_batch_size = 64;         ///< requests running at once
   std::optional<int64_t> max_seq_len;  ///< absent: the model's context
   bool batch_invariant = false;        ///< CUDA: results do not depend on what shares a step
+  bool use_fp8_context_fmha = false;   ///< CUDA, fp8 cache: prefill's attention all in e4m3
   bool sparsity_counters = true;       ///< count what attention leaves out
   /// CUDA: launch a step only when the tokens of the one before are known to the host.
   bool disable_overlap_scheduler = false;

@@ -114,6 +114,9 @@ struct AttendArgs {
   const void* v = nullptr;  ///< null with a latent cache
   void* out = nullptr;      ///< [rows, num_heads, head_dim; of a latent cache kv.value_dim]
   const IndexInputs* index = nullptr;  ///< null: the layer has no indexer
+  /// CUDA prefill: q again, rounded, [rows, num_heads, head_dim] without gaps; the kernel of dense
+  /// attention and Skip Softmax then multiplies in e4m3 throughout. Null: it takes q.
+  const uint8_t* q_e4m3 = nullptr;
   int64_t q_stride = 0;
   int64_t kv_stride = 0;
   int64_t out_stride = 0;

@@ -36,6 +36,13 @@ void fill_seqs(foveal_attention_params& params, const kernels::DeviceSeqs& seqs)
   params.threshold_len = seqs.threshold_len;
 }
 
+void take_e4m3_queries(foveal_attention_params& params, const AttendArgs& args) {
+  FOVEAL_INVARIANT(args.kv.dtype == DType::kF8E4M3);
+  params.q = args.q_e4m3;
+  params.q_dtype = FOVEAL_E4M3;
+  params.q_row_stride = int64_t{args.num_heads} * args.kv.head_dim;
+}
+
 }  // namespace
 
 foveal_attention_params paged_params(const AttendArgs& args, float skip_factor) {
@@ -82,6 +89,7 @@ void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, S
   const bool prefill = phase == Phase::kPrefill;
   foveal_attention_params params = paged_params(args, skip_factor);
   if (!prefill) params.cu_q = nullptr;
+  if (prefill && args.q_e4m3 != nullptr) take_e4m3_queries(params, args);
   const size_t bytes = prefill ? kernels::cuda::prefill_pool_workspace_bytes(params)
                                : kernels::cuda::decode_workspace_bytes(params);
   give_workspace(params, bytes, args, stream);

@@ -82,6 +82,7 @@ TEST(ConfigFields, CudaFields) {
 load_format: dummy
 num_layers: 2
 batch_invariant: true
+use_fp8_context_fmha: true
 sparsity_counters: false
 kv_cache_config: {dtype: e4m3}
 cuda_graph_config: {enable_padding: false, batch_sizes: [1, 2, 8]}
@@ -89,6 +90,7 @@ cuda_graph_config: {enable_padding: false, batch_sizes: [1, 2, 8]}
   EXPECT_EQ(config.load_format, "dummy");
   EXPECT_EQ(config.num_layers, 2);
   EXPECT_TRUE(config.batch_invariant);
+  EXPECT_TRUE(config.use_fp8_context_fmha);
   EXPECT_FALSE(config.sparsity_counters);
   EXPECT_EQ(config.kv_cache_config.dtype, "fp8");
   EXPECT_TRUE(config.cuda_graph_config.enable);
@@ -181,10 +183,9 @@ struct Bad {
 
 constexpr std::string_view kTop =
     "model, tokenizer, device, compute_dtype, load_format, num_layers, threads, prefill_chunk, "
-    "max_num_tokens, max_batch_size, max_seq_len, batch_invariant, sparsity_counters, "
-    "disable_overlap_scheduler, kv_cache_config, cuda_graph_config, sparse_attention_config, "
-    "enable_chunked_prefill, "
-    "scheduler_config";
+    "max_num_tokens, max_batch_size, max_seq_len, batch_invariant, use_fp8_context_fmha, "
+    "sparsity_counters, disable_overlap_scheduler, kv_cache_config, cuda_graph_config, "
+    "sparse_attention_config, enable_chunked_prefill, scheduler_config";
 
 TEST(ConfigFields, RefusesAtTheTop) {
   EXPECT_EQ(error_of("modell: x\n"),

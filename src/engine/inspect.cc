@@ -79,7 +79,7 @@ Inspection inspect(const LlmConfig& config) {
   out.model = checkpoint->config();
   if (tokenizer) out.tokenizer = tokenizer->describe();
   out.engine = engine_info(setup, pool.num_threads());
-  out.attention = setup.attention->describe(setup.shape.num_layers);
+  out.attention = out.engine.attention;
   out.lanes = inspect_lanes(setup);
   out.memory = inspect_memory(setup);
   out.layers = inspect_layers(out.model, setup);

@@ -56,6 +56,18 @@ bool parse_exact(const std::string& text, Device device) {
   return text == "f32";
 }
 
+void check_fp8_context(const LlmConfig& config, const Setup& setup) {
+  if (!config.use_fp8_context_fmha) return;
+  constexpr std::string_view kField = "use_fp8_context_fmha";
+  FOVEAL_CHECK(setup.device.kind == DeviceKind::kCuda, ErrorKind::kUnsupported, kField,
+               "got true on cpu; need false, or cuda with kv_cache_config.dtype fp8");
+  FOVEAL_CHECK(setup.geometry.value_dim == 0, ErrorKind::kUnsupported, kField,
+               "got true with a latent cache; need false, or a model with K and V per KV head");
+  FOVEAL_CHECK(setup.geometry.dtype == DType::kF8E4M3, ErrorKind::kUnsupported, kField,
+               "got true with a cache in {}; need false, or kv_cache_config.dtype fp8",
+               dtype_name(setup.geometry.dtype));
+}
+
 int64_t context_length(const LlmConfig& config, const model::ModelConfig& model) {
   if (!config.max_seq_len) return model.max_positions;
   FOVEAL_CHECK(*config.max_seq_len >= 1 && *config.max_seq_len <= model.max_positions,
@@ -166,7 +178,8 @@ model::ModelLimits model_limits(const Setup& setup, const LlmConfig& config) {
           .max_rows = setup.scheduler.max_step_tokens,
           .max_logit_rows = setup.scheduler.max_batch_size,
           .kv_dtype = setup.geometry.dtype,
-          .batch_invariant = config.batch_invariant};
+          .batch_invariant = config.batch_invariant,
+          .e4m3_prefill = setup.e4m3_prefill};
 }
 
 Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
@@ -185,6 +198,8 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
                     .dtype = parse_kv_dtype(config.kv_cache_config.dtype, setup.device),
                     .page_size = as_int32(config.kv_cache_config.tokens_per_block)};
   setup.attention->require(setup.device, setup.geometry);
+  check_fp8_context(config, setup);
+  setup.e4m3_prefill = config.use_fp8_context_fmha;
   setup.max_seq_len = context_length(config, model);
   setup.scheduler =
       scheduler_config(config, setup.device, setup.attention->prefill_chunk_multiple());
@@ -199,8 +214,9 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   const bool cpu = setup.device.kind == DeviceKind::kCpu;
   setup.capacity = plan_pool(config, setup, cpu ? checkpoint.bytes_to_come() : setup.weights_bytes);
   setup.max_seq_len = longest_request(setup);
-  setup.prefix_settings = fmt::format("{:x}|{}|{}|{}", process_secret(), config.model,
-                                      config.compute_dtype, dtype_name(setup.geometry.dtype));
+  setup.prefix_settings =
+      fmt::format("{:x}|{}|{}|{}|{}", process_secret(), config.model, config.compute_dtype,
+                  dtype_name(setup.geometry.dtype), setup.e4m3_prefill);
   return setup;
 }
 
@@ -210,7 +226,8 @@ EngineInfo engine_info(const Setup& setup, int num_threads) {
           .isa = std::string(kernels::cpu::isa_name(kernels::cpu::active_isa())),
           .threads = num_threads,
           .method = setup.attention->name(),
-          .attention = setup.attention->describe(setup.shape.num_layers),
+          .attention = setup.attention->describe(setup.shape.num_layers) +
+                       (setup.e4m3_prefill ? "; prefill's attention in e4m3" : ""),
           .kv_dtype = std::string(dtype_name(setup.geometry.dtype)),
           .tiles = fmt::format("{}x{}", cpu ? kernels::kQueryTile : kernels::kCudaQueryTile,
                                cpu ? kernels::kKeyTile : kernels::kCudaKeyTile),

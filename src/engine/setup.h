@@ -26,6 +26,7 @@ struct Setup {
   std::vector<int32_t> graph_sizes;  ///< CUDA: sizes of steps that only decode, ascending
   bool graph_padding = false;
   bool record_graphs = false;
+  bool e4m3_prefill = false;
   std::string prefix_settings;  ///< what the prefix index's root hashes besides the method
 };
 

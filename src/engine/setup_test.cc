@@ -45,6 +45,11 @@ TEST(Setup, RefusesWhatTheDeviceHasNot) {
   EXPECT_EQ(error_of(config),
             "[kv_cache_config.dtype] got fp8 on cpu; need auto, bf16, f16 or f32");
   config = dummy_config();
+  config.use_fp8_context_fmha = true;
+  EXPECT_EQ(error_of(config),
+            "[use_fp8_context_fmha] got true on cpu; need false, or cuda with "
+            "kv_cache_config.dtype fp8");
+  config = dummy_config();
   config.load_format = "auto";
   config.num_layers = 1;
   EXPECT_EQ(error_of(config),

@@ -45,6 +45,7 @@ struct ModelLimits {
   int64_t max_logit_rows = 0;  ///< that yield logits at once
   DType kv_dtype = DType::kBF16;
   bool batch_invariant = false;  ///< CUDA: the same result whatever shares the step
+  bool e4m3_prefill = false;     ///< CUDA: prefill's queries in e4m3, over such a cache
 };
 
 /// A decoder whose weights are mapped and whose scratch is its own. Engine thread only.

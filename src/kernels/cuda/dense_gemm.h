@@ -121,8 +121,8 @@ struct QuantizeParams {
 };
 void quantize_e4m3_blocks(const QuantizeParams& params, Stream& stream);
 
-/// e4m3 with one given scale: y = x / scale, saturating. `scale` [1] on the device; strides as
-/// above, `scale_stride` unused.
+/// e4m3 with one given scale: y = x / scale, saturating. `scale` [1] on the device, or null: 1; k a
+/// multiple of 8, strides as above, `scale_stride` unused.
 void quantize_e4m3_tensor(const QuantizeParams& params, Stream& stream);
 
 }  // namespace foveal::kernels::cuda

@@ -101,6 +101,33 @@ TEST_F(PrefillTest, ARowDoesNotDependOnItsBatch) {
   }
 }
 
+// Nor on where its own block begins: chunks of a prompt, and prefixes found in the cache, move that.
+TEST_F(PrefillTest, ARowDoesNotDependOnItsBlock) {
+  for (const bool e4m3 : {false, true}) {
+    for (const int32_t head_dim : {64, 128, 192, 256}) {
+      for (const int32_t window : {0, 1100}) {
+        SCOPED_TRACE(::testing::Message() << e4m3 << ' ' << head_dim << ' ' << window);
+        make({.seqs = {{1500, 2900}},
+              .heads = 2,
+              .kv_heads = 1,
+              .head_dim = head_dim,
+              .e4m3_cache = e4m3,
+              .e4m3_queries = e4m3,
+              .window = window});
+        std::vector<uint16_t> want = run(prefill_workspace_bytes(params())).out;
+        for (const int32_t left_out : {16, 77, 800}) {
+          const auto begin = static_cast<ptrdiff_t>(q_at(left_out, 0));
+          q.erase(q.begin(), q.begin() + begin);
+          want.erase(want.begin(), want.begin() + begin);
+          what.seqs[0].first -= left_out;
+          cu_q.back() -= left_out;
+          EXPECT_EQ(run(prefill_workspace_bytes(params())).out, want) << left_out;
+        }
+      }
+    }
+  }
+}
+
 TEST_F(PrefillTest, AFactorOfTheLengthIsOff) {
   make({.seqs = {{256, 256}}});
   foveal_attention_params p = params();

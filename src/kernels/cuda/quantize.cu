@@ -1,5 +1,5 @@
 // Computes: blocks: scale[c, row] = max |x[row, 128 c .. 128 c + 127]| / 448 (1 for zeros), y =
-//           e4m3(x / scale); tensor: y = e4m3(x / scale[0]).
+//           e4m3(x / scale); tensor: y = e4m3(x / scale[0]), or e4m3(x) without a scale.
 // In/out:   x [m, k] bf16, row stride x_stride; y [m, k] e4m3, row stride y_stride; scale [k /
 //           128, scale_stride] float32: columns outermost, as cuBLASLt's 1 x 128 scales.
 // Units:    elements.
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(kThreads) quantize_tensor_kernel(QuantizeParam
   const int64_t row = item / vecs;
   const int64_t col = (item - row * vecs) * 8;
   const Vec8 x = load8(reinterpret_cast<const __nv_bfloat16*>(p.x), row * p.x_stride + col);
-  store_e4m3(p.y + row * p.y_stride + col, x, p.scale[0]);
+  store_e4m3(p.y + row * p.y_stride + col, x, p.scale == nullptr ? 1.0F : p.scale[0]);
 }
 
 Grid grid_of(int64_t threads) {

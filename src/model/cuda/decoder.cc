@@ -48,6 +48,7 @@ class CudaDecoder final : public Model {
   void store(size_t layer, const ForwardInput& input, Stream& stream) const;
   void attend(size_t layer, const ForwardInput& input, attention::AttentionStep& attention,
               Stream& stream) const;
+  const uint8_t* quantise_queries(const uint16_t* q, int64_t rows, Stream& stream) const;
   void run_mlp(const DeviceLayer& layer, const StepRows& rows, Stream& stream);
   void join(const DeviceLinear& linear, const uint16_t* x, const DeviceTensor* after,
             const StepRows& rows, Stream& stream);
@@ -256,6 +257,9 @@ void CudaDecoder::attend(size_t layer, const ForwardInput& input,
                                      .k = q + q_width(),
                                      .v = q + q_width() + kv_width,
                                      .out = scratch_.attention + first * q_width(),
+                                     .q_e4m3 = prefill && limits_.e4m3_prefill
+                                                   ? quantise_queries(q, seqs.num_rows, stream)
+                                                   : nullptr,
                                      .q_stride = qkv_width(),
                                      .kv_stride = qkv_width(),
                                      .out_stride = q_width(),
@@ -269,6 +273,20 @@ void CudaDecoder::attend(size_t layer, const ForwardInput& input,
     attention.attend(static_cast<int32_t>(layer), phase, args, stream);
     first += seqs.num_rows;
   }
+}
+
+// With scale 1, as keys and values have.
+const uint8_t* CudaDecoder::quantise_queries(const uint16_t* q, int64_t rows,
+                                             Stream& stream) const {
+  cuda::quantize_e4m3_tensor({.x = q,
+                              .y = scratch_.q_e4m3,
+                              .scale = nullptr,
+                              .m = rows,
+                              .k = q_width(),
+                              .x_stride = qkv_width(),
+                              .y_stride = q_width()},
+                             stream);
+  return scratch_.q_e4m3;
 }
 
 // A product's rows join the residual stream, through a norm of their own where there is one.

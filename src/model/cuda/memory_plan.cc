@@ -50,10 +50,11 @@ int64_t rope_bytes(const ModelConfig& config, int64_t max_positions) {
 /// What prefill lays keys and values of an e4m3 cache out in; see DeviceWorkspace for the fourth.
 int64_t prefill_scratch_bytes(const ModelConfig& config, const ModelLimits& limits) {
   if (limits.kv_dtype != DType::kF8E4M3 || config.latent) return 0;
+  const int64_t element = limits.e4m3_prefill ? 1 : kBf16;
   const kernels::cuda::ScratchShape shape{.num_seqs = limits.max_logit_rows,
                                           .num_kv_heads = config.num_kv_heads,
                                           .max_kv_len = limits.max_positions,
-                                          .key_bytes = 2 * kBf16 * config.head_dim};
+                                          .key_bytes = 2 * element * config.head_dim};
   return kernels::cuda::wanted_scratch_bytes(shape) / 4 * 5;
 }
 

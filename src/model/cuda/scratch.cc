@@ -88,6 +88,7 @@ DecoderScratch lay_out_scratch(const ModelConfig& config, const ModelLimits& lim
   } else {
     layout.place(out.qkv, rows, (heads + 2 * int64_t{config.num_kv_heads}) * config.head_dim);
     layout.place(out.attention, rows, heads * config.head_dim);
+    if (limits.e4m3_prefill) layout.place(out.q_e4m3, rows, heads * config.head_dim);
   }
   layout.place(out.gate_up, rows, 2 * width);
   layout.place(out.act, rows, width);

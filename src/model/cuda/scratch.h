@@ -17,6 +17,7 @@ struct DecoderScratch {
   uint16_t* qkv = nullptr;            ///< [R, (num_heads + 2 num_kv_heads) * head_dim]; latent:
                                       ///< [R, num_heads * head_dim + index heads * their dim]
   uint16_t* attention = nullptr;      ///< [R, num_heads * head_dim]; latent: of value_dim
+  uint8_t* q_e4m3 = nullptr;          ///< ModelLimits::e4m3_prefill: [R, num_heads * head_dim]
   float* low = nullptr;               ///< latent: DeviceLatent::low's product [R, its rows]
   uint16_t* q_low = nullptr;          ///< latent: [R, q_rank]
   uint16_t* latent_rows = nullptr;    ///< latent: as cached [R, width]

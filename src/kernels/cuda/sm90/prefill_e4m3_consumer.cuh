@@ -24,7 +24,7 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
 
   uint32_t fragments[Traits::kKeys / 32][4];
   float kept_scale[2];  ///< of the sum in shared memory, by row
-  int32_t tiles_in_o;   ///< since the last set_aside; -1: none at all
+  int32_t tiles_in_o;   ///< since the last set_aside; below 0: none at all, see start_counting
 
   __device__ void run() {
     if (group == Traits::kWarpgroups - 1) this->give_turn();
@@ -44,7 +44,7 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
   __device__ void compute() {
     softmax.base[0] = softmax.base[1] = kUnseen;
     softmax.sum[0] = softmax.sum[1] = 0;
-    tiles_in_o = -1;
+    start_counting();
     kept_scale[0] = kept_scale[1] = 1;
 #pragma unroll
     for (int i = 0; i < Traits::kOutputs; i += 4) kept_sum()[i * 8] = {};
@@ -103,8 +103,14 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
                                               step > 0 || tiles_in_o >= 0);
     }
     wgmma_commit();
-    // The first sum starts where later ones are at a third of their way, at zero.
-    tiles_in_o = tiles_in_o < 0 ? Traits::kExactTiles / 3 + 1 : tiles_in_o + 1;
+    tiles_in_o = tiles_in_o < 0 ? -tiles_in_o : tiles_in_o + 1;
+  }
+
+  /// A sum from zero starts where others are at a third of their way: at key 0, and from there on
+  /// sums end at absolute keys, so that no row's result depends on where its block begins.
+  __device__ void start_counting() {
+    constexpr int32_t kTiles = Traits::kExactTiles;
+    tiles_in_o = -1 - (item.first_tile + kTiles / 3) % kTiles;
   }
 
   __device__ void pack_fragments() {
@@ -169,8 +175,17 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
   /// evenly is never larger than two thirds of what it gains between, and what the tensor cores cut
   /// of a product goes by the sum's size; of a row whose weight lies in a few keys, the sum that
   /// would cut all others halves each time.
-  __device__ void set_aside() {
+  /// The warpgroup's, from shared memory: registers are short.
+  __device__ int32_t first_row() const { return shared.items[slot.stage].position + group * 64; }
+
+  /// With kEnds, rows that see nothing from `tile` on keep what they have: how many tiles their
+  /// block goes on for must not reach their last bit.
+  template <bool kEnds>
+  __device__ void set_aside(int32_t tile) {
     constexpr float kBack = 0.5F;
+    const int32_t row = first_row() + this->thread / 32 * 16 + lane / 4;
+    const bool ended[2] = {kEnds && row < tile * Traits::kKeys,
+                           kEnds && row + 8 < tile * Traits::kKeys};
 #pragma unroll
     for (int i = 0; i < Traits::kOutputs; i += 4) {
       float4 sum = kept_and_own(i);
@@ -178,16 +193,22 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
       sum.y += kBack * o[i + 1];
       sum.z += kBack * o[i + 2];
       sum.w += kBack * o[i + 3];
+      if constexpr (kEnds) {
+        const float4 before = kept_sum()[i * 8];
+        if (ended[0]) sum.x = before.x, sum.y = before.y;
+        if (ended[1]) sum.z = before.z, sum.w = before.w;
+      }
       kept_sum()[i * 8] = sum;
     }
 #pragma unroll
-    for (float& value : o) value *= -kBack;
-    kept_scale[0] = kept_scale[1] = 1;
+    for (int i = 0; i < Traits::kOutputs; ++i) o[i] *= ended[i % 4 / 2] ? 1 : -kBack;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) kept_scale[r] = ended[r] ? kept_scale[r] : 1;
     tiles_in_o = 0;
   }
 
   /// Ends the product that runs beside the softmax; as PrefillConsumer::finish_output.
-  __device__ void finish_output(bool grown, const float (&alpha)[2]) {
+  __device__ void finish_output(int32_t tile, bool grown, const float (&alpha)[2]) {
     if (grown) {
       wgmma_wait<0>();
       registers_fence(o);
@@ -197,7 +218,13 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
       registers_fence(o);
     }
     this->hand_back_values();
-    if (tiles_in_o == Traits::kExactTiles) set_aside();
+    if (tiles_in_o == Traits::kExactTiles) {
+      if (first_row() < tile * Traits::kKeys) {
+        set_aside<true>(tile);
+      } else {
+        set_aside<false>(tile);
+      }
+    }
   }
 
   __device__ void first_tile(int32_t tile, bool masked) {
@@ -248,13 +275,13 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
     float alpha[2] = {1, 1};
     if constexpr (Traits::kSkip) {
       if (this->drops(tile, top)) {
-        finish_output(false, alpha);
+        finish_output(tile, false, alpha);
         this->pass_over_values();
         return false;
       }
     }
     const bool grown = admit(top, alpha);
-    finish_output(grown, alpha);
+    finish_output(tile, grown, alpha);
     exponentiate();
     if constexpr (Traits::kSkip) this->note_kept(top);
     pack_fragments();
