@@ -101,7 +101,8 @@ TEST_F(PrefillTest, ARowDoesNotDependOnItsBatch) {
   }
 }
 
-// Nor on where its own block begins: chunks of a prompt, and prefixes found in the cache, move that.
+// Nor on where its own block begins: chunks of a prompt, and prefixes found in the cache, move
+// that.
 TEST_F(PrefillTest, ARowDoesNotDependOnItsBlock) {
   for (const bool e4m3 : {false, true}) {
     for (const int32_t head_dim : {64, 128, 192, 256}) {
