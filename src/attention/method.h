@@ -105,6 +105,17 @@ struct IndexInputs {
   int64_t weights_stride = 0;
 };
 
+struct AttendArgs;
+
+/// Latent attention over all keys in another form, which the model has on CUDA: keys and values of
+/// each head made from the latents, so that a pair of rows costs a head's width and not a latent's.
+class HeadForm {
+ public:
+  virtual ~HeadForm() = default;
+  /// Over every key up to a row's own; the output goes where the model wants it.
+  virtual void attend(const AttendArgs& args, Stream& stream) const = 0;
+};
+
 /// One layer's attention of one phase in one step. Sequences are of that phase only. Matrices lie
 /// on the stream's device, in `activation`: f32 on a CPU, bf16 on CUDA; strides are in elements.
 struct AttendArgs {
@@ -117,6 +128,8 @@ struct AttendArgs {
   /// CUDA prefill: q again, rounded, [rows, num_heads, head_dim] without gaps; the kernel of dense
   /// attention and Skip Softmax then multiplies in e4m3 throughout. Null: it takes q.
   const uint8_t* q_e4m3 = nullptr;
+  /// A latent cache where the method attends_to_all: who computes. q and out are not given then.
+  const HeadForm* heads = nullptr;
   int64_t q_stride = 0;
   int64_t kv_stride = 0;
   int64_t out_stride = 0;
@@ -197,6 +210,10 @@ class AttentionMethod {
   /// How many of a prompt's last tokens must be computed by the request itself, although pages with
   /// their K and V could be reused.
   virtual int32_t own_tokens(int32_t /*prompt_len*/) const { return 1; }
+
+  /// Whether rows of sequences of up to so many keys attend to every key before them, so that
+  /// AttendArgs::heads may be given.
+  virtual bool attends_to_all(Phase /*phase*/, int64_t /*max_kv_len*/) const { return false; }
 
   /// What it keeps of one request; null: nothing.
   virtual std::unique_ptr<SequenceState> make_state() const { return nullptr; }

@@ -58,6 +58,11 @@ class AttentionStep {
     begin(prefill, decode, States{});
   }
 
+  /// See AttentionMethod.
+  bool attends_to_all(Phase phase, int64_t max_kv_len) const {
+    return set_.method(phase).attends_to_all(phase, max_kv_len);
+  }
+
   /// One layer's attention of one phase: append, select, compute. `args.seqs` are the sequences of
   /// `begin`, in the same order; without any, nothing happens. Counters go to `args.counters` when
   /// set, else to `counters()`.

@@ -83,6 +83,10 @@ class Dsa final : public AttentionMethod {
     return fmt::format("dsa {} {}", settings_.topk, settings_.reference ? "reference" : "fp8");
   }
 
+  bool attends_to_all(Phase /*phase*/, int64_t max_kv_len) const override {
+    return max_kv_len <= settings_.topk;
+  }
+
   void plan(Phase phase, std::span<const kernels::AttentionSeq> seqs) override {
     PhaseSets& sets = sets_of(phase);
     sets.all = std::all_of(seqs.begin(), seqs.end(), [&](const kernels::AttentionSeq& seq) {

@@ -83,7 +83,11 @@ class DsaCuda final : public DsaDevice {
       select(places, workspace, args, stream);
       if (SetHook* hook = set_hook()) show(*hook, layer, places, workspace, args, stream);
     }
-    attend_latent_cuda(args, lists(places, workspace), workspace + places.attention, stream);
+    if (args.heads != nullptr) {
+      args.heads->attend(args, stream);
+    } else {
+      attend_latent_cuda(args, lists(places, workspace), workspace + places.attention, stream);
+    }
     if (args.counters == nullptr) return;
     const kernels::DeviceSeqs& seqs = *args.device_seqs;
     cuda::add_row_pairs({.row_keys = seqs.row_keys,

@@ -1,6 +1,6 @@
 // Computes: latent_inputs: cached rows [RMS norm of the latent | rotated channels], and every query
-//           head's rotated channels into its absorbed query; index_inputs: an indexer's key after
-//           LayerNorm and rotation, and its queries rotated in place.
+//           head's rotated channels into its absorbed query, or in place; index_inputs: an
+//           indexer's key after LayerNorm and rotation, and its queries rotated in place.
 // In/out:   latents [m, rank + rope] and k [m, head_dim] float32, q and outputs bf16; positions
 // [m];
 //           cos, sin [max_position, rope / 2] float32.
@@ -59,9 +59,6 @@ __device__ void rotate(Vec8& a, Vec8& b, const LatentRope& rope, int64_t row, in
 }
 
 __device__ __nv_bfloat16* bf16(uint16_t* p) { return reinterpret_cast<__nv_bfloat16*>(p); }
-__device__ const __nv_bfloat16* bf16(const uint16_t* p) {
-  return reinterpret_cast<const __nv_bfloat16*>(p);
-}
 
 /// A block: the latent's vectors by its first threads, shares of the rotating channels by the next.
 __device__ void make_row(const LatentInputsParams& p, int64_t row, const Vec8& weight) {
@@ -111,13 +108,15 @@ __global__ void __launch_bounds__(kThreads) latent_inputs_kernel(LatentInputsPar
   if (head >= p.num_heads) return;
   const int share = idx % shares;
   const Places at = places(p.rope, share);
-  const __nv_bfloat16* q =
+  __nv_bfloat16* q =
       bf16(p.q) + row * p.q_stride + int64_t{head} * (p.nope_dim + p.rope.dim) + p.nope_dim;
   Vec8 a = load8(q, at.first);
   Vec8 b = load8(q, at.second);
   rotate(a, b, p.rope, row, share);
   __nv_bfloat16* to =
-      bf16(p.absorbed) + (row * p.num_heads + head) * (p.rank + p.rope.dim) + p.rank;
+      row < p.in_place
+          ? q
+          : bf16(p.absorbed) + (row * p.num_heads + head) * (p.rank + p.rope.dim) + p.rank;
   store8(to, at.first, a);
   store8(to, at.second, b);
 }

@@ -20,14 +20,16 @@ struct LatentRope {
 };
 
 /// rows = [RMS norm of a latent | its rotated channels], as the cache has them; and the rotated
-/// channels of every query head to where they lie in its absorbed query.
+/// channels of every query head to where they lie in its absorbed query, or of the first rows where
+/// they lie.
 struct LatentInputsParams {
   const float* latents = nullptr;  ///< [m, rank + rope.dim], row stride latents_stride
   const float* norm = nullptr;     ///< [rank], read early, as DenseGemmParams::weight
   uint16_t* rows = nullptr;        ///< [m, rank + rope.dim]
-  const uint16_t* q = nullptr;     ///< [m, num_heads, nope_dim + rope.dim], row stride q_stride
+  uint16_t* q = nullptr;           ///< [m, num_heads, nope_dim + rope.dim], row stride q_stride
   uint16_t* absorbed = nullptr;    ///< [m, num_heads, rank + rope.dim]: channels from `rank` on
   int64_t m = 0;
+  int64_t in_place = 0;  ///< rows whose queries are rotated in q; `absorbed` is not touched there
   int64_t latents_stride = 0;
   int64_t q_stride = 0;
   int32_t num_heads = 0;

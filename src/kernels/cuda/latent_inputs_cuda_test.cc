@@ -58,6 +58,7 @@ TEST_F(LatentInputsCudaTest, MakesRowsAndQueries) {
   for (const Case& c :
        {Case{128, 128, 512, 64, RopeStyle::kInterleaved}, Case{2, 192, 512, 64, RopeStyle::kHalf},
         Case{3, 8, 896, 16, RopeStyle::kInterleaved}}) {
+    constexpr int64_t kInPlace = 2;
     const int64_t m = 5;
     const int64_t stride = c.rank + c.rope + 12;
     const int32_t width = c.rank + c.rope;
@@ -82,6 +83,7 @@ TEST_F(LatentInputsCudaTest, MakesRowsAndQueries) {
                    .q = q_dev.data(),
                    .absorbed = absorbed.data(),
                    .m = m,
+                   .in_place = kInPlace,
                    .latents_stride = stride,
                    .q_stride = int64_t{c.heads} * head_dim,
                    .num_heads = c.heads,
@@ -109,6 +111,7 @@ TEST_F(LatentInputsCudaTest, MakesRowsAndQueries) {
     const std::vector<double> query = rotated(q, m, c.heads, head_dim, c.nope, c.rope, c.style, t);
     const std::vector<float> got = from_bf16(rows.download());
     const std::vector<float> got_q = from_bf16(absorbed.download());
+    const std::vector<float> turned_q = from_bf16(q_dev.download());
     const auto close = [](float value, double want) {
       return std::abs(value - want) <= 0x1p-8 * std::abs(want) + 1e-5;
     };
@@ -122,9 +125,12 @@ TEST_F(LatentInputsCudaTest, MakesRowsAndQueries) {
         const int64_t from = (row * c.heads + head) * head_dim;
         const int64_t to = (row * c.heads + head) * width;
         for (int64_t at = 0; at < c.rope; ++at) {
-          ASSERT_TRUE(close(got_q[static_cast<size_t>(to + c.rank + at)],
-                            query[static_cast<size_t>(from + at)]))
+          const float absorbed_q = got_q[static_cast<size_t>(to + c.rank + at)];
+          const float own_q = turned_q[static_cast<size_t>(from + c.nope + at)];
+          ASSERT_TRUE(
+              close(row < kInPlace ? own_q : absorbed_q, query[static_cast<size_t>(from + at)]))
               << row << " " << head << " " << at;
+          EXPECT_EQ(std::isnan(absorbed_q), row < kInPlace);
         }
         EXPECT_TRUE(std::isnan(got_q[static_cast<size_t>(to + c.rank - 1)])) << "not its channels";
       }

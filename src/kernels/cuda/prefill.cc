@@ -23,36 +23,12 @@ using Params = foveal_attention_params;
 
 constexpr std::string_view kWhere = "attention_prefill";
 
-/// A tensor of rows of `head_dim` channels, outer dimensions innermost first, read in boxes of 64
-/// channels, e4m3 of 32: rows of 128 or 32 bytes, swizzled. Channels past head_dim read as zero.
-CUtensorMap tensor_map(const void* data, int32_t dtype, std::array<uint64_t, 4> extents,
-                       std::array<int64_t, 3> strides, int rank, std::array<uint32_t, 4> box) {
-  std::array<uint64_t, 3> bytes{};
-  std::transform(strides.begin(), strides.end(), bytes.begin(), [&](int64_t stride) {
-    return static_cast<uint64_t>(stride * element_bytes(dtype));
-  });
-  const std::array<uint32_t, 4> steps{1, 1, 1, 1};
-  const CUtensorMapDataType type = dtype == FOVEAL_F16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
-                                   : dtype == FOVEAL_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                                          : CU_TENSOR_MAP_DATA_TYPE_UINT8;
-  const CUtensorMapSwizzle swizzle =
-      dtype == FOVEAL_E4M3 ? CU_TENSOR_MAP_SWIZZLE_32B : CU_TENSOR_MAP_SWIZZLE_128B;
-  CUtensorMap map;
-  foveal::cuda::check(
-      foveal::cuda::driver().tensor_map_encode_tiled(
-          &map, type, static_cast<uint32_t>(rank), const_cast<void*>(data), extents.data(),
-          bytes.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
-          CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
-      "cuTensorMapEncodeTiled");
-  return map;
-}
-
 CUtensorMap key_map(const Params& p, const void* data, int64_t page_stride, int64_t head_stride,
                     int64_t token_stride, int32_t box_rows) {
   const bool paged = p.page_table != nullptr;
   const auto rows = static_cast<uint64_t>(paged ? p.page_size : p.num_pages);
   const auto pages = static_cast<uint64_t>(paged ? p.num_pages : 1);
-  return tensor_map(
+  return prefill_map(
       data, p.kv_dtype,
       {static_cast<uint64_t>(p.head_dim), rows, static_cast<uint64_t>(p.num_kv_heads), pages},
       {token_stride, head_stride, paged ? page_stride : head_stride}, 4,
@@ -61,11 +37,11 @@ CUtensorMap key_map(const Params& p, const void* data, int64_t page_stride, int6
 
 PrefillMaps make_maps(const Params& p, const PrefillConfig& config) {
   PrefillMaps maps;
-  maps.q = tensor_map(p.q, p.q_dtype,
-                      {static_cast<uint64_t>(p.head_dim), static_cast<uint64_t>(p.num_heads),
-                       static_cast<uint64_t>(p.num_rows)},
-                      {p.q_head_stride, p.q_row_stride, 0}, 3,
-                      {p.q_dtype == FOVEAL_E4M3 ? 32U : 64U, 1, 64});
+  maps.q = prefill_map(p.q, p.q_dtype,
+                       {static_cast<uint64_t>(p.head_dim), static_cast<uint64_t>(p.num_heads),
+                        static_cast<uint64_t>(p.num_rows)},
+                       {p.q_head_stride, p.q_row_stride, 0}, 3,
+                       {p.q_dtype == FOVEAL_E4M3 ? 32U : 64U, 1, 64});
   if (p.kv_dtype == FOVEAL_E4M3) {  // copied without one
     maps.k = maps.v = maps.q;
     return maps;
@@ -73,40 +49,6 @@ PrefillMaps make_maps(const Params& p, const PrefillConfig& config) {
   maps.k = key_map(p, p.k, p.k_page_stride, p.k_head_stride, p.k_token_stride, config.box_rows);
   maps.v = key_map(p, p.v, p.v_page_stride, p.v_head_stride, p.v_token_stride, config.box_rows);
   return maps;
-}
-
-PrefillArgs make_args(const Params& p, int64_t lse_row_stride, const PrefillConfig& config,
-                      int64_t l2_bytes) {
-  constexpr float kLog2E = 1.4426950408889634F;
-  PrefillArgs args{};
-  args.out = p.out;
-  args.out_row_stride = p.out_row_stride;
-  args.out_head_stride = p.out_head_stride;
-  args.lse = p.lse;
-  args.lse_row_stride = lse_row_stride;
-  args.cu_q = p.cu_q;
-  args.kv_len = p.kv_len;
-  args.page_table = p.page_table;
-  args.page_table_stride = p.page_table_stride;
-  args.cu_k = p.page_table == nullptr ? p.cu_k : nullptr;
-  args.skip_factors = p.skip_factors;
-  args.threshold_len = p.threshold_len;
-  args.counters = reinterpret_cast<unsigned long long*>(p.counters);
-  args.next_item = static_cast<uint32_t*>(p.workspace);
-  args.num_seqs = p.num_seqs;
-  args.num_heads = p.num_heads;
-  args.num_kv_heads = p.num_kv_heads;
-  args.group = p.num_heads / p.num_kv_heads;
-  args.page_shift =
-      p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
-  args.box_rows = config.box_rows;
-  args.window = p.window;
-  // Two thirds: queries, outputs and what is on its way out need the rest.
-  args.l2_head_bytes = static_cast<int32_t>(std::min<int64_t>(l2_bytes * 2 / 3, INT32_MAX));
-  args.scale_log2 = p.softmax_scale * p.q_scale * p.k_scale * kLog2E;
-  args.out_scale = p.v_scale;
-  args.skip_factor = p.skip_factor;
-  return args;
 }
 
 PrefillLaunch find_e4m3_launch(int32_t head_dim) {
@@ -141,6 +83,62 @@ PrefillLaunch find_launch(int32_t head_dim) {
 
 }  // namespace
 
+CUtensorMap prefill_map(const void* data, int32_t dtype, std::array<uint64_t, 4> extents,
+                        std::array<int64_t, 3> strides, int rank, std::array<uint32_t, 4> box) {
+  std::array<uint64_t, 3> bytes{};
+  std::transform(strides.begin(), strides.end(), bytes.begin(), [&](int64_t stride) {
+    return static_cast<uint64_t>(stride * element_bytes(dtype));
+  });
+  const std::array<uint32_t, 4> steps{1, 1, 1, 1};
+  const CUtensorMapDataType type = dtype == FOVEAL_F16    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                   : dtype == FOVEAL_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                                          : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+  const CUtensorMapSwizzle swizzle =
+      dtype == FOVEAL_E4M3 ? CU_TENSOR_MAP_SWIZZLE_32B : CU_TENSOR_MAP_SWIZZLE_128B;
+  CUtensorMap map;
+  foveal::cuda::check(
+      foveal::cuda::driver().tensor_map_encode_tiled(
+          &map, type, static_cast<uint32_t>(rank), const_cast<void*>(data), extents.data(),
+          bytes.data(), box.data(), steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
+          CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
+      "cuTensorMapEncodeTiled");
+  return map;
+}
+
+PrefillArgs prefill_args(const Params& p, int64_t lse_row_stride, int32_t box_rows,
+                         int64_t l2_bytes) {
+  constexpr float kLog2E = 1.4426950408889634F;
+  PrefillArgs args{};
+  args.out = p.out;
+  args.out_row_stride = p.out_row_stride;
+  args.out_head_stride = p.out_head_stride;
+  args.lse = p.lse;
+  args.lse_row_stride = lse_row_stride;
+  args.cu_q = p.cu_q;
+  args.kv_len = p.kv_len;
+  args.page_table = p.page_table;
+  args.page_table_stride = p.page_table_stride;
+  args.cu_k = p.page_table == nullptr ? p.cu_k : nullptr;
+  args.skip_factors = p.skip_factors;
+  args.threshold_len = p.threshold_len;
+  args.counters = reinterpret_cast<unsigned long long*>(p.counters);
+  args.next_item = static_cast<uint32_t*>(p.workspace);
+  args.num_seqs = p.num_seqs;
+  args.num_heads = p.num_heads;
+  args.num_kv_heads = p.num_kv_heads;
+  args.group = p.num_heads / p.num_kv_heads;
+  args.page_shift =
+      p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
+  args.box_rows = box_rows;
+  args.window = p.window;
+  // Two thirds: queries, outputs and what is on its way out need the rest.
+  args.l2_head_bytes = static_cast<int32_t>(std::min<int64_t>(l2_bytes * 2 / 3, INT32_MAX));
+  args.scale_log2 = p.softmax_scale * p.q_scale * p.k_scale * kLog2E;
+  args.out_scale = p.v_scale;
+  args.skip_factor = p.skip_factor;
+  return args;
+}
+
 PrefillConfig choose_prefill(const Params& params) {
   PrefillConfig config;
   config.head_dim = params.head_dim;
@@ -159,7 +157,7 @@ void launch_prefill(const Params& params, int64_t lse_row_stride, const PrefillT
   const auto& properties = foveal::cuda::device_properties(usable_device(kWhere));
   const PrefillConfig config = choose_prefill(params);
   const PrefillMaps maps = make_maps(params, config);
-  PrefillArgs args = make_args(params, lse_row_stride, config, properties.l2_bytes);
+  PrefillArgs args = prefill_args(params, lse_row_stride, config.box_rows, properties.l2_bytes);
   args.k_tiles = tiles.k;
   args.v_tiles = tiles.v;
   args.tiles_head_bytes = tiles.head_bytes;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+
 #include "foveal/kernels.h"
 #include "kernels/cuda/prefill_scratch.h"
 #include "kernels/cuda/sm90/prefill_launch.h"
@@ -16,6 +18,14 @@ PrefillConfig choose_prefill(const foveal_attention_params& params);
 
 /// Sizes that attention_prefill refuses throw, as they do there.
 void prefill_check_sizes(const foveal_attention_params& params);
+
+/// A tensor of rows of channels, outer dimensions innermost first, strides in elements from the
+/// second on, read in boxes of 64 channels, e4m3 of 32: rows of 128 or 32 bytes, swizzled. Channels
+/// past the extent read as zero.
+CUtensorMap prefill_map(const void* data, int32_t dtype, std::array<uint64_t, 4> extents,
+                        std::array<int64_t, 3> strides, int rank, std::array<uint32_t, 4> box);
+foveal::cuda::PrefillArgs prefill_args(const foveal_attention_params& params,
+                                       int64_t lse_row_stride, int32_t box_rows, int64_t l2_bytes);
 
 /// Keys and values in e4m3 as CacheLayout::kTiles.
 struct PrefillTiles {

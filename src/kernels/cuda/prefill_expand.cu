@@ -114,8 +114,12 @@ auto find_kernel(int32_t head_dim) {
 
 }  // namespace
 
-void expand_cache_launch(const ExpandCacheParams& params, void* stream) {
+void scratch_starts_launch(const ExpandCacheParams& params, void* stream) {
   launch("scratch_starts", scratch_starts_kernel, {.blocks = {1}, .threads = {32}}, stream, params);
+}
+
+void expand_cache_launch(const ExpandCacheParams& params, void* stream) {
+  scratch_starts_launch(params, stream);
   if (params.layout == CacheLayout::kTiles) return tile_cache_launch(params, stream);
   const Grid grid{.blocks = {static_cast<unsigned>(params.rows / kRows),
                              static_cast<unsigned>(params.num_kv_heads)},

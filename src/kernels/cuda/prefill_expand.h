@@ -35,6 +35,8 @@ struct ExpandCacheParams {
   CacheLayout layout;
 };
 void expand_cache_launch(const ExpandCacheParams& params, void* stream);
+/// Only `starts`, from num_seqs, kv_len and unit.
+void scratch_starts_launch(const ExpandCacheParams& params, void* stream);
 
 /// Its parts: where sequences begin, then rows, or tiles.
 void tile_cache_launch(const ExpandCacheParams& params, void* stream);

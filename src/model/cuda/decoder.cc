@@ -79,6 +79,9 @@ CudaDecoder::CudaDecoder(const Checkpoint& checkpoint, const DecoderTraits& trai
   scratch_memory_ =
       Buffer(stream.device(), lay_out_scratch(config_, limits_, nullptr).bytes, "activations");
   scratch_ = lay_out_scratch(config_, limits_, scratch_memory_.data());
+  if (scratch_.heads_counter != nullptr) {
+    stream.fill(scratch_.heads_counter, 0, sizeof(*scratch_.heads_counter));
+  }
   load(checkpoint, stream);
 }
 

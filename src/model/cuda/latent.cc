@@ -4,20 +4,13 @@
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/latent.h"
 #include "kernels/cuda/latent_any.h"
+#include "model/cuda/latent_heads.h"
 #include "model/layers/latent_norm.h"
 
 namespace foveal::model {
 namespace {
 
 namespace cuda = kernels::cuda;
-
-foveal_latent_cache cache_of(const KvLayerView& kv) {
-  return {.data = kv.k,
-          .page_bytes = kv.page_bytes,
-          .dtype = kv.dtype == DType::kF8E4M3 ? FOVEAL_E4M3 : FOVEAL_BF16,
-          .page_size = kv.page_size,
-          .num_pages = kv.num_pages};
-}
 
 /// What the first product holds of a row, by columns.
 struct LowColumns {
@@ -42,6 +35,7 @@ class Layer {
         columns_(low_columns(weights, run.config)),
         rows_(run.input.rows),
         heads_(run.config.num_heads),
+        expanded_(LatentHeadForm::taken(run) ? rows_.prefill : 0),
         stream_(stream) {}
 
   void project() {
@@ -63,18 +57,19 @@ class Layer {
     run_.products.run(weights_.q, scratch.q_low, scratch.qkv, rows_, stream_);
   }
 
-  /// Queries into the latents' space; rows to the cache.
+  /// Queries into the latents' space, but those of rows in the form of heads; rows of the cache.
   void absorb() {
     const DecoderScratch& scratch = run_.scratch;
-    run_.products.heads({.x = scratch.qkv,
+    const int64_t absorbed_width = heads_ * dims_.width();
+    run_.products.heads({.x = scratch.qkv + expanded_ * weights_.q.rows(),
                          .weight = weights_.to_latent.bf16(),
-                         .y = scratch.absorbed,
-                         .m = rows_.total,
+                         .y = scratch.absorbed + expanded_ * absorbed_width,
+                         .m = rows_.total - expanded_,
                          .n = dims_.kv_rank,
                          .k = dims_.nope_dim,
                          .x_stride = weights_.q.rows(),
                          .weight_stride = dims_.nope_dim,
-                         .y_stride = heads_ * dims_.width(),
+                         .y_stride = absorbed_width,
                          .batch = heads_,
                          .x_batch_stride = head_dim(),
                          .weight_batch_stride = int64_t{dims_.kv_rank} * dims_.nope_dim,
@@ -86,6 +81,7 @@ class Layer {
                          .q = scratch.qkv,
                          .absorbed = scratch.absorbed,
                          .m = rows_.total,
+                         .in_place = expanded_,
                          .latents_stride = columns_.total,
                          .q_stride = weights_.q.rows(),
                          .num_heads = static_cast<int32_t>(heads_),
@@ -130,18 +126,21 @@ class Layer {
   }
 
   void expand_values() {
-    run_.products.heads({.x = run_.scratch.latent_values,
-                         .weight = weights_.to_values.bf16(),
-                         .y = run_.scratch.attention,
-                         .m = rows_.total,
+    const int64_t values_width = heads_ * dims_.kv_rank;
+    const int64_t out_width = heads_ * dims_.value_dim;
+    const int64_t head_rows = int64_t{dims_.nope_dim} + dims_.value_dim;
+    run_.products.heads({.x = run_.scratch.latent_values + expanded_ * values_width,
+                         .weight = weights_.heads.bf16() + int64_t{dims_.nope_dim} * dims_.kv_rank,
+                         .y = run_.scratch.attention + expanded_ * out_width,
+                         .m = rows_.total - expanded_,
                          .n = dims_.value_dim,
                          .k = dims_.kv_rank,
-                         .x_stride = heads_ * dims_.kv_rank,
+                         .x_stride = values_width,
                          .weight_stride = dims_.kv_rank,
-                         .y_stride = heads_ * dims_.value_dim,
+                         .y_stride = out_width,
                          .batch = heads_,
                          .x_batch_stride = dims_.kv_rank,
-                         .weight_batch_stride = int64_t{dims_.value_dim} * dims_.kv_rank,
+                         .weight_batch_stride = head_rows * dims_.kv_rank,
                          .y_batch_stride = dims_.value_dim},
                         stream_);
   }
@@ -163,12 +162,14 @@ class Layer {
         .k_stride = weights_.indexed() ? run_.config.indexer->head_dim : 0,
         .weights_stride = columns_.total};
     const bool prefill = phase == attention::Phase::kPrefill;
+    const LatentHeadForm head_form(weights_, run_);
     const attention::AttendArgs args{
         .activation = DType::kBF16,
         .q = scratch.absorbed + first * heads_ * dims_.width(),
         .k = rows,
         .out = scratch.latent_values + first * heads_ * dims_.kv_rank,
         .index = weights_.indexed() ? &index : nullptr,
+        .heads = prefill && expanded_ > 0 ? &head_form : nullptr,
         .q_stride = heads_ * dims_.width(),
         .kv_stride = dims_.width(),
         .out_stride = heads_ * dims_.kv_rank,
@@ -193,7 +194,7 @@ class Layer {
                                          .page_table = seqs.page_table,
                                          .page_table_stride = seqs.page_table_stride,
                                          .row_seq = seqs.row_seq,
-                                         .cache = cache_of(kv)};
+                                         .cache = latent_cache(kv)};
     const cuda::LatentDims dims{.rank = dims_.kv_rank, .rope = dims_.rope_dim};
     if (dims.common()) return cuda::mla_store(params, stream_.native());
     cuda::latent_any_store(params, dims, stream_.native());
@@ -206,6 +207,7 @@ class Layer {
   LowColumns columns_;
   const StepRows& rows_;
   int64_t heads_;
+  int64_t expanded_;  ///< rows in the form of heads, the first
   Stream& stream_;
 };
 
@@ -218,6 +220,14 @@ void run_latent(const DeviceLatent& weights, int32_t layer, const LatentRun& run
   one.index();
   one.attend();
   one.expand_values();
+}
+
+foveal_latent_cache latent_cache(const KvLayerView& kv) {
+  return {.data = kv.k,
+          .page_bytes = kv.page_bytes,
+          .dtype = kv.dtype == DType::kF8E4M3 ? FOVEAL_E4M3 : FOVEAL_BF16,
+          .page_size = kv.page_size,
+          .num_pages = kv.num_pages};
 }
 
 kernels::DeviceSeqs with_row_keys(const kernels::DeviceSeqs& seqs, int64_t first,

@@ -53,8 +53,9 @@ class LayerLoader {
     const LatentHeads heads = load_latent_heads(checkpoint_, prefix_ + "self_attn.");
     out.latent->to_latent =
         loader_.matrix(heads.to_latent, prefix_ + "self_attn.kv_b_proj of keys");
-    out.latent->to_values =
+    const DeviceTensor values =
         loader_.matrix(heads.to_values, prefix_ + "self_attn.kv_b_proj of values");
+    out.latent->heads = loader_.heads(out.latent->to_latent, values, config_.num_heads);
     out.o = linear("self_attn.o_proj", config_.hidden_size,
                    int64_t{config_.num_heads} * dims.value_dim, config_.attention_bias);
     if (!index) return;

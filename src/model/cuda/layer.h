@@ -35,7 +35,7 @@ struct DeviceLatent {
   DeviceTensor q_norm;     ///< [q_rank], or empty
   DeviceTensor kv_norm;    ///< [kv_rank]
   DeviceTensor to_latent;  ///< [num_heads * kv_rank, nope_dim]: W_UK^T
-  DeviceTensor to_values;  ///< [num_heads * value_dim, kv_rank]: W_UV
+  DeviceTensor heads;      ///< [num_heads * (nope_dim + value_dim), kv_rank]: W_UK, W_UV of each
   DeviceTensor index_norm, index_bias;  ///< [index head_dim], or empty
 
   bool indexed() const { return !index_norm.empty(); }

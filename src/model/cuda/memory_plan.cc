@@ -24,7 +24,7 @@ int64_t latent_weights(const ModelConfig& config, bool indexer) {
     low += config.indexer->head_dim + config.indexer->num_heads;
     q += int64_t{config.indexer->num_heads} * config.indexer->head_dim;
   }
-  return low * hidden + q * q_from + heads * (dims.nope_dim + dims.value_dim) * dims.kv_rank +
+  return low * hidden + q * q_from + heads * (2 * dims.nope_dim + dims.value_dim) * dims.kv_rank +
          heads * dims.value_dim * hidden;
 }
 

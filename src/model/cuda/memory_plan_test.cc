@@ -21,7 +21,11 @@ TEST(MemoryPlan, CountsEveryMatrix) {
     const auto checkpoint = shape_of(name);
     const MemoryPlan plan = plan_cuda_memory(checkpoint->config(), kLimits);
     const int64_t rope = kLimits.max_positions * checkpoint->config().rotary_dim * 4;
-    const int64_t matrices = plan.weights_bytes - rope;
+    int64_t matrices = plan.weights_bytes - rope;
+    if (const auto& latent = checkpoint->config().latent) {  // what makes keys is there both ways
+      matrices -= int64_t{checkpoint->config().num_layers} * checkpoint->config().num_heads *
+                  latent->nope_dim * latent->kv_rank * 2;
+    }
     EXPECT_LE(matrices, checkpoint->total_bytes()) << name;
     EXPECT_GE(matrices, checkpoint->total_bytes() - (4 << 20)) << name;
   }
@@ -40,8 +44,33 @@ TEST(MemoryPlan, AnE4m3CacheCountsWhatPrefillExpandsItInto) {
   EXPECT_EQ(workspace() - without, (512 + int64_t{4096} * 8 * 128 * 2 * 2) / 4 * 5);
   limits.max_positions = 131072;
   const int64_t longer = workspace();
-  limits.kv_dtype = DType::kBF16;
+  limits.e4m3_prefill = true;  // half as wide, and queries
+  const int64_t in_e4m3 = workspace();
+  limits = {.max_positions = 131072, .max_rows = 8192, .max_logit_rows = 1};
   EXPECT_EQ(longer - workspace(), (512 + (int64_t{512} << 20)) / 4 * 5);
+  EXPECT_EQ(in_e4m3 - workspace(),
+            (512 + int64_t{131072} * 8 * 128 * 2) / 4 * 5 + int64_t{8192} * 32 * 128);
+}
+
+// Where the batch chooses nothing, latents keep their form.
+TEST(MemoryPlan, LatentsAsHeadsTakeABoundedPiece) {
+  const auto checkpoint = shape_of("DeepSeek-V3.2");
+  ModelLimits limits = kLimits;
+  const auto workspace = [&] {
+    return plan_cuda_memory(checkpoint->config(), limits).workspace_bytes;
+  };
+  const auto context = [&] { return limits.max_positions * 576 * 2; };
+  for (const int64_t positions : {4096, 131072}) {
+    limits = kLimits;
+    limits.max_positions = positions;
+    const int64_t with = workspace();
+    limits.batch_invariant = true;
+    const int64_t more = with - workspace();
+    const int64_t all = positions * 128 * 256 * 2;
+    const int64_t heads = std::min(all, int64_t{512} << 20);
+    EXPECT_GE(more, context() + heads);
+    EXPECT_LE(more, context() + heads + 4096);
+  }
 }
 
 TEST(Scratch, PiecesDoNotOverlap) {

@@ -4,6 +4,8 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "foveal/kernels_mla.h"
+#include "kernels/cuda/prefill_heads.h"
 
 namespace foveal::model {
 namespace {
@@ -45,8 +47,30 @@ void lay_out_experts(const ModelConfig& config, int64_t rows, Layout& layout, De
   layout.place(out.expert_out, rows * chosen, config.hidden_size);
 }
 
-void lay_out_latent(const ModelConfig& config, int64_t rows, Layout& layout, DecoderScratch& out) {
+/// For LatentHeadForm: the longest sequence's context, and half a GiB of keys and values or one
+/// head's of it.
+void lay_out_head_form(const ModelConfig& config, const ModelLimits& limits, Layout& layout,
+                       DecoderScratch& out) {
+  constexpr int64_t kMostValues = int64_t{256} << 20;
   const LatentConfig& dims = *config.latent;
+  const kernels::cuda::HeadFormDims heads{
+      .dim = dims.nope_dim + dims.rope_dim, .own = dims.nope_dim, .values = dims.value_dim};
+  const bool served =
+      heads.served() && dims.width() == FOVEAL_MLA_HEAD_DIM && dims.kv_rank == FOVEAL_MLA_VALUE_DIM;
+  if (limits.batch_invariant || !served) return;
+  out.context_rows = limits.max_positions;
+  const int64_t one = out.context_rows * (dims.nope_dim + dims.value_dim);
+  out.head_values = std::max(one, std::min(one * config.num_heads, kMostValues));
+  layout.place(out.context, out.context_rows, dims.width());
+  layout.place(out.context_starts, limits.max_logit_rows + 1, 1);
+  layout.place(out.head_rows, out.head_values, 1);
+  layout.place(out.heads_counter, 1, 1);
+}
+
+void lay_out_latent(const ModelConfig& config, const ModelLimits& limits, Layout& layout,
+                    DecoderScratch& out) {
+  const LatentConfig& dims = *config.latent;
+  const int64_t rows = limits.max_rows;
   const int64_t heads = config.num_heads;
   const int64_t index_heads = config.indexer ? config.indexer->num_heads : 0;
   const int64_t index_dim = config.indexer ? config.indexer->head_dim : 0;
@@ -61,6 +85,7 @@ void lay_out_latent(const ModelConfig& config, int64_t rows, Layout& layout, Dec
   layout.place(out.index_k, rows, index_dim);
   layout.place(out.row_keys, rows, 1);
   layout.place(out.row_seq, rows, 1);
+  lay_out_head_form(config, limits, layout, out);
 }
 
 }  // namespace
@@ -84,7 +109,7 @@ DecoderScratch lay_out_scratch(const ModelConfig& config, const ModelLimits& lim
   layout.place(out.normed, rows, hidden);
   layout.place(out.branch, rows, hidden);
   if (config.latent) {
-    lay_out_latent(config, rows, layout, out);
+    lay_out_latent(config, limits, layout, out);
   } else {
     layout.place(out.qkv, rows, (heads + 2 * int64_t{config.num_kv_heads}) * config.head_dim);
     layout.place(out.attention, rows, heads * config.head_dim);

@@ -24,6 +24,12 @@ struct DecoderScratch {
   uint16_t* absorbed = nullptr;       ///< latent: [R, num_heads * width]
   uint16_t* latent_values = nullptr;  ///< latent: [R, num_heads * kv_rank]
   uint16_t* index_k = nullptr;        ///< indexer: [R, its head_dim]
+  uint16_t* context = nullptr;        ///< latent, form of heads: [context_rows, width]
+  int32_t* context_starts = nullptr;  ///< likewise: [L + 1]
+  uint16_t* head_rows = nullptr;      ///< likewise: keys and values of heads [head_values]
+  uint32_t* heads_counter = nullptr;  ///< likewise: [1], 0 between kernels
+  int64_t context_rows = 0;
+  int64_t head_values = 0;
   int32_t* row_keys = nullptr;        ///< latent: [R], see DeviceSeqs
   int32_t* row_seq = nullptr;         ///< latent: [R], likewise
   uint16_t* gate_up = nullptr;        ///< [R, 2 intermediate], experts: [R * K, 2 moe_intermediate]

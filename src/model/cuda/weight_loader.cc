@@ -12,6 +12,7 @@
 #include "base/math.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/expand.h"
+#include "kernels/cuda/latent_context.h"
 
 namespace foveal::model {
 namespace {
@@ -76,6 +77,24 @@ DeviceTensor WeightLoader::matrix(std::span<const WeightView> parts, std::string
     send(part, to);
     to += part.rows * cols;
   }
+  return out;
+}
+
+DeviceTensor WeightLoader::heads(const DeviceTensor& to_latent, const DeviceTensor& values,
+                                 int64_t num_heads) {
+  const int64_t rank = values.cols;
+  const int64_t rows = num_heads * to_latent.cols + values.rows;
+  DeviceTensor out = make(rows, rank, sizeof(uint16_t), "kv_b_proj");
+  bytes_ -= values.rows * rank * static_cast<int64_t>(sizeof(uint16_t));  // its place is here
+  kernels::cuda::head_weights({.to_latent = to_latent.bf16(),
+                               .to_values = values.bf16(),
+                               .out = reinterpret_cast<uint16_t*>(out.buffer.data()),
+                               .num_heads = static_cast<int32_t>(num_heads),
+                               .nope_dim = static_cast<int32_t>(to_latent.cols),
+                               .value_dim = static_cast<int32_t>(values.rows / num_heads),
+                               .rank = static_cast<int32_t>(rank)},
+                              stream_.native());
+  stream_.synchronize();
   return out;
 }
 

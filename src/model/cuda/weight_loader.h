@@ -40,6 +40,9 @@ class WeightLoader {
   DeviceTensor matrix(const WeightView& part, std::string_view name) {
     return matrix(std::span(&part, 1), name);
   }
+  /// W_UK^T [num_heads * rank, nope_dim] and W_UV [num_heads * value_dim, rank] as what makes keys
+  /// and values of each head, under one another. Waits: `values` may go.
+  DeviceTensor heads(const DeviceTensor& to_latent, const DeviceTensor& values, int64_t num_heads);
   DeviceTensor vector(std::span<const float> values, std::string_view name);
   /// A bias: rounded to bf16.
   DeviceTensor bias(std::span<const float> values, std::string_view name);

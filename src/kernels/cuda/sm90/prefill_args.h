@@ -5,7 +5,10 @@
 namespace foveal::cuda {
 
 /// Keys a tile, and warpgroups of 64 query rows a CTA; see PrefillTraits for why.
-constexpr int32_t prefill_keys(int32_t head_dim) { return head_dim <= 128 ? 128 : 64; }
+constexpr int32_t prefill_keys(int32_t head_dim, int32_t value_dim) {
+  return value_dim <= 128 && head_dim <= 192 ? 128 : 64;
+}
+constexpr int32_t prefill_keys(int32_t head_dim) { return prefill_keys(head_dim, head_dim); }
 constexpr int32_t prefill_warpgroups(int32_t head_dim) { return head_dim == 64 ? 3 : 2; }
 
 /// The same where queries, keys and values are e4m3.
@@ -14,6 +17,12 @@ constexpr int32_t e4m3_keys(int32_t head_dim) {
   return head_dim == 256 ? 64 : 128;
 }
 constexpr int32_t e4m3_warpgroups(int32_t head_dim) { return head_dim <= 128 ? 3 : 2; }
+
+/// Latent attention in the form of heads: channels of a head's queries and keys, those of its keys
+/// that are its own (all share the others), and channels of its values.
+inline constexpr int32_t kHeadFormDim = 192;
+inline constexpr int32_t kHeadFormOwn = 128;
+inline constexpr int32_t kHeadFormValues = 128;
 
 /// Kernel arguments beside the three tensor maps. See foveal_attention_params for what they mean.
 struct PrefillArgs {

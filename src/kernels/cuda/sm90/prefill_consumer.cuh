@@ -13,7 +13,7 @@ template <class Traits>
 struct PrefillConsumer {
   using Element = typename Traits::Element;
   static constexpr int kScores = Traits::kKeys / 2;
-  static constexpr int kOut = Traits::kHeadDim / 2;
+  static constexpr int kOut = Traits::kValueDim / 2;
   static constexpr int kSteps = Traits::kKeys / 16;  ///< of a product P V
   /// Steps whose probabilities come before the last output is complete.
   static constexpr int kEarly = Traits::kEarlySteps;
@@ -136,7 +136,7 @@ struct PrefillConsumer {
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      Wgmma<Element, Traits::kHeadDim>::rs_n(o, p[step], advance(v, step * 16 * 128), 1);
+      Wgmma<Element, Traits::kValueDim>::rs_n(o, p[step], advance(v, step * 16 * 128), 1);
     }
     wgmma_commit();
   }
@@ -291,7 +291,7 @@ struct PrefillConsumer {
     auto* out = static_cast<Type*>(args.out) + int64_t{item.first_row} * args.out_row_stride +
                 int64_t{item.head} * args.out_head_stride;
 #pragma unroll
-    for (int block = 0; block < Traits::kBlocks; ++block) {
+    for (int block = 0; block < Traits::kValueBlocks; ++block) {
       constexpr int kPairs = 4;  // of columns of 8
 #pragma unroll
       for (int pair = 0; pair < kPairs; ++pair) {
@@ -312,7 +312,7 @@ struct PrefillConsumer {
         const uint4 value = *reinterpret_cast<const uint4*>(shared.staging[warp] + row * 128 +
                                                             ((chunk ^ (row % 8)) * 16));
         const int32_t channel = block * 64 + chunk * 8;
-        if (first + row < item.num_rows && channel < Traits::kHeadDim) {
+        if (first + row < item.num_rows && channel < Traits::kValueDim) {
           *reinterpret_cast<uint4*>(out + int64_t{first + row} * args.out_row_stride + channel) =
               value;
         }

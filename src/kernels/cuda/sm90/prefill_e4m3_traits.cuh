@@ -9,12 +9,13 @@ template <int kHeadDim_, int kCluster_, bool kSkip_, bool kCount_>
 struct E4m3Traits {
   using Element = Bf16;  ///< of the output
   static constexpr int kHeadDim = kHeadDim_;
+  static constexpr int kValueDim = kHeadDim_;
   static constexpr int kCluster = kCluster_;
   static constexpr bool kSkip = kSkip_;
   static constexpr bool kCount = kCount_;
   static constexpr bool kTiled = true;
 
-  static constexpr int kBlocks = (kHeadDim + 63) / 64;  ///< of output channels
+  static constexpr int kValueBlocks = (kValueDim + 63) / 64;
   /// Three warpgroups where their accumulators fit 160 registers a thread: a product takes half the
   /// time it takes in bf16 and the exponentials take the same, so two warpgroups' softmax has to
   /// run beside the third one's products. Votes need more registers.

@@ -44,4 +44,8 @@ cudaError_t prefill_e4m3_d192_launch(const PrefillChoice&, const PrefillArgs&, c
 cudaError_t prefill_e4m3_d256_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
                                      int32_t, cudaStream_t);
 
+/// Latent attention in the form of heads: `maps.k` has a head's own channels of keys and then its
+/// values, `maps.v` the channels of keys that all heads share.
+cudaError_t prefill_heads_launch(const PrefillArgs&, const PrefillMaps&, int32_t, cudaStream_t);
+
 }  // namespace foveal::cuda

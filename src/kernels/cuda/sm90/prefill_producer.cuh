@@ -72,11 +72,11 @@ struct PrefillProducer {
   __device__ void load_keys(const PrefillItem& item) {
     if (args.page_table != nullptr) start_pages(item);
     for (int32_t tile = item.first_tile; tile < item.end_tile; ++tile) {
-      load_tile(item, tile, k_map, shared.k[k_ring.stage], &shared.k_full[k_ring.stage],
-                &shared.k_empty[k_ring.stage], k_ring.parity);
+      load_tile<false>(item, tile, shared.k[k_ring.stage], &shared.k_full[k_ring.stage],
+                       &shared.k_empty[k_ring.stage], k_ring.parity);
       k_ring.next();
-      load_tile(item, tile, v_map, shared.v[v_ring.stage], &shared.v_full[v_ring.stage],
-                &shared.v_empty[v_ring.stage], v_ring.parity);
+      load_tile<true>(item, tile, shared.v[v_ring.stage], &shared.v_full[v_ring.stage],
+                      &shared.v_empty[v_ring.stage], v_ring.parity);
       v_ring.next();
     }
   }
@@ -121,11 +121,32 @@ struct PrefillProducer {
     }
   }
 
-  __device__ void load_tile(const PrefillItem& item, int32_t tile, const CUtensorMap* map,
-                            uint8_t* smem, Barrier* full, Barrier* empty, uint32_t parity) {
+  /// Where 64 channels of a tile are copied from.
+  struct Source {
+    const CUtensorMap* map;
+    int32_t channel;
+    int32_t head;
+  };
+  template <bool kValues>
+  __device__ Source source(int block, int32_t kv_head) const {
+    const int32_t channel = block * 64;
+    if constexpr (Traits::kOwn == Traits::kHeadDim) {
+      return {kValues ? v_map : k_map, channel, kv_head};
+    } else if constexpr (kValues) {
+      return {k_map, Traits::kOwn + channel, kv_head};
+    } else {
+      if (channel < Traits::kOwn) return {k_map, channel, kv_head};
+      return {v_map, channel - Traits::kOwn, 0};
+    }
+  }
+
+  template <bool kValues>
+  __device__ void load_tile(const PrefillItem& item, int32_t tile, uint8_t* smem, Barrier* full,
+                            Barrier* empty, uint32_t parity) {
+    constexpr int kBlocks = kValues ? Traits::kValueBlocks : Traits::kBlocks;
     const int32_t kv_head = item.head / args.group;
     barrier_wait(empty, parity ^ 1);
-    if (elect_lane()) barrier_arrive_expect(full, Traits::kTileBytes);
+    if (elect_lane()) barrier_arrive_expect(full, kBlocks * Traits::kBlockBytes);
     __syncwarp();
     const int32_t first_row = static_cast<int32_t>(cta_rank) * kKeysMine;
     for (int32_t row = first_row; row < first_row + kKeysMine; row += args.box_rows) {
@@ -139,13 +160,15 @@ struct PrefillProducer {
       }
       if (elect_lane()) {
 #pragma unroll
-        for (int block = 0; block < Traits::kBlocks; ++block) {
+        for (int block = 0; block < kBlocks; ++block) {
           uint8_t* to = smem + block * Traits::kBlockBytes + row * 128;
+          const Source from = source<kValues>(block, kv_head);
           if constexpr (Traits::kCluster == 1) {
-            tma_load_4d(map, full, to, CacheHint::kEvictLast, block * 64, key, kv_head, page);
+            tma_load_4d(from.map, full, to, CacheHint::kEvictLast, from.channel, key, from.head,
+                        page);
           } else {
-            tma_multicast_4d(map, full, to, kAll, CacheHint::kEvictLast, block * 64, key, kv_head,
-                             page);
+            tma_multicast_4d(from.map, full, to, kAll, CacheHint::kEvictLast, from.channel, key,
+                             from.head, page);
           }
         }
       }

@@ -8,26 +8,32 @@
 
 namespace foveal::cuda {
 
-/// Everything about a prefill kernel that is fixed when it is compiled.
-template <class Element_, int kHeadDim_, int kCluster_, bool kSkip_, bool kCount_>
+/// Everything about a prefill kernel that is fixed when it is compiled. With kOwn_ channels below
+/// kHeadDim_, a head has only these of its keys to itself, and shares the others with all heads:
+/// one tensor holds a head's own channels and then its values, a second what is shared.
+template <class Element_, int kHeadDim_, int kCluster_, bool kSkip_, bool kCount_,
+          int kValueDim_ = kHeadDim_, int kOwn_ = kHeadDim_>
 struct PrefillTraits {
   using Element = Element_;
   static constexpr int kHeadDim = kHeadDim_;
+  static constexpr int kValueDim = kValueDim_;
+  static constexpr int kOwn = kOwn_;
   static constexpr int kCluster = kCluster_;  ///< CTAs that share K and V: heads of one KV head
   static constexpr bool kSkip = kSkip_;
   static constexpr bool kCount = kCount_;
 
   /// Blocks of 64 channels: rows of a tile in shared memory are 128 bytes, as swizzling wants.
   static constexpr int kBlocks = (kHeadDim + 63) / 64;
+  static constexpr int kValueBlocks = (kValueDim + 63) / 64;
   /// Keys a tile. Scores and their rounded copy take 0.75 * kKeys registers a thread beside the
-  /// output's kHeadDim / 2; both fit in 240 without spills, and two stages of K and V in 227 KiB.
-  static constexpr int kKeys = prefill_keys(kHeadDim);
+  /// output's kValueDim / 2; both fit in 240 without spills, and two stages of K and V in 227 KiB.
+  static constexpr int kKeys = prefill_keys(kHeadDim, kValueDim);
   static constexpr int kWarpgroups = prefill_warpgroups(kHeadDim);
   static constexpr int kRows = 64 * kWarpgroups;
   static constexpr int kKeyStages = 2;
   static constexpr int kValueStages = 2;
   /// The next block's queries come while this one's are in use, where they fit.
-  static constexpr int kQueryStages = kHeadDim <= 192 ? 2 : 1;
+  static constexpr int kQueryStages = kHeadDim < 192 || (kHeadDim == 192 && kKeys == 64) ? 2 : 1;
   /// Of kKeys / 16; as many as registers allow, and as fill the time of the last product.
   static constexpr int kEarlySteps = kHeadDim == 64 || kHeadDim == 256 ? 1 : kKeys == 128 ? 5 : 2;
   static constexpr int kThreads = 128 * (1 + kWarpgroups);
@@ -37,13 +43,14 @@ struct PrefillTraits {
 
   /// K and V come by tensor copies of rows; else in pieces that lie in memory as they do here.
   static constexpr bool kTiled = false;
-  static constexpr int kOutputs = kHeadDim / 2;   ///< accumulators a thread
-  static constexpr int kKeyBytes = kHeadDim * 4;  ///< K and V of a key
-  static constexpr int kQueryBlocks = kBlocks;    ///< tensor copies of a warpgroup's queries
+  static constexpr int kOutputs = kValueDim / 2;                ///< accumulators a thread
+  static constexpr int kKeyBytes = (kHeadDim + kValueDim) * 2;  ///< K and V of a key
+  static constexpr int kQueryBlocks = kBlocks;  ///< tensor copies of a warpgroup's queries
   static constexpr int kQueryBlockChannels = 64;
 
   static constexpr int kBlockBytes = kKeys * 128;  ///< 64 channels of a tile of K or V
   static constexpr int kTileBytes = kBlockBytes * kBlocks;
+  static constexpr int kValueTileBytes = kBlockBytes * kValueBlocks;
   static constexpr int kQueryBlockBytes = 64 * 128;  ///< 64 channels of one warpgroup's queries
   static constexpr int kQueryBytes = kQueryBlockBytes * kBlocks;
   static constexpr int kStagingBytes = 16 * 128;  ///< a warp's 16 rows of 64 output channels
@@ -72,7 +79,7 @@ template <class Traits>
 struct PrefillShared {
   alignas(1024) uint8_t q[Traits::kQueryStages][Traits::kWarpgroups][Traits::kQueryBytes];
   alignas(1024) uint8_t k[Traits::kKeyStages][Traits::kTileBytes];
-  alignas(1024) uint8_t v[Traits::kValueStages][Traits::kTileBytes];
+  alignas(1024) uint8_t v[Traits::kValueStages][Traits::kValueTileBytes];
   alignas(1024) uint8_t staging[Traits::kWarpgroups * 4][Traits::kStagingBytes];
   PrefillItem items[2];
   uint32_t next_index[kPrefillNextSlots];
