@@ -262,6 +262,30 @@ TEST(CudaEngine, PrefillInE4m3DoesNotDependOnWhereChunksBegin) {
   }
 }
 
+// Prompt rows that see every key are computed as heads, but over latents where nothing may depend
+// on the batch: both round to bf16 on their way, as transformers' run in it does.
+TEST(CudaEngine, LatentsAndHeadsAgree) {
+  for (const std::string& name : present({"deepseek_v3", "deepseek_v32"})) {
+    const GoldenFamily golden = load_golden(name);
+    LlmConfig config = cuda_config(name);
+    LLM heads(config);
+    config.batch_invariant = true;
+    LLM latents(config);
+    double sum = 0;
+    size_t different = 0;
+    const std::vector<size_t> lengths{16, 33, 50, 64};  // the second one's index_topk
+    for (const size_t length : lengths) {
+      const std::vector<int32_t> ids = random_ids(length, static_cast<uint32_t>(length));
+      const std::vector<float> a = first_logits(heads, ids, 0);
+      const std::vector<float> b = first_logits(latents, ids, 0);
+      sum += kl(a.data(), b.data(), golden.vocab);
+      different += a == b ? 0 : 1;
+    }
+    EXPECT_LE(sum / static_cast<double>(lengths.size()), 2 * golden.bf16_kl) << name;
+    EXPECT_EQ(different, lengths.size()) << name << ": the same form twice";
+  }
+}
+
 // Log-probabilities are the host's work, and so the choice beside them.
 TEST(CudaEngine, DeviceSamplesAsTheHost) {
   LLM llm(cuda_config(family("llama3")));
