@@ -20,9 +20,14 @@ int32_t head_tiles(const foveal_mla_params& p) {
   return static_cast<int32_t>(ceil_div(p.num_heads, foveal::cuda::kLatentHeads));
 }
 
+int32_t head_groups(const foveal_mla_params& p) {
+  return static_cast<int32_t>(ceil_div(p.num_heads, foveal::cuda::kLatentGroup));
+}
+
 size_t part_bytes(const foveal_mla_params& p, int32_t splits) {
-  return static_cast<size_t>(p.num_rows) * static_cast<size_t>(p.num_heads) *
-         static_cast<size_t>(splits) * FOVEAL_MLA_VALUE_DIM * sizeof(float);
+  return static_cast<size_t>(p.num_rows) * static_cast<size_t>(head_groups(p)) *
+         static_cast<size_t>(splits) * foveal::cuda::kLatentGroup * FOVEAL_MLA_VALUE_DIM *
+         sizeof(float);
 }
 size_t workspace_bytes(const foveal_mla_params& p, int32_t splits) {
   if (splits == 1) return 0;
@@ -58,10 +63,11 @@ LatentArgs latent_args(const foveal_mla_params& p, int64_t row_bytes, int32_t sp
   args.num_heads = p.num_heads;
   args.max_keys = p.max_keys;
   args.tiles = head_tiles(p);
+  args.groups = head_groups(p);
   args.splits = splits;
   args.scale_log2 = static_cast<float>(double{p.softmax_scale} * kLog2E);
   if (splits > 1) {
-    args.parts = static_cast<float*>(p.workspace);
+    args.parts = static_cast<float4*>(p.workspace);
     args.part_stats =
         reinterpret_cast<float2*>(static_cast<char*>(p.workspace) + part_bytes(p, splits));
   }
@@ -73,10 +79,10 @@ LatentArgs latent_args(const foveal_mla_params& p, int64_t row_bytes, int32_t sp
 int32_t mla_splits(const foveal_mla_params& p, int32_t processors) {
   if (p.splits > 0) return p.splits;
   if (p.num_rows > 65535) return 1;
-  constexpr double kTile = 1.1;
-  constexpr double kStart = 1.5;
-  constexpr double kJoin = 2.0;
-  constexpr double kBytesPerUs = 2e6;
+  const double per_tile = p.cache.dtype == FOVEAL_BF16 ? 1.5 : 1.9;
+  constexpr double kStart = 4;
+  constexpr double kJoin = 3.5;
+  constexpr double kBytesPerUs = 2.5e6;
   const int64_t tiles = ceil_div(p.max_keys, foveal::cuda::kLatentKeys);
   const int64_t items = int64_t{p.num_rows} * head_tiles(p);
   double least = 0;
@@ -84,7 +90,7 @@ int32_t mla_splits(const foveal_mla_params& p, int32_t processors) {
   for (int32_t splits = 1; splits <= std::min<int64_t>(tiles, foveal::cuda::kLatentMaxSplits);
        ++splits) {
     const auto rounds = static_cast<double>(ceil_div(items * splits, processors));
-    double cost = rounds * (static_cast<double>(ceil_div(tiles, splits)) * kTile + kStart);
+    double cost = rounds * (static_cast<double>(ceil_div(tiles, splits)) * per_tile + kStart);
     if (splits > 1) cost += kJoin + static_cast<double>(part_bytes(p, splits)) / kBytesPerUs;
     if (best == 0 || cost < least) {
       least = cost;

@@ -245,6 +245,30 @@ TEST_F(MlaTest, HeadsOfAnyNumber) {
   }
 }
 
+TEST_F(MlaTest, SeveralTilesOfHeads) {
+  for (const int32_t heads : {128, 192, 256}) {
+    for (const int32_t splits : {1, 3, 0}) {
+      expect_right({.counts = {300, 0, 1, 23, 24, 25, 49, 96, 97, 512, 144},
+                    .heads = heads,
+                    .e4m3 = true,
+                    .page_size = 61,
+                    .local = splits == 3,
+                    .page_gap = 48,
+                    .splits = splits,
+                    .none_every = heads / 64 + 3});
+    }
+  }
+  expect_right(
+      {.counts = {900, 500}, .heads = 100, .e4m3 = true, .splits = 1, .key_growth = 0.004F});
+}
+
+// Each way in which parts are joined, and rows with fewer tiles than splits.
+TEST_F(MlaTest, PartsOfAnyNumber) {
+  for (const int32_t splits : {2, 8, 9, 16, 17, 32, 33, 64}) {
+    expect_right({.counts = {3100, 700, 40, 0}, .heads = 20, .e4m3 = true, .splits = splits});
+  }
+}
+
 TEST_F(MlaTest, TokensThroughAPageTable) {
   for (const bool e4m3 : {false, true}) {
     for (const int32_t page_size : {64, 16, 61, 1}) {

@@ -10,6 +10,9 @@ inline constexpr int kLatentHeadDim = 576;
 inline constexpr int kLatentValueDim = 512;
 inline constexpr int kLatentHeads = 64;  ///< a tile
 inline constexpr int kLatentKeys = 48;   ///< a tile
+inline constexpr int kLatentGroup = 16;  ///< heads of a warp
+/// Pieces of four values, two of a head and two of the eighth after it, that a warp's lane has.
+inline constexpr int kLatentPieces = kLatentValueDim / 8;
 inline constexpr int kLatentFp8Row = 656;
 inline constexpr int kLatentMaxSplits = 64;
 
@@ -37,12 +40,13 @@ struct LatentArgs {
 
   int32_t num_rows, num_heads, max_keys;
   int32_t tiles;   ///< of heads
+  int32_t groups;  ///< of 16 heads
   int32_t splits;  ///< of a row's keys
   float scale_log2;
 
-  /// Parts of split rows: [row][split][head] of outputs relative to 2^reference, and of
-  /// (reference, sum).
-  float* parts;
+  /// Parts of split rows: outputs relative to 2^reference, [row][split][group of 16 heads] as a
+  /// warp's accumulators have them, and [row][split][head] of (reference, sum).
+  float4* parts;
   float2* part_stats;
 };
 

@@ -112,28 +112,25 @@ struct LatentOutput {
         totals.y > 0 ? (totals.x + log2f(totals.y)) * kLn2 : -INFINITY;
   }
 
+  /// As they are: latent_combine undoes the order.
   __device__ void write_part(const LatentItem& item, const float2 (&totals)[2]) const {
+    const int32_t group = item.tile * (kLatentHeads / kLatentGroup) + warp;
+    if (group >= args.groups) return;
     const int64_t part = static_cast<int64_t>(item.row) * args.splits + item.split;
-    const bool odd = lane % 2 != 0;
+    float4* to = args.parts + (part * args.groups + group) * kLatentPieces * 32 +
+                 half * (kLatentPieces / 2) * 32 + lane;
+#pragma unroll
+    for (int i = 0; i < kLatentPieces / 2; ++i) {
+      const float2 low = pair(i, 0);
+      const float2 high = pair(i, 1);
+      to[i * 32] = float4{low.x, low.y, high.x, high.y};
+    }
+    if (half != 0 || lane % 4 != 0) return;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const bool real = head(item, r) < args.num_heads;
-      const int64_t line = part * args.num_heads + head(item, r);
-      // Of two blocks of eight channels an even lane writes half of the first, an odd one half of
-      // the second.
-      float* to =
-          args.parts + line * kLatentValueDim + half * kColumns + lane % 2 * 8 + lane % 4 / 2 * 4;
-#pragma unroll
-      for (int i = 0; i < kOut / 4; i += 2) {
-        const float2 mine = odd ? pair(i + 1, r) : pair(i, r);
-        const float2 other = odd ? pair(i, r) : pair(i + 1, r);
-        const float2 got = {__shfl_xor_sync(~0U, other.x, 1), __shfl_xor_sync(~0U, other.y, 1)};
-        if (real) {
-          *reinterpret_cast<float4*>(to + i * 8) =
-              odd ? float4{got.x, got.y, mine.x, mine.y} : float4{mine.x, mine.y, got.x, got.y};
-        }
+      if (head(item, r) < args.num_heads) {
+        args.part_stats[part * args.num_heads + head(item, r)] = totals[r];
       }
-      if (real && half == 0 && lane % 4 == 0) args.part_stats[line] = totals[r];
     }
   }
 

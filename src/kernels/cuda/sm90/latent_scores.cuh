@@ -141,8 +141,8 @@ struct LatentScores {
     mask();
     uint32_t p[kSteps][4];
     TileSum sum;
-    softmax.template exponentiate<Bf16, 0, kSteps>(s, args.scale_log2, p, sum);
-    const bool asks = softmax.warp_asks(sum);
+    if (!first) softmax.template exponentiate<Bf16, 0, kSteps>(s, args.scale_log2, p, sum);
+    const bool asks = first || softmax.warp_asks(sum);
     if (asks) {
       float top[2];
       float alpha[2];

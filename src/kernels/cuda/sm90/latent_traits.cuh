@@ -103,12 +103,19 @@ __device__ inline int32_t latent_count(const LatentArgs& args, int32_t row) {
                                 : max(0, min(__ldg(args.counts + row), args.max_keys));
 }
 
-/// First tile of split `split` of a row of `count` keys.
-__device__ inline int32_t latent_split_begin(int32_t count, int32_t split, int32_t splits) {
-  const auto tiles = (static_cast<uint32_t>(count) + kLatentKeys - 1) / kLatentKeys;
-  static_assert(uint64_t{INT32_MAX} / kLatentKeys * kLatentMaxSplits < UINT32_MAX);
-  return static_cast<int32_t>(tiles * static_cast<uint32_t>(split) / static_cast<uint32_t>(splits));
-}
+/// Of a row of `count` keys: its tiles, dealt to as many splits as there are, or as it has tiles.
+struct LatentShares {
+  uint32_t tiles, splits;
+
+  __device__ LatentShares(int32_t count, int32_t most)
+      : tiles((static_cast<uint32_t>(count) + kLatentKeys - 1) / kLatentKeys),
+        splits(min(tiles, static_cast<uint32_t>(most))) {}
+  /// First tile of a split.
+  __device__ int32_t begin(uint32_t split) const {
+    static_assert(uint64_t{INT32_MAX} / kLatentKeys * kLatentMaxSplits < UINT32_MAX);
+    return static_cast<int32_t>(split >= splits ? tiles : tiles * split / splits);
+  }
+};
 
 __device__ inline LatentItem latent_item(const LatentArgs& args, int32_t index) {
   LatentItem item;
@@ -117,8 +124,9 @@ __device__ inline LatentItem latent_item(const LatentArgs& args, int32_t index) 
   item.split = index % args.splits;
   item.row = index / args.splits;
   item.count = latent_count(args, item.row);
-  item.begin = latent_split_begin(item.count, item.split, args.splits);
-  item.end = latent_split_begin(item.count, item.split + 1, args.splits);
+  const LatentShares shares(item.count, args.splits);
+  item.begin = shares.begin(item.split);
+  item.end = shares.begin(item.split + 1);
   return item;
 }
 
