@@ -35,7 +35,8 @@ __global__ void __launch_bounds__(Producer::Traits::kThreads, 1)
       barrier_init(&shared.k_empty[i], 8);
       barrier_init(&shared.p_full[i], 128);
     }
-    for (auto& barrier : shared.raw_full) barrier_init(&barrier, 128);
+    for (auto& barrier : shared.raw_full) barrier_init(&barrier, 8);
+    for (auto& barrier : shared.raw_empty) barrier_init(&barrier, 4);
     barrier_init(&shared.totals_full, 128);
     barrier_init(&shared.totals_empty, 2 * 128);
     barrier_init_fence();
@@ -65,11 +66,13 @@ __global__ void __launch_bounds__(Producer::Traits::kThreads, 1)
   } else {
     registers_grow<Traits::kOutputRegisters>();
     LatentOutput<Traits> output{.shared = shared, .args = args, .half = warpgroup - 2};
+    typename Producer::Fetch fetch{.shared = shared, .args = args};
+    fetch.start();
 #pragma unroll 1
     for (auto i = static_cast<int32_t>(blockIdx.x); i < items; i += gridDim.x) {
       const LatentItem item = latent_item(args, i);
       if (item.begin < item.end) {
-        output.run_item(item);
+        output.run_item(item, fetch);
       } else if (args.splits == 1) {
         output.write_empty(item);
       }

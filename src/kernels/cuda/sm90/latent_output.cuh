@@ -25,9 +25,13 @@ struct LatentOutput {
   /// starts with 128 registers a thread.
   float o[2][kOut / 2];
 
-  __device__ void run_item(const LatentItem& item) {
+  template <class Fetch>
+  __device__ void run_item(const LatentItem& item, Fetch& fetch) {
 #pragma unroll 1
-    for (int32_t tile = item.begin; tile < item.end; ++tile) multiply(tile == item.begin);
+    for (int32_t tile = item.begin; tile < item.end; ++tile) {
+      fetch.step();
+      multiply(tile == item.begin);
+    }
     barrier_wait(&shared.totals_full, totals_parity);
     totals_parity ^= 1;
     const int32_t row = warp * 16 + lane / 4;

@@ -13,22 +13,19 @@ struct LatentBf16 {
   static constexpr bool kTakeTurns = true;
   static constexpr int kStages = 3;
   static constexpr int kRawStages = 0;
-  static constexpr int kRegisterBlocks = 4;
-  static constexpr int kProducerRegisters = 56;
 };
-/// 656-byte rows come as they are and are widened from there.
+/// 656-byte rows are brought as they are, by the output's warps, which have the time, and widened
+/// from there.
 struct LatentE4m3 {
   static constexpr bool kTakeTurns = false;  ///< so that tiles are handed back early
   static constexpr int kStages = 2;
   static constexpr int kRawStages = 2;
-  static constexpr int kRegisterBlocks = 3;
-  static constexpr int kProducerRegisters = 64;
 };
 
-/// What a latent attention kernel is made of. A CTA has four warpgroups: one fetches keys, one
-/// computes scores and probabilities, two multiply probabilities with the left and the right half
-/// of the values. So the accumulators of 64 heads x 512 channels (half of the registers there are)
-/// leave room for everything else, and products and softmax of neighbouring tiles overlap.
+/// What a latent attention kernel is made of. A CTA has four warpgroups: one makes tiles of keys,
+/// one computes scores and probabilities, two multiply probabilities with the left and the right
+/// half of the values. So the accumulators of 64 heads x 512 channels (half of the registers there
+/// are) leave room for everything else, and products and softmax of neighbouring tiles overlap.
 template <class Format>
 struct LatentTraits {
   static constexpr int kKeys = kLatentKeys;
@@ -37,13 +34,13 @@ struct LatentTraits {
   static constexpr int kBlocks = kLatentHeadDim / 64;  ///< of 64 channels: 128-byte rows
   /// Blocks of the queries that the scores' warpgroup holds in registers; the others are read from
   /// shared memory by each product, which has no bandwidth to spare.
-  static constexpr int kRegisterBlocks = Format::kRegisterBlocks;
+  static constexpr int kRegisterBlocks = 4;
   static constexpr int kSharedBlocks = kBlocks - kRegisterBlocks;
 
   static constexpr int kThreads = 512;
   /// Together what the launch gives, 128 a thread.
-  static constexpr int kProducerRegisters = Format::kProducerRegisters;
-  static constexpr int kScoreRegisters = 192 - Format::kProducerRegisters;
+  static constexpr int kProducerRegisters = 56;
+  static constexpr int kScoreRegisters = 136;
   static constexpr int kOutputRegisters = 160;
 
   static constexpr int kQueryBlockBytes = kLatentHeads * 128;
@@ -64,13 +61,13 @@ struct LatentShared {
   alignas(1024) uint8_t q[Traits::kSharedBlocks][Traits::kQueryBlockBytes];
   alignas(1024) uint8_t k[Traits::kStages][Traits::kBlocks][Traits::kKeyBlockBytes];
   alignas(128) uint8_t raw[kRaw][Traits::kRawBytes];
-  uint32_t none[Traits::kStages][2];  ///< bits of the keys that are none
-  uint32_t raw_none[kRaw][2];
-  int64_t offsets[3][Traits::kKeys];  ///< of rows in the pool, for the fetching warpgroup
+  uint32_t none[Traits::kStages][2];     ///< bits of the keys that are none
+  alignas(8) uint8_t raw_none[kRaw][8];  ///< of six keys each
+  int64_t offsets[3][Traits::kKeys];     ///< of rows in the pool, for the fetching warpgroup
   float alpha[Traits::kStages][kLatentHeads];
   uint32_t rescale[Traits::kStages][4];  ///< whether rows of a warp have an alpha
   float2 totals[kLatentHeads];           ///< of an item: reference (log2), sum
-  Barrier raw_full[kRaw];
+  Barrier raw_full[kRaw], raw_empty[kRaw];
   Barrier k_full[Traits::kStages], k_empty[Traits::kStages];
   Barrier p_full[Traits::kStages];
   Barrier totals_full, totals_empty;
