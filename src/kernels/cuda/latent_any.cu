@@ -17,8 +17,7 @@ using foveal::cuda::LatentKeys;
 constexpr int kHeads = 8;  // a CTA's, one a warp
 constexpr int kKeys = 32;  // a tile's, one a lane
 constexpr int kThreads = kHeads * 32;
-constexpr int kPad = 8;        // channels after a key: lanes that read a chunk each meet in no bank
-constexpr int kMaxPairs = 14;  // of channels, a lane's: ranks up to 896
+constexpr int kPad = 8;  // channels after a key: lanes that read a chunk each meet in no bank
 
 __device__ float warp_max(float x) {
 #pragma unroll
@@ -33,24 +32,27 @@ struct Tile {
   int stride;
 };
 
-/// What a warp has of its head: the running softmax over the keys so far, base 2.
+/// What a warp has of its head: the running softmax over the keys so far, base 2. A lane adds up
+/// kPairs pairs of channels, which cover ranks up to 64 kPairs.
+template <int kPairs>
 struct Running {
   float top = -INFINITY;
   float sum = 0;
-  float2 out[kMaxPairs] = {};
+  float2 out[kPairs] = {};
 
-  /// A lane scores its key.
+  /// A lane scores its key, in four sums, so that they need not wait for each other.
   __device__ static float score(const Tile& tile, int lane, int width) {
     if (!tile.present[lane]) return -INFINITY;
     const __nv_bfloat16* key = tile.keys + lane * tile.stride;
-    float sum = 0;
+    float sums[4] = {};
+#pragma unroll 4
     for (int at = 0; at < width; at += 8) {
       const Vec8 k = load8(key, at);
       const Vec8 q = load8(tile.q, at);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) sum = fmaf(q.v[i], k.v[i], sum);
+      for (int i = 0; i < 8; ++i) sums[i % 4] = fmaf(q.v[i], k.v[i], sums[i % 4]);
     }
-    return sum;
+    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
 
   __device__ void take(const Tile& tile, int lane, const LatentDims& dims) {
@@ -63,13 +65,14 @@ struct Running {
     sum = sum * keep + group_sum(p);
 #pragma unroll
     for (float2& pair : out) pair = {pair.x * keep, pair.y * keep};
+#pragma unroll 4
     for (int key = 0; key < kKeys; ++key) {
       const float weight = __shfl_sync(~0U, p, key);
       const auto* value = reinterpret_cast<const uint32_t*>(tile.keys + key * tile.stride);
 #pragma unroll
-      for (int i = 0; i < kMaxPairs; ++i) {
+      for (int i = 0; i < kPairs; ++i) {
         const int pair = i * 32 + lane;
-        if (pair * 2 >= dims.rank) break;
+        if (pair * 2 >= dims.rank) continue;
         const float2 x = unpack2(value[pair], __nv_bfloat16());
         out[i].x = fmaf(weight, x.x, out[i].x);
         out[i].y = fmaf(weight, x.y, out[i].y);
@@ -102,6 +105,7 @@ __device__ void fetch(const LatentArgs& args, const LatentKeys& keys, int32_t fi
 ///            depends on its keys and their order alone.
 /// Source:    DeepSeek-V2 (arXiv 2405.04434) absorbed; ours.
 /// Measured:  docs/kernels/cuda_mla.md
+template <int kPairs>
 __global__ void __launch_bounds__(kThreads)
     latent_any(const __grid_constant__ LatentArgs args, const LatentDims dims) {
   extern __shared__ __align__(16) uint8_t raw[];
@@ -123,7 +127,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   const int32_t count = foveal::cuda::latent_count(args, row);
   const LatentKeys keys(args, {.row = row, .count = count});
-  Running running;
+  Running<kPairs> running;
   for (int32_t first = 0; first < count; first += kKeys) {
     __syncthreads();
     fetch(args, keys, first, width, tile_keys, present);
@@ -136,9 +140,9 @@ __global__ void __launch_bounds__(kThreads)
       reinterpret_cast<uint32_t*>(static_cast<__nv_bfloat16*>(args.out) +
                                   row * args.out_row_stride + head * args.out_head_stride);
 #pragma unroll
-  for (int i = 0; i < kMaxPairs; ++i) {
+  for (int i = 0; i < kPairs; ++i) {
     const int pair = i * 32 + lane;
-    if (pair * 2 >= dims.rank) break;
+    if (pair * 2 >= dims.rank) continue;
     to[pair] = pack2(running.out[i].x * factor, running.out[i].y * factor, __nv_bfloat16());
   }
 }
@@ -151,7 +155,13 @@ void launch_latent_any(const LatentArgs& args, const LatentDims& dims, void* str
                              static_cast<unsigned>((args.num_heads + kHeads - 1) / kHeads)},
                   .threads = {kThreads},
                   .shared_bytes = kHeads * width * sizeof(float) + kKeys * (width + kPad) * 2};
-  launch("latent_any", latent_any, grid, stream, args, dims);
+  auto* kernel = latent_any<14>;  // ranks up to 896
+  if (dims.rank <= 256) {
+    kernel = latent_any<4>;
+  } else if (dims.rank <= 512) {
+    kernel = latent_any<8>;
+  }
+  launch("latent_any", kernel, grid, stream, args, dims);
 }
 
 }  // namespace foveal::kernels::cuda
