@@ -160,6 +160,31 @@ TEST(Rocket, ReuseChangesNothing) {
   }
 }
 
+// Each turn asks less than the window holds, after the turns and answers before it.
+TEST(Rocket, TurnsOfAConversationReuseThePromptsBeforeThem) {
+  for (const char* mode : {"evict", "multi_turn"}) {
+    LlmConfig config = with(config_of("llama3"), small_budget(mode));
+    LLM reuses(config);
+    config.kv_cache_config.enable_block_reuse = false;
+    LLM alone(config);
+    std::vector<int32_t> talk = random_prompt(30, 300);
+    int64_t asked = 0;  // tokens of the prompt before this one
+    for (uint32_t turn = 0; turn < 5; ++turn) {
+      SCOPED_TRACE(std::string(mode) + " turn " + std::to_string(turn));
+      const RequestOutput got = reuses.generate({.token_ids = talk}, tokens(37));
+      EXPECT_EQ(answer_of(got), answer_of(alone.generate({.token_ids = talk}, tokens(37))));
+      // Of what was decoded nothing is found again: it was computed from a selection.
+      EXPECT_EQ(got.cached_tokens, asked / 32 * 32);
+      EXPECT_EQ(got.sparsity.kept_tokens, 64U);
+      asked = std::ssize(talk);
+      const std::vector<int32_t> answer = got.outputs[0].token_ids;
+      talk.insert(talk.end(), answer.begin(), answer.end());
+      const std::vector<int32_t> question = random_prompt(40 + turn, 3);
+      talk.insert(talk.end(), question.begin(), question.end());
+    }
+  }
+}
+
 TEST(Rocket, CombinesWithSkipSoftmaxByPhase) {
   SkipSoftmaxAttentionConfig skip;
   skip.threshold_scale_factor = PhaseValue{.prefill = 200.0};
@@ -222,15 +247,16 @@ TEST(Rocket, ThePoolIsPlannedForTheCopy) {
   EXPECT_EQ(LLM(config).max_seq_len(), 64) << "all of it is kept";
 }
 
-TEST(Rocket, PreemptionChangesNothing) {
+void expect_preemption_changes_nothing(const std::string& mode) {
+  SCOPED_TRACE(mode);
   std::vector<Answer> calm;
   {
-    LLM llm(with(config_of("llama3"), small_budget()));
+    LLM llm(with(config_of("llama3"), small_budget(mode)));
     for (uint32_t seed = 0; seed < 6; ++seed) {
       calm.push_back(answer_of(llm.generate({.token_ids = random_prompt(seed, 150)}, tokens(150))));
     }
   }
-  LlmConfig config = with(config_of("llama3"), small_budget());
+  LlmConfig config = with(config_of("llama3"), small_budget(mode));
   config.kv_cache_config.max_tokens = 512;  // six of 64 + 150 tokens cannot all stay
   config.kv_cache_config.tokens_per_block = 16;
   LLM llm(config);
@@ -245,6 +271,11 @@ TEST(Rocket, PreemptionChangesNothing) {
   }
   EXPECT_GT(llm.stats().preemptions, 0U);
   EXPECT_EQ(llm.stats().kv_pages_used, 0);
+}
+
+TEST(Rocket, PreemptionChangesNothing) {
+  expect_preemption_changes_nothing("evict");
+  expect_preemption_changes_nothing("multi_turn");
 }
 
 /// Scores of stage one, [KV heads, prompt - window], of a prompt of a length no other test has.
