@@ -6,6 +6,7 @@
 #include <new>
 #include <thread>
 
+#include "engine/inspect.h"
 #include "engine_testing.h"
 #include "foveal/llm.h"
 
@@ -223,6 +224,24 @@ TEST(Rocket, HoldsWhatItKeepsAndReportsIt) {
   const RequestOutput one = rocket.generate(prompt, tokens(1));
   EXPECT_EQ(one.memory.kv_bytes, 29 * page);
   EXPECT_EQ(one.sparsity.kept_tokens, 900U);
+}
+
+TEST(Rocket, InspectShowsWhatARequestHolds) {
+  const Prompt longest{.token_ids = random_prompt(16, 1020)};
+  const RequestOutput dense = LLM(config_of("llama3")).generate(longest, tokens(4));
+  for (const char* mode : {"evict", "multi_turn"}) {
+    SCOPED_TRACE(mode);
+    const LlmConfig config = with(config_of("llama3"), small_budget(mode));
+    const engine::MemoryInspection shown = engine::inspect(config).memory.back();
+    EXPECT_EQ(shown.prompt_tokens, 1024);
+    EXPECT_EQ(shown.dense_bytes, dense.memory.kv_peak_bytes);
+    const RequestOutput got = LLM(config).generate(longest, tokens(4));
+    EXPECT_EQ(shown.reading_bytes, got.memory.kv_peak_bytes);
+    const int64_t page = shown.dense_bytes / 32 * 9 / 8;
+    const bool evicts = shown.kept_tokens == 64;
+    EXPECT_EQ(evicts, mode == std::string_view("evict"));
+    EXPECT_EQ(got.memory.kv_bytes, shown.kept_bytes + (evicts ? page : 0)) << "4 new tokens";
+  }
 }
 
 // The pool that is planned for one request holds its longest prompt and the copy of what it keeps;
