@@ -87,11 +87,8 @@ double left_out(const SparsityReport& sparsity) {
 }
 
 std::vector<int32_t> exclusion_order(std::vector<LayerCost> costs) {
-  const auto worth = [](const LayerCost& cost) {
-    return cost.left_out == 0 ? 0 : cost.kl / cost.left_out;
-  };
   std::stable_sort(costs.begin(), costs.end(),
-                   [&](const LayerCost& a, const LayerCost& b) { return worth(a) > worth(b); });
+                   [](const LayerCost& a, const LayerCost& b) { return a.kl > b.kl; });
   std::vector<int32_t> out;
   for (const LayerCost& cost : costs) out.push_back(cost.layer);
   return out;

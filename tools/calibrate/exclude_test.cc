@@ -5,12 +5,12 @@
 namespace foveal::calibrate {
 namespace {
 
-TEST(Exclude, WorstForWhatTheyLeaveOutComesFirst) {
+TEST(Exclude, WorstComesFirst) {
   const std::vector<LayerCost> costs{{.layer = 0, .kl = 0.02, .left_out = 0.02},
                                      {.layer = 1, .kl = 0.01, .left_out = 0.001},
                                      {.layer = 2, .kl = 0, .left_out = 0},
                                      {.layer = 3, .kl = 0.03, .left_out = 0.01}};
-  EXPECT_EQ(exclusion_order(costs), (std::vector<int32_t>{1, 3, 0, 2}));
+  EXPECT_EQ(exclusion_order(costs), (std::vector<int32_t>{3, 0, 1, 2}));
 }
 
 TEST(Exclude, LeftOutIsTheMeanOfPhasesThatSkip) {
