@@ -22,6 +22,7 @@ void zero_pages_launch(void* base, int64_t page_bytes, const int32_t* pages, int
 void fill_normal_launch(uint16_t* y, int64_t n, uint64_t seed, float deviation, void* stream);
 void expand_launch(const ExpandParams& params, void* stream);
 void quantize_e4m3_blocks_launch(const QuantizeParams& params, void* stream);
+void quantize_e4m3_rows_launch(const QuantizeParams& params, void* stream);
 void quantize_e4m3_tensor_launch(const QuantizeParams& params, void* stream);
 
 /// y += bias, row by row: for products whose library epilogue has no such bias.

@@ -131,10 +131,13 @@ struct LtGemm::Call {
     set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, p.weight_scale);
     set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, p.x_scale);
     if (p.scaling == GemmScaling::kTensor) return;
+    const bool rows = p.scaling == GemmScaling::kRow;
     set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE,
-        static_cast<int32_t>(CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F));
+        static_cast<int32_t>(rows ? CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F
+                                  : CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F));
     set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE,
-        static_cast<int32_t>(CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F));
+        static_cast<int32_t>(rows ? CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F
+                                  : CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F));
   }
 };
 

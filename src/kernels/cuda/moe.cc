@@ -44,6 +44,29 @@ void moe_sort(const MoeSortParams& params, Stream& stream) {
   moe_sort_launch(p, native);
 }
 
+namespace {
+
+void check_grouped_types(const GroupedGemmParams& p) {
+  const bool fp8 = p.dtype == DType::kF8E4M3;
+  const bool by_block = p.scaling == GemmScaling::kBlock;
+  FOVEAL_CHECK(fp8 ? (by_block || p.scaling == GemmScaling::kRow) && p.weight_scale != nullptr
+                   : p.dtype == DType::kBF16 && p.scaling == GemmScaling::kNone,
+               ErrorKind::kInternal, "grouped_gemm",
+               "got {} with scaling {}; need bf16 without, or f8_e4m3 with scales a row or a block",
+               dtype_name(p.dtype), static_cast<int>(p.scaling));
+  if (!fp8) return;
+  FOVEAL_CHECK(p.route == GemmRoute::kDecode
+                   ? p.k % 16 == 0
+                   : p.route == GemmRoute::kLibrary && p.x_scale != nullptr && p.k % 128 == 0 &&
+                         p.x_stride % 16 == 0 && (!by_block || p.n % 128 == 0),
+               ErrorKind::kUnsupported, "grouped_gemm",
+               "got f8_e4m3, n {}, k {}, route {}; need k a multiple of 16 for the decode route; "
+               "e4m3 x and whole 128s for tiles",
+               p.n, p.k, static_cast<int>(p.route));
+}
+
+}  // namespace
+
 void grouped_gemm(const GroupedGemmParams& params, Stream& stream) {
   void* const native = native_stream(stream, "grouped_gemm");
   const auto& p = params;
@@ -60,6 +83,7 @@ void grouped_gemm(const GroupedGemmParams& params, Stream& stream) {
                ErrorKind::kInternal, "grouped_gemm",
                "got strides {} and {}, y {}; need multiples of 8, aligned pointers, bf16 or f32",
                p.x_stride, p.y_stride, dtype_name(p.y_dtype));
+  check_grouped_types(p);
   if (p.num_slots > 0) grouped_gemm_launch(p, native);
 }
 

@@ -46,8 +46,8 @@ void moe_sort(const MoeSortParams& params, Stream& stream);
 
 /// y[slot] = x[slot / x_divisor] W[expert of slot]^T for every slot.
 struct GroupedGemmParams {
-  const void* x = nullptr;           ///< [rows, k] bf16, row stride x_stride
-  const void* weight = nullptr;      ///< [num_experts, n, k] bf16, contiguous
+  const void* x = nullptr;           ///< [rows, k] bf16, e4m3 with x_scale; row stride x_stride
+  const void* weight = nullptr;      ///< [num_experts, n, k] of `dtype`, contiguous
   void* y = nullptr;                 ///< [num_slots, n] y_dtype, row stride y_stride
   const int32_t* offsets = nullptr;  ///< [num_experts + 1], from moe_sort
   const int32_t* slots = nullptr;    ///< [num_slots], from moe_sort
@@ -61,9 +61,21 @@ struct GroupedGemmParams {
   DType y_dtype = DType::kBF16;  ///< kBF16 or kF32
   /// kDecode: 8 slots of an expert at a time, weights streamed; kLibrary: tiles of 128 slots;
   /// kAuto: by num_slots / num_experts. The two add up in different orders, so batch-invariant
-  /// callers choose one.
+  /// callers choose one. e4m3: the decode route takes x in bf16, the other in e4m3, so that callers
+  /// choose (grouped_decodes).
   GemmRoute route = GemmRoute::kAuto;
+  DType dtype = DType::kBF16;                ///< kBF16, or kF8E4M3 with k a multiple of 16
+  GemmScaling scaling = GemmScaling::kNone;  ///< e4m3: kRow or kBlock
+  const float* weight_scale = nullptr;       ///< an expert's after another's, as in DenseGemmParams
+  /// kLibrary with e4m3: [k / 128, x_scale_stride], as quantize_e4m3_blocks makes them whatever the
+  /// scaling; k a multiple of 128, and n too with kBlock.
+  const float* x_scale = nullptr;
+  int64_t x_scale_stride = 0;
 };
+/// What kAuto does with so many slots.
+constexpr bool grouped_decodes(int64_t num_slots, int32_t num_experts) {
+  return num_slots <= 8 * int64_t{num_experts};
+}
 void grouped_gemm(const GroupedGemmParams& params, Stream& stream);
 
 /// out[row] (+)= alpha * sum over j of weights[row, j] * y[row * k + j], in order of j, float32.

@@ -1,13 +1,15 @@
 // Computes: y = alpha x W^T + bias, or y += ..., for few rows; gated: y = act(x Wg^T) * (x Wu^T).
-// In/out:   x [m, k] bf16 or f16; weight [n, k] (gated [2n, k]: gate, then up) of x's type; y [m,
-//           n] bf16, f16 or float32; bias [n] ([2n]) of x's type or null; row strides given.
+// In/out:   x [m, k] bf16 or f16; weight [n, k] (gated [2n, k]: gate, then up) of x's type, or e4m3
+//           with float32 scales a row or a block of 128 x 128 (x in bf16); y [m, n] bf16, f16 or
+//           float32; bias [n] ([2n]) of x's type or null; row strides given.
 // Units:    elements. Unit of work: kTiles tiles of 16 weight rows, whole k.
 // Launch:   one block of 256 threads a multiprocessor, striding over the units; ring of kStages k
-//           blocks of 64 in shared memory (128 KiB and more on its way), partial sums behind it.
-// Needs:    sm_90; m <= 32; k, strides multiples of 8; pointers aligned to 16 bytes.
-// Numerics: products on the tensor cores with float32 sums. A warp adds its k blocks (every
-//           eighth) in order, then warps are added in order: fixed by k alone, not by m, n or the
-//           grid.
+//           blocks of 128 bytes in shared memory (128 KiB and more on its way), partial sums behind
+//           it.
+// Needs:    sm_90; m <= 32; rows of whole 16 bytes; pointers aligned to 16 bytes.
+// Numerics: products on the tensor cores with float32 sums; e4m3 is widened to bf16 exactly, and
+//           a k block's sums are multiplied by its scales. A warp adds its k blocks (every eighth)
+//           in order, then warps are added in order: fixed by k alone, not by m, n or the grid.
 // Source:   ours. Weights do not depend on the kernel before: the ring is filled before the wait
 //           for it, which hides the launch and the other kernel's tail.
 // Measured: H100, 2026-11-28, 1 row: 6144 x 4096 16.8 us, 4096 x 4096 11.3, 28672 x 4096 77.7, 4096
@@ -57,19 +59,38 @@ __device__ float biased(const Problem& p, float sum, int64_t idx) {
   return p.gemm.alpha * sum + (bias != nullptr ? widen(bias[idx]) : 0.0F);
 }
 
-/// Row pointers of a tile. Rows past the end are read as the last one and never written.
-template <class T, bool kGated>
-__device__ TileRows<T> tile_rows(const Problem& p, int64_t tile, int group) {
-  const auto* weight = static_cast<const T*>(p.gemm.weight);
+/// The weight rows that a lane has of a tile. Rows past the end are read as the last one and never
+/// written.
+struct RowPair {
+  int64_t low;
+  int64_t high;
+};
+template <bool kGated>
+__device__ RowPair row_pair(const Problem& p, int64_t tile, int group) {
   const int64_t last = p.gemm.n - 1;
   if constexpr (kGated) {
     const int64_t row = min(tile * 8 + group, last);
-    return {weight + row * p.gemm.weight_stride, weight + (p.gemm.n + row) * p.gemm.weight_stride};
+    return {row, p.gemm.n + row};
   } else {
     const int64_t row = tile * kTileRows + group;
-    return {weight + min(row, last) * p.gemm.weight_stride,
-            weight + min(row + 8, last) * p.gemm.weight_stride};
+    return {min(row, last), min(row + 8, last)};
   }
+}
+
+template <class W, bool kGated>
+__device__ TileRows<W> tile_rows(const Problem& p, int64_t tile, int group) {
+  const auto* weight = static_cast<const W*>(p.gemm.weight);
+  const RowPair rows = row_pair<kGated>(p, tile, group);
+  return {weight + rows.low * p.gemm.weight_stride, weight + rows.high * p.gemm.weight_stride};
+}
+
+template <bool kGated>
+__device__ TileScales tile_scales(const Problem& p, int64_t tile, int group) {
+  const float* scale = p.gemm.weight_scale;
+  const RowPair rows = row_pair<kGated>(p, tile, group);
+  if (p.gemm.scaling == GemmScaling::kRow) return {scale + rows.low, scale + rows.high, 0};
+  const int64_t stride = block_scale_stride(p.gemm.k);
+  return {scale + rows.low / 128 * stride, scale + rows.high / 128 * stride, 1};
 }
 
 template <class T>
@@ -106,33 +127,34 @@ __device__ void finish_unit(const Problem& p, const float* partials, int64_t uni
   }
 }
 
-template <class T, class S, bool kGated>
+template <class T, class W, class S, bool kGated>
 __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int64_t num_units) {
   extern __shared__ __align__(16) unsigned char shared[];
-  using Ring = WeightRing<T, S::kTiles, S::kStages>;
+  using Ring = WeightRing<W, S::kTiles, S::kStages>;
+  constexpr bool kScaled = sizeof(W) == 1;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int group = lane / 4;
   const int quad = lane % 4;
   const int64_t k_len = p.gemm.k;
-  const int num_blocks = static_cast<int>((k_len + kBlockK - 1) / kBlockK);
+  const int num_blocks = static_cast<int>((k_len + kBlockK<W> - 1) / kBlockK<W>);
   const Ring ring(shared, warp, lane);
 
   // The copies run ahead of the products, over unit ends.
   int64_t next_unit = warp < num_blocks ? blockIdx.x : num_units;
   int next_block = warp;
-  TileRows<T> next_rows[S::kTiles];
+  TileRows<W> next_rows[S::kTiles];
   const auto enter_unit = [&] {
 #pragma unroll
     for (int tile = 0; tile < S::kTiles; ++tile) {
-      next_rows[tile] = tile_rows<T, kGated>(p, next_unit * S::kTiles + tile, group);
+      next_rows[tile] = tile_rows<W, kGated>(p, next_unit * S::kTiles + tile, group);
     }
   };
   const auto fill_next = [&](int stage) {
     if (next_unit < num_units) {
 #pragma unroll
       for (int tile = 0; tile < S::kTiles; ++tile) {
-        ring.fill(stage, tile, next_rows[tile], int64_t{next_block} * kBlockK, k_len, quad);
+        ring.fill(stage, tile, next_rows[tile], int64_t{next_block} * kBlockK<W>, k_len, quad);
       }
       next_block += kWarps;
       if (next_block >= num_blocks) {
@@ -157,8 +179,9 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int
     x_rows[col] =
         row < p.gemm.m ? static_cast<const T*>(p.gemm.x) + row * p.gemm.x_stride : nullptr;
   }
-  constexpr int kAhead = S::kCols == 1 ? 4 : 1;
-  XQueue<T, S::kCols, kAhead> x;
+  // A k block of e4m3 lasts twice as long, and passing four on would be 48 moves each.
+  constexpr int kAhead = S::kCols == 1 && !kScaled ? 4 : 1;
+  XQueue<T, W, S::kCols, kAhead> x;
   x.start(x_rows, warp, num_blocks, k_len, quad);
 
   constexpr int kTilePart = partial_floats<S::kCols>();
@@ -167,10 +190,25 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int
   int buffer = 0;
   for (int64_t unit = blockIdx.x; unit < num_units; unit += gridDim.x) {
     float acc[S::kTiles][S::kCols][4] = {};
+    TileScales scales[S::kTiles];
+    if constexpr (kScaled) {
+#pragma unroll
+      for (int tile = 0; tile < S::kTiles; ++tile) {
+        scales[tile] = tile_scales<kGated>(p, unit * S::kTiles + tile, group);
+      }
+    }
     for (int block = warp; block < num_blocks; block += kWarps) {
-      const XBlock<T, S::kCols> now = x.take(x_rows, warp, num_blocks, k_len, quad);
-      foveal::cuda::cp_async_wait<S::kStages - 1>();
-      multiply(acc, ring, stage, now);
+      const auto now = x.take(x_rows, warp, num_blocks, k_len, quad);
+      if constexpr (kScaled) {
+        float2 of_block[S::kTiles];
+#pragma unroll
+        for (int tile = 0; tile < S::kTiles; ++tile) of_block[tile] = scales[tile].at(block);
+        foveal::cuda::cp_async_wait<S::kStages - 1>();
+        multiply(acc, ring, stage, now, of_block);
+      } else {
+        foveal::cuda::cp_async_wait<S::kStages - 1>();
+        multiply(acc, ring, stage, now);
+      }
       fill_next(stage);
       stage = stage + 1 == S::kStages ? 0 : stage + 1;
     }
@@ -187,43 +225,55 @@ __global__ void __launch_bounds__(kThreads, 1) skinny_gemm_kernel(Problem p, int
   }
 }
 
-template <class T, class S, bool kGated>
+template <class T, class W, class S, bool kGated>
 void launch_shape(const Problem& p, void* stream) {
   constexpr int64_t kUnitRows = S::kTiles * (kGated ? 8 : kTileRows);
   const int64_t units = (p.gemm.n + kUnitRows - 1) / kUnitRows;
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(units, num_multiprocessors()));
   constexpr size_t kPartials = size_t{2} * kWarps * S::kTiles * partial_floats<S::kCols>() * 4;
-  constexpr size_t kShared = WeightRing<T, S::kTiles, S::kStages>::kBytes + kPartials;
+  constexpr size_t kShared = WeightRing<W, S::kTiles, S::kStages>::kBytes + kPartials;
   static_assert(kShared <= 227 * 1024, "a block's shared memory on sm_90");
   const Grid grid{.blocks = {blocks}, .threads = {kThreads}, .shared_bytes = kShared};
-  launch("skinny_gemm", skinny_gemm_kernel<T, S, kGated>, grid, stream, p, units);
+  launch("skinny_gemm", skinny_gemm_kernel<T, W, S, kGated>, grid, stream, p, units);
 }
 
-template <class T, bool kGated>
+template <class T, class W, bool kGated>
 void launch_typed(const Problem& p, void* stream) {
   // Stages beyond these cost more than they bring: x is read again by every unit, from what shared
   // memory leaves of the L1 cache.
-  if (p.gemm.m <= 8) {
-    launch_shape<T, Shape<1, 1, 8>, kGated>(p, stream);
+  // e4m3: two tiles share what is done for x, for widening leaves little time; and the next
+  // kernel's ring has room beside this one.
+  constexpr bool kScaled = sizeof(W) == 1;
+  if (p.gemm.m <= 8 && kScaled) {
+    launch_shape<T, W, Shape<1, 2, 3, true>, kGated>(p, stream);
+  } else if (p.gemm.m <= 8) {
+    launch_shape<T, W, Shape<1, 1, 8>, kGated>(p, stream);
   } else if (p.gemm.m <= 16) {
-    launch_shape<T, Shape<2, 2, 3, true>, kGated>(p, stream);
+    launch_shape<T, W, Shape<2, 2, 3, true>, kGated>(p, stream);
   } else {
-    launch_shape<T, Shape<4, 2, 2>, kGated>(p, stream);
+    launch_shape<T, W, Shape<4, 2, 2>, kGated>(p, stream);
+  }
+}
+
+template <bool kGated>
+void launch_any(const Problem& p, void* stream) {
+  if (p.gemm.dtype == DType::kBF16) {
+    launch_typed<__nv_bfloat16, __nv_bfloat16, kGated>(p, stream);
+  } else if (p.gemm.dtype == DType::kF16) {
+    launch_typed<__half, __half, kGated>(p, stream);
+  } else {
+    launch_typed<__nv_bfloat16, __nv_fp8_e4m3, kGated>(p, stream);
   }
 }
 
 }  // namespace
 
 void skinny_gemm_launch(const DenseGemmParams& params, void* stream) {
-  const Problem problem{.gemm = params};
-  if (params.dtype == DType::kBF16) {
-    launch_typed<__nv_bfloat16, false>(problem, stream);
-  } else {
-    launch_typed<__half, false>(problem, stream);
-  }
+  launch_any<false>({.gemm = params}, stream);
 }
 
 void skinny_gated_launch(const GatedGemmParams& params, void* stream) {
+  const bool half = params.dtype == DType::kF16;
   const Problem problem{.gemm = {.x = params.x,
                                  .weight = params.weight,
                                  .y = params.y,
@@ -235,14 +285,12 @@ void skinny_gated_launch(const GatedGemmParams& params, void* stream) {
                                  .weight_stride = params.weight_stride,
                                  .y_stride = params.y_stride,
                                  .dtype = params.dtype,
-                                 .y_dtype = params.dtype},
+                                 .y_dtype = half ? DType::kF16 : DType::kBF16,
+                                 .scaling = params.scaling,
+                                 .weight_scale = params.weight_scale},
                         .gated = true,
                         .act = params.act};
-  if (params.dtype == DType::kBF16) {
-    launch_typed<__nv_bfloat16, true>(problem, stream);
-  } else {
-    launch_typed<__half, true>(problem, stream);
-  }
+  launch_any<true>(problem, stream);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -4,7 +4,7 @@
 
 namespace foveal::kernels::cuda {
 
-/// The decode kernel; `params` are checked, m <= kMaxDecodeRows, dtype bf16 or f16.
+/// The decode kernel; `params` are checked, m <= kMaxDecodeRows, e4m3 without a scale of x.
 void skinny_gemm_launch(const DenseGemmParams& params, void* stream);
 void skinny_gated_launch(const GatedGemmParams& params, void* stream);
 
