@@ -17,7 +17,7 @@ std::unique_ptr<model::Checkpoint> open_checkpoint(const LlmConfig& config, Weig
     const auto data = weights == Weights::kShapes ? model::DummyData::kNone
                       : host                      ? model::DummyData::kHost
                                                   : model::DummyData::kDevice;
-    return model::open_dummy_checkpoint(config.model, config.num_layers, data);
+    return model::open_dummy_checkpoint(config.model, config.num_layers, data, !host);
   }
   FOVEAL_CHECK(!config.num_layers, ErrorKind::kInvalidArgument, "num_layers",
                "got {} with load_format {}; need dummy weights for it", *config.num_layers,

@@ -161,7 +161,7 @@ kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup, int64_t 
 
 void set_up_cuda(Setup& setup, const LlmConfig& config, const model::Checkpoint& checkpoint) {
   const model::ModelLimits limits = model_limits(setup, config);
-  const model::MemoryPlan memory = model::plan_cuda_memory(checkpoint.config(), limits);
+  const model::MemoryPlan memory = model::plan_cuda_memory(checkpoint, limits);
   setup.weights_bytes = memory.weights_bytes;
   setup.workspace_bytes += memory.workspace_bytes;
   const CudaGraphConfig& graphs = config.cuda_graph_config;

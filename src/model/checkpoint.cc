@@ -102,7 +102,7 @@ WeightView Checkpoint::expert_matrix(std::string_view name, int32_t expert, int6
 
 WeightView Checkpoint::stacked_matrix(std::string_view name, int32_t idx, int64_t rows,
                                       int64_t cols) const {
-  const TensorView* stacked = find(name);
+  const TensorView* stacked = find_weight(name);
   FOVEAL_CHECK(stacked != nullptr, ErrorKind::kCorruptFile, folder(),
                "got no tensor '{}'; need it as [more than {}, {}, {}]", name, idx, rows, cols);
   FOVEAL_CHECK(stacked->shape.size() == 3 && idx >= 0 && idx < stacked->shape[0] &&

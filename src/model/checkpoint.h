@@ -8,6 +8,7 @@
 
 #include "base/tensor_view.h"
 #include "model/config.h"
+#include "model/fp8_matrix.h"
 #include "tokenizer/tokenizer.h"
 
 namespace foveal::model {
@@ -47,6 +48,12 @@ class Checkpoint {
   /// A matrix, checked to be [rows, cols] and of a weight dtype; kCorruptFile names it otherwise.
   /// One in e4m3 with scales is expanded to bf16 when first asked for, or see keep_fp8.
   WeightView matrix(std::string_view name, int64_t rows, int64_t cols) const;
+  /// The same where it is stored in e4m3, as it is stored; nothing where it is not. A name with
+  /// "{}" is a stacked tensor's (expert_matrix), of which one matrix is meant.
+  virtual std::optional<Fp8Matrix> fp8_matrix(std::string_view name) const {
+    (void)name;
+    return std::nullopt;
+  }
   /// A vector of n values, widened to float32.
   std::vector<float> vector(std::string_view name, int64_t n) const;
   /// Expert e of a mixture's matrix, from separate tensors or a stacked one: `name` holds "{}"

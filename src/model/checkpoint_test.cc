@@ -264,6 +264,22 @@ TEST(Checkpoint, KeepsFp8BesideItsScales) {
   EXPECT_EQ(wide->matrix("a.weight", 5, 6).dtype, DType::kF32);
 }
 
+TEST(Checkpoint, GivesFp8AsItIsStored) {
+  Fp8Folder folder(5, 96, R"(,"weight_block_size":[2,64])");
+  const auto opened = folder.with("a.weight_scale_inv", {3, 2}, {1, 2, 3, 4, 5, 0.3F});
+  EXPECT_TRUE(opened->config().fp8_weights);
+  const std::optional<Fp8Matrix> matrix = opened->fp8_matrix("a.weight");
+  ASSERT_TRUE(matrix.has_value());
+  EXPECT_EQ(matrix->weight.data, opened->find("a.weight")->data);
+  EXPECT_EQ(matrix->weight.row_bytes, 96);
+  EXPECT_EQ(matrix->scales.rows, 2);
+  EXPECT_EQ(matrix->scales.cols, 64);
+  EXPECT_EQ(matrix->scales.values, (std::vector<float>{1, 2, 3, 4, 5, 0.3F}));
+  EXPECT_FALSE(opened->fp8_matrix("a.weight_scale_inv").has_value());
+  const auto none = folder.with("b.weight_scale", {1}, {1});
+  expect_error(ErrorKind::kCorruptFile, "without a scale", [&] { none->fp8_matrix("a.weight"); });
+}
+
 TEST(Checkpoint, RefusesFp8WithoutItsScales) {
   Fp8Folder folder(5, 6, "");
   const auto kind = ErrorKind::kCorruptFile;

@@ -110,6 +110,8 @@ struct ModelConfig {
   std::vector<uint8_t> moe_layers;  ///< [num_layers]: 1 = experts, 0 = dense mlp
   /// Of weights in e4m3 that have a scale a block: rows and columns of one.
   std::array<int64_t, 2> fp8_block{128, 128};
+  bool fp8_weights = false;   ///< by the config or the file, some weights are in e4m3
+  bool fp8_by_block = false;  ///< by the config, with a scale a block, not a tensor
   std::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   /// config.json's `sparse_attention_config` object as JSON text, as exported by ModelOpt; or

@@ -138,6 +138,7 @@ void read_quantised(ModelConfig& config, const JsonFields& fields) {
                "got quantization_config with quant_method '{}'; need float32, float16, bfloat16 or "
                "fp8 (e4m3) weights",
                quantised->text("quant_method").value_or("unnamed"));
+  config.fp8_weights = true;
   const auto block = quantised->numbers("weight_block_size");
   if (!block) return;
   const auto good = [](double size) {
@@ -147,6 +148,7 @@ void read_quantised(ModelConfig& config, const JsonFields& fields) {
                ErrorKind::kCorruptFile, fields.source(),
                "got weight_block_size [{}]; need two whole numbers from 1 to 1048576",
                fmt::join(*block, ", "));
+  config.fp8_by_block = true;
   config.fp8_block = {static_cast<int64_t>((*block)[0]), static_cast<int64_t>((*block)[1])};
 }
 

@@ -32,8 +32,9 @@ uint64_t mix(uint64_t seed, uint64_t index) {
 
 class DummyCheckpoint : public TableCheckpoint {
  public:
-  DummyCheckpoint(const std::string& path, std::optional<int64_t> num_layers, DummyData data)
-      : data_(data) {
+  DummyCheckpoint(const std::string& path, std::optional<int64_t> num_layers, DummyData data,
+                  bool fp8)
+      : data_(data), fp8_(fp8 && data != DummyData::kHost) {
     std::error_code code;
     const bool folder = fs::is_directory(path, code);
     const fs::path file = folder ? fs::path(path) / "config.json" : fs::path(path);
@@ -45,6 +46,28 @@ class DummyCheckpoint : public TableCheckpoint {
 
   std::string format() const override { return "dummy (random weights)"; }
   int64_t bytes_to_come() const override { return total_bytes_ - made_bytes_; }
+  std::optional<Fp8Matrix> fp8_matrix(std::string_view name) const override {
+    const TensorView* stored = find(name);
+    if (stored == nullptr || stored->dtype != DType::kF8E4M3) return std::nullopt;
+    const size_t dims = stored->shape.size();
+    const int64_t rows = stored->shape[dims - 2];
+    const int64_t cols = stored->shape[dims - 1];
+    Fp8Scales scales{.rows = rows, .cols = cols, .per_row = 1};
+    if (config_.fp8_by_block) {
+      scales.rows = config_.fp8_block[0];
+      scales.cols = config_.fp8_block[1];
+      scales.per_row = ceil_div(cols, scales.cols);
+    }
+    return Fp8Matrix{
+        .weight = {.dtype = stored->dtype, .rows = rows, .cols = cols, .row_bytes = cols},
+        .scales = std::move(scales)};
+  }
+
+ protected:
+  const TensorView* find_weight(std::string_view name) const override {
+    const auto wide = wide_.find(name);
+    return wide == wide_.end() ? find(name) : &wide->second;
+  }
 
  private:
   void read_config(const fs::path& file, std::optional<int64_t> num_layers) {
@@ -59,6 +82,7 @@ class DummyCheckpoint : public TableCheckpoint {
                  file.string(), "got {} of {} bytes; {}",
                  text.starts_with("GGUF") ? "a GGUF file" : "a file", text.size(), kNeed);
     config_ = parse_config_json(text, file.string());
+    config_.fp8_weights = config_.fp8_weights && fp8_;
     traits_ = find_architecture(config_.architecture).traits(config_);
     if (!num_layers) return;
     FOVEAL_CHECK(*num_layers >= 1 && *num_layers <= config_.num_layers, ErrorKind::kInvalidArgument,
@@ -135,7 +159,7 @@ class DummyCheckpoint : public TableCheckpoint {
     add_linear(index + "wq_b", int64_t{indexer.num_heads} * indexer.head_dim, dims.q_rank,
                /*bias=*/false);
     add_linear(index + "wk", indexer.head_dim, hidden, /*bias=*/false);
-    add_linear(index + "weights_proj", indexer.num_heads, hidden, /*bias=*/false);
+    add(index + "weights_proj.weight", {indexer.num_heads, hidden});
     add_norm(index + "k_norm", indexer.head_dim);
     add(index + "k_norm.bias", {indexer.head_dim});
   }
@@ -160,27 +184,33 @@ class DummyCheckpoint : public TableCheckpoint {
     if (config_.shared_intermediate_size > 0) {
       add_mlp(prefix + "shared_experts.", config_.shared_intermediate_size);
     }
-    add(prefix + "experts.{}.gate_proj.weight", {count, intermediate, hidden});
-    add(prefix + "experts.{}.up_proj.weight", {count, intermediate, hidden});
-    add(prefix + "experts.{}.down_proj.weight", {count, hidden, intermediate});
+    add_linear(prefix + "experts.{}.gate_proj", {count, intermediate, hidden});
+    add_linear(prefix + "experts.{}.up_proj", {count, intermediate, hidden});
+    add_linear(prefix + "experts.{}.down_proj", {count, hidden, intermediate});
+  }
+
+  /// What released FP8 checkpoints hold in e4m3: not the router, nor the indexer's head weights.
+  void add_linear(const std::string& name, std::vector<int64_t> shape) {
+    add(name + ".weight", std::move(shape), config_.fp8_weights ? DType::kF8E4M3 : DType::kBF16);
   }
 
   void add_linear(const std::string& name, int64_t rows, int64_t cols, bool bias) {
-    add(name + ".weight", {rows, cols});
+    add_linear(name, {rows, cols});
     if (bias) add(name + ".bias", {rows});
   }
 
   void add_norm(const std::string& name, int64_t n) { add(name + ".weight", {n}); }
 
-  void add(const std::string& name, std::vector<int64_t> shape) {
-    std::optional<int64_t> bytes = int64_t{2};
+  void add(const std::string& name, std::vector<int64_t> shape, DType dtype = DType::kBF16) {
+    std::optional<int64_t> bytes = dtype_info(dtype).bytes;
     for (const int64_t extent : shape) bytes = bytes ? checked_mul(*bytes, extent) : std::nullopt;
     if (bytes) bytes = checked_add(*bytes, total_bytes_);
     FOVEAL_CHECK(bytes.has_value(), ErrorKind::kCorruptFile, folder_,
                  "got weights of 2^63 bytes at {}; need fewer", name);
     if (has_data(shape)) made_bytes_ += *bytes - total_bytes_;
     total_bytes_ = *bytes;
-    tensors_[name] = {.data = nullptr, .dtype = DType::kBF16, .shape = std::move(shape)};
+    if (dtype != DType::kBF16) wide_[name] = {.dtype = DType::kBF16, .shape = shape};
+    tensors_[name] = {.data = nullptr, .dtype = dtype, .shape = std::move(shape)};
   }
 
   bool has_data(const std::vector<int64_t>& shape) const {
@@ -219,6 +249,8 @@ class DummyCheckpoint : public TableCheckpoint {
   }
 
   DummyData data_;
+  bool fp8_;
+  std::map<std::string, TensorView, std::less<>> wide_;  // what is in e4m3, as who expands it sees
   DecoderTraits traits_;
   std::deque<Buffer> memory_;
   int64_t made_bytes_ = 0;  // of them in memory
@@ -227,9 +259,9 @@ class DummyCheckpoint : public TableCheckpoint {
 }  // namespace
 
 std::unique_ptr<Checkpoint> open_dummy_checkpoint(const std::string& path,
-                                                  std::optional<int64_t> num_layers,
-                                                  DummyData data) {
-  return std::make_unique<DummyCheckpoint>(path, num_layers, data);
+                                                  std::optional<int64_t> num_layers, DummyData data,
+                                                  bool fp8) {
+  return std::make_unique<DummyCheckpoint>(path, num_layers, data, fp8);
 }
 
 }  // namespace foveal::model

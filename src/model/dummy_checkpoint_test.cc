@@ -94,6 +94,24 @@ TEST(DummyCheckpoint, KnowsTheBenchmarksShapes) {
   }
 }
 
+TEST(DummyCheckpoint, HoldsE4m3WhereItsConfigSaysSo) {
+  const auto fp8 = open_dummy_checkpoint(kConfigs + "DeepSeek-V3.2-FP8", 4, DummyData::kDevice);
+  const std::string layer = "model.layers.3.";
+  const std::string down = layer + "mlp.experts.{}.down_proj.weight";
+  EXPECT_EQ(fp8->find(down)->dtype, DType::kF8E4M3);
+  EXPECT_EQ(fp8->fp8_matrix(down)->weight.rows, 7168);
+  EXPECT_EQ(fp8->fp8_matrix(down)->scales.per_row, 2048 / 128);
+  EXPECT_EQ(fp8->expert_matrix(down, 5, 7168, 2048).dtype, DType::kBF16);  // for who expands it
+  for (const char* name : {"mlp.gate.weight", "self_attn.indexer.weights_proj.weight"}) {
+    EXPECT_EQ(fp8->find(layer + name)->dtype, DType::kBF16) << name;
+    EXPECT_FALSE(fp8->fp8_matrix(layer + name).has_value()) << name;
+  }
+  const auto wide =
+      open_dummy_checkpoint(kConfigs + "DeepSeek-V3.2-FP8", 4, DummyData::kNone, /*fp8=*/false);
+  EXPECT_FALSE(wide->config().fp8_weights);
+  EXPECT_EQ(wide->find(down)->dtype, DType::kBF16);
+}
+
 TEST(DummyCheckpoint, HasTheTensorsOfAnIndexer) {
   const auto opened = open_dummy_checkpoint(kConfigs + "DeepSeek-V3.2", 4, DummyData::kNone);
   const std::string attention = "model.layers.3.self_attn.";

@@ -11,14 +11,6 @@
 namespace foveal::model {
 namespace {
 
-/// Scales of a matrix, and how many of its rows and columns share one.
-struct Scales {
-  std::vector<float> values;  ///< [row blocks, column blocks]
-  int64_t rows = 0;
-  int64_t cols = 0;
-  int64_t per_row = 0;  ///< column blocks
-};
-
 std::vector<float> widen(const TensorView& scale) {
   std::vector<float> out(static_cast<size_t>(scale.num_elements()));
   for (size_t idx = 0; idx < out.size(); ++idx) {
@@ -33,11 +25,13 @@ std::vector<float> widen(const TensorView& scale) {
   return out;
 }
 
-Scales scales_of(const std::string& where, std::string_view name, const TensorView& stored,
-                 const TensorView* scale, const std::array<int64_t, 2>& block) {
+Fp8Scales scales_of(const std::string& where, std::string_view name, const TensorView& stored,
+                    const TensorView* scale, const std::array<int64_t, 2>& block) {
   FOVEAL_CHECK(scale != nullptr, ErrorKind::kCorruptFile, where,
                "got '{}' as f8_e4m3 without a scale; need '{}' or '{}'", name,
                Fp8Weights::scale_names(name)[0], Fp8Weights::scale_names(name)[1]);
+  FOVEAL_CHECK(stored.shape.size() == 2, ErrorKind::kUnsupported, where,
+               "got '{}' as f8_e4m3 [{}]; need a matrix", name, fmt::join(stored.shape, ", "));
   const bool readable =
       scale->dtype == DType::kF32 || scale->dtype == DType::kBF16 || scale->dtype == DType::kF16;
   FOVEAL_CHECK(readable, ErrorKind::kUnsupported, where,
@@ -50,7 +44,7 @@ Scales scales_of(const std::string& where, std::string_view name, const TensorVi
   const std::vector<int64_t>& shape = scale->shape;
   const int64_t count = scale->num_elements();
   const bool column = shape.size() == 1 || (shape.size() == 2 && shape[1] == 1);
-  Scales out;
+  Fp8Scales out;
   if (count == 1) {
     out = {.rows = rows, .cols = cols, .per_row = 1};
   } else if (column && shape[0] == rows) {
@@ -121,9 +115,7 @@ const TensorView& Fp8Weights::readable(std::string_view name, const TensorView& 
   if (owned_.empty() && !keep_) {
     log_info("weights in f8_e4m3 are expanded to bf16, activations stay in bf16");
   }
-  FOVEAL_CHECK(stored.shape.size() == 2, ErrorKind::kUnsupported, where_,
-               "got '{}' as f8_e4m3 [{}]; need a matrix", name, fmt::join(stored.shape, ", "));
-  const Scales scales = scales_of(where_, name, stored, scale, block_);
+  const Fp8Scales scales = scales_of(where_, name, stored, scale, block_);
   const int64_t rows = stored.shape[0];
   const int64_t cols = stored.shape[1];
   const bool whole = cols % kGroup == 0 && (scales.cols % kGroup == 0 || scales.cols >= cols);
@@ -138,6 +130,17 @@ const TensorView& Fp8Weights::readable(std::string_view name, const TensorView& 
                 owned.values.get() + row * row_size);
   });
   return owned.view;
+}
+
+Fp8Matrix Fp8Weights::stored(std::string_view name, const TensorView& stored,
+                             const TensorView* scale) const {
+  Fp8Scales scales = scales_of(where_, name, stored, scale, block_);
+  return {.weight = {.data = stored.data,
+                     .dtype = stored.dtype,
+                     .rows = stored.shape[0],
+                     .cols = stored.shape[1],
+                     .row_bytes = stored.shape[1]},
+          .scales = std::move(scales)};
 }
 
 }  // namespace foveal::model

@@ -10,6 +10,7 @@
 
 #include "base/tensor_view.h"
 #include "base/thread_pool.h"
+#include "model/fp8_matrix.h"
 
 namespace foveal::model {
 
@@ -28,6 +29,9 @@ class Fp8Weights {
   /// kCorruptFile, naming the tensor, for scales of another shape or type.
   const TensorView& readable(std::string_view name, const TensorView& stored,
                              const TensorView* scale);
+
+  /// The same as it is stored.
+  Fp8Matrix stored(std::string_view name, const TensorView& stored, const TensorView* scale) const;
 
   /// The names of scales that a matrix `x.weight` may have, best first.
   static std::array<std::string, 2> scale_names(std::string_view name) {

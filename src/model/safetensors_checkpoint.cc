@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "model/checkpoint_impl.h"
 #include "model/config_json.h"
 #include "model/fp8_weights.h"
@@ -51,6 +52,13 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     } else {
       open_single(root);
     }
+    config_.fp8_weights = fp8_bytes_ > 0;
+    if (std::any_of(tensors_.begin(), tensors_.end(),
+                    [](const auto& entry) { return entry.first.ends_with(".input_scale"); })) {
+      log_info(
+          "input_scale: static scales of activations are not used; where activations are rounded "
+          "to f8_e4m3, each row has scales of its own");
+    }
     if (fp8_bytes_ > 0) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, keep_fp8_);
   }
 
@@ -68,19 +76,27 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     keep_fp8_ = true;
     if (fp8_) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, keep_fp8_);
   }
+  std::optional<Fp8Matrix> fp8_matrix(std::string_view name) const override {
+    const TensorView* stored = find(name);
+    if (stored == nullptr || stored->dtype != DType::kF8E4M3) return std::nullopt;
+    return fp8_->stored(name, *stored, scale_of(name));
+  }
 
  protected:
   const TensorView* find_weight(std::string_view name) const override {
     const TensorView* stored = find(name);
     if (stored == nullptr || stored->dtype != DType::kF8E4M3) return stored;
-    const TensorView* scale = nullptr;
-    for (const std::string& its : Fp8Weights::scale_names(name)) {
-      if (scale == nullptr) scale = find(its);
-    }
-    return &fp8_->readable(name, *stored, scale);
+    return &fp8_->readable(name, *stored, scale_of(name));
   }
 
  private:
+  const TensorView* scale_of(std::string_view name) const {
+    for (const std::string& its : Fp8Weights::scale_names(name)) {
+      if (const TensorView* scale = find(its)) return scale;
+    }
+    return nullptr;
+  }
+
   void open_single(const fs::path& root) {
     fs::path path = root / "model.safetensors";
     std::error_code code;

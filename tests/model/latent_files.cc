@@ -55,10 +55,14 @@ std::vector<float> Files::values(const std::string& name) const {
 }
 
 Files make_files(const std::string& type, const std::string& more) {
+  std::string config = R"({"model_type":")" + type + "\"," + std::string(kConfig) + more;
+  if (type != "deepseek_v3") config += kIndexer;
+  return files_of(config + "}");
+}
+
+Files files_of(const std::string& config) {
   Files out;
-  out.config = R"({"model_type":")" + type + "\"," + std::string(kConfig) + more;
-  if (type != "deepseek_v3") out.config += kIndexer;
-  out.config += "}";
+  out.config = config;
   const TempFolder folder;
   folder.write("config.json", out.config);
   const auto dummy = model::open_dummy_checkpoint(folder.path(), {}, model::DummyData::kHost);

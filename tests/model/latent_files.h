@@ -26,6 +26,9 @@ struct Files {
   std::vector<float> values(const std::string& name) const;
 };
 
+/// A model of this config.json with random bf16 tensors.
+Files files_of(const std::string& config);
+
 /// A small model of multi-head latent attention, of three layers, with every tensor its config asks
 /// for in random bf16. Types other than deepseek_v3 have indexers in the first and the last layer.
 Files make_files(const std::string& type, const std::string& more = "");

@@ -82,6 +82,7 @@ CudaDecoder::CudaDecoder(const Checkpoint& checkpoint, const DecoderTraits& trai
   if (scratch_.heads_counter != nullptr) {
     stream.fill(scratch_.heads_counter, 0, sizeof(*scratch_.heads_counter));
   }
+  products_.set_fp8_scratch({.x = scratch_.fp8_x, .scales = scratch_.fp8_scales});
   load(checkpoint, stream);
 }
 
@@ -105,9 +106,8 @@ void CudaDecoder::load(const Checkpoint& checkpoint, Stream& stream) {
   }
   check_layer_count(checkpoint);
   stream.synchronize();
-  log_info("weights on {}: {:.1f} MiB in bf16{}", device_name(stream.device()),
-           static_cast<double>(loader.bytes()) / (1 << 20),
-           loader.expanded() ? ", expanded from " + loader.stored_types() : "");
+  log_info("weights on {}: {:.1f} MiB, {}", device_name(stream.device()),
+           static_cast<double>(loader.bytes()) / (1 << 20), loader.stored_types());
 }
 
 DeviceRope CudaDecoder::load_rope(const RopeConfig& rope, WeightLoader& loader,

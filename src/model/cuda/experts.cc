@@ -35,10 +35,42 @@ void choose_experts(const DeviceExperts& experts, const ModelConfig& config, con
 
 void run_shared(const DeviceExperts& experts, const ModelConfig& config, const StepRows& rows,
                 const DecoderScratch& scratch, Products& products, Stream& stream) {
-  if (experts.shared_down.weight.empty()) return;
+  if (experts.shared_down.empty()) return;
   products.run_gated(experts.shared_gate_up, scratch.normed, scratch.gate_up, scratch.act,
                      config.activation, rows, stream);
   products.add(experts.shared_down, scratch.act, /*alpha=*/1, scratch.hidden, rows, stream);
+}
+
+/// One of the two products of all slots. With weights in e4m3, few slots are read in bf16; many are
+/// put in e4m3 first, where the tiles take the shape.
+void run_grouped(const DeviceTensor& weight, cuda::GroupedGemmParams gemm, int64_t x_rows,
+                 const DecoderScratch& scratch, bool batch_invariant, Stream& stream) {
+  gemm.weight = weight.buffer.data();
+  if (!weight.fp8()) {
+    gemm.route = batch_invariant ? cuda::GemmRoute::kLibrary : cuda::GemmRoute::kAuto;
+    return cuda::grouped_gemm(gemm, stream);
+  }
+  gemm.dtype = DType::kF8E4M3;
+  gemm.scaling = weight.scaling;
+  gemm.weight_scale = weight.scale_data();
+  const bool few = !batch_invariant && cuda::grouped_decodes(gemm.num_slots, gemm.num_experts);
+  gemm.route = few || gemm.k % 128 != 0 ? cuda::GemmRoute::kDecode : cuda::GemmRoute::kLibrary;
+  if (gemm.route == cuda::GemmRoute::kLibrary) {
+    cuda::quantize_e4m3_blocks({.x = static_cast<const uint16_t*>(gemm.x),
+                                .y = scratch.fp8_x,
+                                .scale = scratch.fp8_scales,
+                                .m = x_rows,
+                                .k = gemm.k,
+                                .x_stride = gemm.x_stride,
+                                .y_stride = gemm.k,
+                                .scale_stride = x_rows},
+                               stream);
+    gemm.x = scratch.fp8_x;
+    gemm.x_stride = gemm.k;
+    gemm.x_scale = scratch.fp8_scales;
+    gemm.x_scale_stride = x_rows;
+  }
+  cuda::grouped_gemm(gemm, stream);
 }
 
 }  // namespace
@@ -50,21 +82,19 @@ void run_experts(const DeviceExperts& experts, const ModelConfig& config, const 
   const int64_t num_slots = rows.total * config.experts_per_token;
   run_shared(experts, config, rows, scratch, products, stream);
   choose_experts(experts, config, rows, scratch, products, stream);
-  cuda::GroupedGemmParams gemm{
-      .x = scratch.normed,
-      .weight = experts.gate_up.bf16(),
-      .y = scratch.gate_up,
-      .offsets = scratch.expert_offsets,
-      .slots = scratch.expert_slots,
-      .num_slots = num_slots,
-      .num_experts = config.num_experts,
-      .x_divisor = config.experts_per_token,
-      .n = 2 * width,
-      .k = hidden,
-      .x_stride = hidden,
-      .y_stride = 2 * width,
-      .route = products.batch_invariant() ? cuda::GemmRoute::kLibrary : cuda::GemmRoute::kAuto};
-  cuda::grouped_gemm(gemm, stream);
+  cuda::GroupedGemmParams gemm{.x = scratch.normed,
+                               .y = scratch.gate_up,
+                               .offsets = scratch.expert_offsets,
+                               .slots = scratch.expert_slots,
+                               .num_slots = num_slots,
+                               .num_experts = config.num_experts,
+                               .x_divisor = config.experts_per_token,
+                               .n = 2 * width,
+                               .k = hidden,
+                               .x_stride = hidden,
+                               .y_stride = 2 * width};
+  const bool invariant = products.batch_invariant();
+  run_grouped(experts.gate_up, gemm, rows.total, scratch, invariant, stream);
   cuda::act_mul({.gate_up = scratch.gate_up,
                  .y = scratch.act,
                  .m = num_slots,
@@ -74,14 +104,13 @@ void run_experts(const DeviceExperts& experts, const ModelConfig& config, const 
                  .act = config.activation},
                 stream);
   gemm.x = scratch.act;
-  gemm.weight = experts.down.bf16();
   gemm.y = scratch.expert_out;
   gemm.x_divisor = 1;
   gemm.n = hidden;
   gemm.k = width;
   gemm.x_stride = width;
   gemm.y_stride = hidden;
-  cuda::grouped_gemm(gemm, stream);
+  run_grouped(experts.down, gemm, num_slots, scratch, invariant, stream);
   cuda::moe_combine({.y = scratch.expert_out,
                      .weights = scratch.expert_weights,
                      .out = scratch.hidden,

@@ -14,13 +14,13 @@ namespace cuda = kernels::cuda;
 
 /// What the first product holds of a row, by columns.
 struct LowColumns {
-  int64_t latents, index_k, index_weights, total;
+  int64_t index_k, latents, index_weights, total;
 };
 LowColumns low_columns(const DeviceLatent& weights, const ModelConfig& config) {
   LowColumns out{};
-  out.latents = config.latent->q_rank;
-  out.index_k = out.latents + config.latent->width();
-  out.index_weights = out.index_k + (config.indexer ? config.indexer->head_dim : 0);
+  out.index_k = config.latent->q_rank;
+  out.latents = out.index_k + (weights.indexed() ? config.indexer->head_dim : 0);
+  out.index_weights = out.latents + config.latent->width();
   out.total = Products::f32_stride(weights.low);
   return out;
 }

@@ -4,6 +4,7 @@
 
 #include <iterator>
 
+#include "base/check.h"
 #include "kernels/cuda/latent_any.h"
 #include "model/layers/latent_weights.h"
 #include "model/layers/weights.h"
@@ -30,9 +31,9 @@ class LayerLoader {
     if (traits_.fused_qkv) {
       out.qkv = linear("self_attn.qkv_proj", q_rows + 2 * kv_rows, hidden, bias);
     } else {
-      const Linear parts[] = {stored("self_attn.q_proj", q_rows, hidden, bias),
-                              stored("self_attn.k_proj", kv_rows, hidden, bias),
-                              stored("self_attn.v_proj", kv_rows, hidden, bias)};
+      const Part parts[] = {stored("self_attn.q_proj", q_rows, hidden, bias),
+                            stored("self_attn.k_proj", kv_rows, hidden, bias),
+                            stored("self_attn.v_proj", kv_rows, hidden, bias)};
       out.qkv = fused(parts, "self_attn.qkv_proj");
     }
     out.o = linear("self_attn.o_proj", hidden, q_rows, /*need_bias=*/false);
@@ -78,21 +79,14 @@ class LayerLoader {
 
   DeviceExperts experts() {
     const int64_t hidden = config_.hidden_size;
-    std::vector<WeightView> gate_ups;
-    std::vector<WeightView> downs;
-    for (int32_t expert = 0; expert < config_.num_experts; ++expert) {
-      const ExpertWeights one = load_expert(checkpoint_, prefix_ + "mlp.experts.", expert);
-      gate_ups.push_back(one.gate);
-      gate_ups.push_back(one.up);
-      downs.push_back(one.down);
-    }
     DeviceExperts out{.router = linear("mlp.gate", config_.num_experts, hidden,
                                        /*need_bias=*/false),
-                      .gate_up = loader_.matrix(gate_ups, prefix_ + "mlp.experts.gate_up"),
-                      .down = loader_.matrix(downs, prefix_ + "mlp.experts.down"),
+                      .gate_up = {},
+                      .down = {},
                       .bias = {},
                       .shared_gate_up = {},
                       .shared_down = {}};
+    load_experts(out);
     if (config_.router.sigmoid) {
       const std::string name = prefix_ + "mlp.gate.e_score_correction_bias";
       out.bias = loader_.vector(checkpoint_.vector(name, config_.num_experts), name);
@@ -114,20 +108,73 @@ class LayerLoader {
   }
 
  private:
-  /// Everything that reads the hidden row, in one product.
+  /// Part of a projection, with its bias or without.
+  struct Part {
+    StoredMatrix matrix;
+    std::vector<float> bias;
+  };
+
+  /// In e4m3 where all of them are, with scales of one kind.
+  void load_experts(DeviceExperts& out) {
+    std::vector<StoredMatrix> gate_ups;
+    std::vector<StoredMatrix> downs;
+    bool fp8 = config_.fp8_weights;
+    for (int32_t expert = 0; expert < config_.num_experts && fp8; ++expert) {
+      auto gate = stored_expert("gate_proj", expert);
+      auto up = stored_expert("up_proj", expert);
+      auto down = stored_expert("down_proj", expert);
+      fp8 = gate && up && down;
+      if (!fp8) break;
+      gate_ups.push_back(*std::move(gate));
+      gate_ups.push_back(*std::move(up));
+      downs.push_back(*std::move(down));
+    }
+    if (!fp8) {
+      gate_ups.clear();
+      downs.clear();
+      for (int32_t expert = 0; expert < config_.num_experts; ++expert) {
+        const ExpertWeights one = load_expert(checkpoint_, prefix_ + "mlp.experts.", expert);
+        gate_ups.push_back({one.gate, {}});
+        gate_ups.push_back({one.up, {}});
+        downs.push_back({one.down, {}});
+      }
+    }
+    out.gate_up = one_matrix(gate_ups, "mlp.experts.gate_up");
+    out.down = one_matrix(downs, "mlp.experts.down");
+  }
+
+  std::optional<StoredMatrix> stored_expert(const char* name, int32_t expert) const {
+    const std::string folder = prefix_ + "mlp.experts.";
+    const std::string stacked = folder + "{}." + name + ".weight";
+    if (checkpoint_.find(stacked) != nullptr) return stored_fp8(checkpoint_, stacked);
+    return stored_fp8(checkpoint_, fmt::format("{}{}.{}.weight", folder, expert, name));
+  }
+
+  DeviceTensor one_matrix(std::span<const StoredMatrix> parts, const std::string& name) {
+    std::vector<DeviceTensor> out = loader_.linear(parts, prefix_ + name);
+    FOVEAL_CHECK(out.size() == 1, ErrorKind::kUnsupported, prefix_ + name,
+                 "got experts in f8_e4m3 with scales of different kinds; need one kind");
+    return std::move(out.front());
+  }
+
+  /// Everything that reads the hidden row, in one product where it is all of one type. Blocks of
+  /// scales are whole in all parts but the latents, which therefore come last of those.
   void latent_low(DeviceLatent& out, bool index) {
     const LatentConfig& dims = *config_.latent;
     const int64_t hidden = config_.hidden_size;
     const bool bias = config_.attention_bias;
-    std::vector<Linear> parts;
+    std::vector<Part> parts;
     if (dims.q_rank > 0) {
       parts.push_back(stored("self_attn.q_a_proj", dims.q_rank, hidden, bias));
     }
+    if (index) {
+      parts.push_back(
+          stored("self_attn.indexer.wk", config_.indexer->head_dim, hidden, /*need_bias=*/false));
+    }
     parts.push_back(stored("self_attn.kv_a_proj_with_mqa", dims.width(), hidden, bias));
     if (index) {
-      const IndexerConfig& indexer = *config_.indexer;
-      parts.push_back(stored("self_attn.indexer.wk", indexer.head_dim, hidden, false));
-      parts.push_back(stored("self_attn.indexer.weights_proj", indexer.num_heads, hidden, false));
+      parts.push_back(stored("self_attn.indexer.weights_proj", config_.indexer->num_heads, hidden,
+                             /*need_bias=*/false));
     }
     out.low = fused(parts, "self_attn.a_proj");
   }
@@ -140,7 +187,7 @@ class LayerLoader {
       return;
     }
     out.q_norm = vector("self_attn.q_a_layernorm", dims.q_rank);
-    std::vector<Linear> parts{stored("self_attn.q_b_proj", rows, dims.q_rank, false)};
+    std::vector<Part> parts{stored("self_attn.q_b_proj", rows, dims.q_rank, false)};
     if (index) {
       const IndexerConfig& indexer = *config_.indexer;
       parts.push_back(stored("self_attn.indexer.wq_b",
@@ -151,32 +198,41 @@ class LayerLoader {
 
   DeviceLinear gate_up(const std::string& mlp, int64_t intermediate) {
     const int64_t hidden = config_.hidden_size;
-    const Linear parts[] = {stored(mlp + "gate_proj", intermediate, hidden, config_.mlp_bias),
-                            stored(mlp + "up_proj", intermediate, hidden, config_.mlp_bias)};
+    const Part parts[] = {stored(mlp + "gate_proj", intermediate, hidden, config_.mlp_bias),
+                          stored(mlp + "up_proj", intermediate, hidden, config_.mlp_bias)};
     return fused(parts, mlp + "gate_up_proj");
   }
 
-  Linear stored(const std::string& name, int64_t rows, int64_t cols, bool need_bias) const {
-    return load_linear(checkpoint_, prefix_ + name, rows, cols, need_bias);
+  Part stored(const std::string& name, int64_t rows, int64_t cols, bool need_bias) const {
+    const std::string full = prefix_ + name;
+    if (std::optional<StoredMatrix> fp8 = stored_fp8(checkpoint_, full + ".weight")) {
+      const WeightView& weight = fp8->weight;
+      FOVEAL_CHECK(weight.rows == rows && weight.cols == cols, ErrorKind::kCorruptFile, full,
+                   "got [{}, {}]; need [{}, {}]", weight.rows, weight.cols, rows, cols);
+      return {*std::move(fp8), load_bias(checkpoint_, full, rows, need_bias)};
+    }
+    Linear wide = load_linear(checkpoint_, full, rows, cols, need_bias);
+    return {{wide.weight, {}}, std::move(wide.bias)};
   }
 
   DeviceLinear linear(const std::string& name, int64_t rows, int64_t cols, bool need_bias) {
-    const Linear part = stored(name, rows, cols, need_bias);
+    const Part part = stored(name, rows, cols, need_bias);
     return fused(std::span(&part, 1), name);
   }
 
   // A missing bias among others is zero.
-  DeviceLinear fused(std::span<const Linear> parts, const std::string& name) {
-    std::vector<WeightView> views;
+  DeviceLinear fused(std::span<const Part> parts, const std::string& name) {
+    std::vector<StoredMatrix> matrices;
     std::vector<float> bias;
     bool any_bias = false;
-    for (const Linear& part : parts) {
-      views.push_back(part.weight);
+    for (const Part& part : parts) {
+      const auto rows = static_cast<size_t>(part.matrix.weight.rows);
+      matrices.push_back(part.matrix);
       any_bias = any_bias || !part.bias.empty();
       bias.insert(bias.end(), part.bias.begin(), part.bias.end());
-      bias.resize(bias.size() + (part.bias.empty() ? static_cast<size_t>(part.weight.rows) : 0));
+      bias.resize(bias.size() + (part.bias.empty() ? rows : 0));
     }
-    DeviceLinear out{.weight = loader_.matrix(views, prefix_ + name + ".weight"), .bias = {}};
+    DeviceLinear out{.parts = loader_.linear(matrices, prefix_ + name + ".weight"), .bias = {}};
     if (any_bias) out.bias = loader_.bias(bias, prefix_ + name + ".bias");
     return out;
   }

@@ -10,11 +10,16 @@ namespace foveal::model {
 
 /// A projection on the device; `bias` is empty where there is none.
 struct DeviceLinear {
-  DeviceTensor weight;
+  std::vector<DeviceTensor> parts;  ///< one under another: as many as there are types of weights
   DeviceTensor bias;
 
-  int64_t rows() const { return weight.rows; }
-  int64_t cols() const { return weight.cols; }
+  bool empty() const { return parts.empty(); }
+  int64_t rows() const {
+    int64_t out = 0;
+    for (const DeviceTensor& part : parts) out += part.rows;
+    return out;
+  }
+  int64_t cols() const { return parts.front().cols; }
   const void* bias_data() const { return bias.empty() ? nullptr : bias.buffer.data(); }
 };
 
@@ -29,8 +34,8 @@ struct DeviceExperts {
 
 /// Multi-head latent attention's, and its indexer's, fused by what they read.
 struct DeviceLatent {
-  DeviceLinear low;        ///< of the hidden row: query latent, latent and rotating channels, index
-                           ///< key, index weights; each where the model has it
+  DeviceLinear low;        ///< of the hidden row: query latent, index key, latent and rotating
+                           ///< channels, index weights; each where the model has it
   DeviceLinear q;          ///< of the query latent (or the row): query heads, index query heads
   DeviceTensor q_norm;     ///< [q_rank], or empty
   DeviceTensor kv_norm;    ///< [kv_rank]

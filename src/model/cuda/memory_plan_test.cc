@@ -19,7 +19,7 @@ const ModelLimits kLimits{.max_positions = 4096, .max_rows = 8192, .max_logit_ro
 TEST(MemoryPlan, CountsEveryMatrix) {
   for (const char* name : {"Llama-3.1-8B", "Qwen3-30B-A3B", "Qwen2.5-0.5B", "DeepSeek-V3.2"}) {
     const auto checkpoint = shape_of(name);
-    const MemoryPlan plan = plan_cuda_memory(checkpoint->config(), kLimits);
+    const MemoryPlan plan = plan_cuda_memory(*checkpoint, kLimits);
     const int64_t rope = kLimits.max_positions * checkpoint->config().rotary_dim * 4;
     int64_t matrices = plan.weights_bytes - rope;
     if (const auto& latent = checkpoint->config().latent) {  // what makes keys is there both ways
@@ -31,14 +31,29 @@ TEST(MemoryPlan, CountsEveryMatrix) {
   }
 }
 
+// A byte a value but for embeddings, output, router and what latent attention absorbs; and scales.
+TEST(MemoryPlan, CountsWeightsInE4m3AsTheyAreStored) {
+  for (const char* name : {"Llama-3.1-8B-FP8", "DeepSeek-V3.2-FP8"}) {
+    const auto checkpoint = shape_of(name);
+    const ModelConfig& config = checkpoint->config();
+    EXPECT_TRUE(config.fp8_weights);
+    const MemoryPlan plan = plan_cuda_memory(*checkpoint, kLimits);
+    int64_t matrices = plan.weights_bytes - kLimits.max_positions * config.rotary_dim * 4;
+    if (config.latent) {  // on the device in bf16
+      matrices -= int64_t{config.num_layers} * config.num_heads *
+                  (config.latent->nope_dim + config.latent->value_dim) * config.latent->kv_rank;
+    }
+    EXPECT_GE(matrices, checkpoint->total_bytes() - (8 << 20)) << name;
+    EXPECT_LE(matrices, checkpoint->total_bytes() / 1000 * 1005) << name;
+  }
+}
+
 // So that a prompt of any length finds room when the pages have taken the rest.
 TEST(MemoryPlan, AnE4m3CacheCountsWhatPrefillExpandsItInto) {
   const auto checkpoint = shape_of("Llama-3.1-8B");
   ModelLimits limits = kLimits;
   limits.max_logit_rows = 1;
-  const auto workspace = [&] {
-    return plan_cuda_memory(checkpoint->config(), limits).workspace_bytes;
-  };
+  const auto workspace = [&] { return plan_cuda_memory(*checkpoint, limits).workspace_bytes; };
   const int64_t without = workspace();
   limits.kv_dtype = DType::kF8E4M3;
   EXPECT_EQ(workspace() - without, (512 + int64_t{4096} * 8 * 128 * 2 * 2) / 4 * 5);
@@ -56,9 +71,7 @@ TEST(MemoryPlan, AnE4m3CacheCountsWhatPrefillExpandsItInto) {
 TEST(MemoryPlan, LatentsAsHeadsTakeABoundedPiece) {
   const auto checkpoint = shape_of("DeepSeek-V3.2");
   ModelLimits limits = kLimits;
-  const auto workspace = [&] {
-    return plan_cuda_memory(checkpoint->config(), limits).workspace_bytes;
-  };
+  const auto workspace = [&] { return plan_cuda_memory(*checkpoint, limits).workspace_bytes; };
   const auto context = [&] { return limits.max_positions * 576 * 2; };
   for (const int64_t positions : {4096, 131072}) {
     limits = kLimits;

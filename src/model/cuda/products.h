@@ -7,12 +7,20 @@
 
 namespace foveal::model {
 
-/// The products of a step with bf16 weights. Rows are those of the step, prompts first. In
-/// batch-invariant mode each phase takes its own route, in calls of a fixed shape, so that a row
-/// does not depend on its neighbours; else a call's size decides.
+/// Where rows are put in e4m3 for products with such weights; null where there are none.
+struct Fp8Scratch {
+  uint8_t* x = nullptr;
+  float* scales = nullptr;
+};
+
+/// The products of a step. Rows are those of the step, prompts first. In batch-invariant mode each
+/// phase takes its own route, in calls of a fixed shape, so that a row does not depend on its
+/// neighbours; else a call's size decides. With weights in e4m3 the decode route leaves x in bf16;
+/// for the library x is put in e4m3 too, with a scale a row, or a row and 128 columns.
 class Products {
  public:
   Products(Device device, bool batch_invariant);
+  void set_fp8_scratch(const Fp8Scratch& scratch) { fp8_ = scratch; }
   bool batch_invariant() const { return batch_invariant_; }
 
   /// Values from a row of a float32 product to the next: its columns, rounded up for wide accesses.
@@ -42,9 +50,15 @@ class Products {
   /// Calls `issue(first, count, route)` for runs of rows.
   template <class Issue>
   void each_run(const StepRows& rows, const Issue& issue) const;
+  bool decodes(const DeviceTensor& weight, int64_t count, kernels::cuda::GemmRoute route) const;
   void multiply(const kernels::cuda::DenseGemmParams& params, const StepRows& rows, Stream& stream);
+  /// `params` of all columns of y: each part of the weight makes its own.
+  void multiply(const DeviceLinear& linear, const kernels::cuda::DenseGemmParams& params,
+                const StepRows& rows, Stream& stream);
+  void run_part(const DeviceTensor& part, kernels::cuda::DenseGemmParams params, Stream& stream);
 
   kernels::cuda::DenseGemm gemm_;
+  Fp8Scratch fp8_;
   bool batch_invariant_;
 };
 

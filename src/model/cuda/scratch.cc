@@ -88,13 +88,29 @@ void lay_out_latent(const ModelConfig& config, const ModelLimits& limits, Layout
   lay_out_head_form(config, limits, layout, out);
 }
 
+/// `width`: of the widest mlp, experts' side by side.
+void lay_out_fp8(const ModelConfig& config, int64_t rows, int64_t width, Layout& layout,
+                 DecoderScratch& out) {
+  int64_t cols =
+      std::max({int64_t{config.hidden_size}, width, int64_t{config.num_heads} * config.head_dim});
+  if (config.latent) {
+    const int64_t values = int64_t{config.num_heads} * config.latent->value_dim;
+    cols = std::max({cols, int64_t{config.latent->q_rank}, values});
+  }
+  const int64_t padded = round_up(rows, int64_t{4});
+  layout.place(out.fp8_x, padded, cols);
+  // Experts' rows may each end in less than a block.
+  layout.place(out.fp8_scales, padded, ceil_div(cols, int64_t{128}) + config.experts_per_token);
+}
+
 }  // namespace
 
 int64_t logits_stride(const ModelConfig& config) { return round_up(config.vocab_size, 8); }
 
 DecoderScratch lay_out_scratch(const ModelConfig& config, const ModelLimits& limits,
                                std::byte* base) {
-  const int64_t rows = limits.max_rows;
+  // The library takes rows in e4m3 four at a time.
+  const int64_t rows = config.fp8_weights ? round_up(limits.max_rows, int64_t{4}) : limits.max_rows;
   const int64_t hidden = config.hidden_size;
   const int64_t heads = config.num_heads;
   const bool experts = has_experts(config);
@@ -120,6 +136,7 @@ DecoderScratch lay_out_scratch(const ModelConfig& config, const ModelLimits& lim
   layout.place(out.slots, rows, 1);
   layout.place(out.positions, rows, 1);
   if (experts) lay_out_experts(config, rows, layout, out);
+  if (config.fp8_weights) lay_out_fp8(config, rows, width, layout, out);
   layout.place(out.last, limits.max_logit_rows, hidden);
   layout.place(out.logits, limits.max_logit_rows, logits_stride(config));
   out.bytes = layout.used();

@@ -42,6 +42,9 @@ struct DecoderScratch {
   int32_t* expert_offsets = nullptr;  ///< [num_experts + 1]
   int32_t* expert_slots = nullptr;    ///< [R * K]
   uint16_t* expert_out = nullptr;     ///< [R * K, hidden]
+  uint8_t* fp8_x = nullptr;           ///< e4m3 weights: a product's rows in e4m3, R rounded up to
+                                      ///< 4; experts: or R * K of their intermediate
+  float* fp8_scales = nullptr;        ///< and their scales, one each 128 columns
   uint16_t* last = nullptr;           ///< normed rows that want logits [L, hidden]
   float* logits = nullptr;            ///< [L, logits_stride]
   size_t bytes = 0;                   ///< of all of it

@@ -11,9 +11,15 @@ Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int6
                    int64_t cols, bool need_bias) {
   Linear out;
   out.weight = checkpoint.matrix(prefix + ".weight", rows, cols);
-  const bool has_bias = checkpoint.find(prefix + ".bias") != nullptr;
-  if (need_bias || has_bias) out.bias = checkpoint.vector(prefix + ".bias", rows);
+  out.bias = load_bias(checkpoint, prefix, rows, need_bias);
   return out;
+}
+
+std::vector<float> load_bias(const Checkpoint& checkpoint, const std::string& prefix, int64_t rows,
+                             bool need_bias) {
+  const std::string name = prefix + ".bias";
+  if (!need_bias && checkpoint.find(name) == nullptr) return {};
+  return checkpoint.vector(name, rows);
 }
 
 ExpertWeights load_expert(const Checkpoint& checkpoint, const std::string& prefix, int32_t idx) {

@@ -28,6 +28,10 @@ struct Linear {
 Linear load_linear(const Checkpoint& checkpoint, const std::string& prefix, int64_t rows,
                    int64_t cols, bool need_bias);
 
+/// The bias alone.
+std::vector<float> load_bias(const Checkpoint& checkpoint, const std::string& prefix, int64_t rows,
+                             bool need_bias);
+
 /// One expert's matrices: from tensors of its own, from stacked ones, or as transformers holds
 /// them, all experts in one tensor with gate and up together. `prefix`:
 /// "model.layers.3.mlp.experts.".
