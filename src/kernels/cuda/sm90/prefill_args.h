@@ -9,7 +9,9 @@ constexpr int32_t prefill_keys(int32_t head_dim, int32_t value_dim) {
   return value_dim <= 128 && head_dim <= 192 ? 128 : 64;
 }
 constexpr int32_t prefill_keys(int32_t head_dim) { return prefill_keys(head_dim, head_dim); }
-constexpr int32_t prefill_warpgroups(int32_t head_dim) { return head_dim == 64 ? 3 : 2; }
+constexpr int32_t prefill_warpgroups(int32_t head_dim, bool skip) {
+  return head_dim <= (skip ? 192 : 64) ? 3 : 2;
+}
 
 /// The same where queries, keys and values are e4m3.
 constexpr int32_t e4m3_keys(int32_t head_dim) {

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "kernels/cuda/device/wgmma_e4m3.cuh"
-#include "kernels/cuda/sm90/prefill_consumer.cuh"
 #include "kernels/cuda/sm90/prefill_e4m3_traits.cuh"
+#include "kernels/cuda/sm90/prefill_votes.cuh"
 
 namespace foveal::cuda {
 
@@ -12,16 +12,18 @@ namespace foveal::cuda {
 /// order that this gives. And the tensor cores' sum is short: `o` holds that of a few tiles, the
 /// others' is in shared memory.
 template <class Traits>
-struct E4m3Consumer : PrefillConsumer<Traits> {
-  using Base = PrefillConsumer<Traits>;
+struct E4m3Consumer : PrefillVotes<Traits> {
+  using Base = PrefillVotes<Traits>;
   using Base::args, Base::group, Base::lane, Base::shared, Base::k_ring, Base::v_ring, Base::slot,
-      Base::o, Base::s, Base::softmax, Base::item, Base::pending;
+      Base::o, Base::softmax, Base::item;
+  using Base::Base;
 
   /// Probabilities reach 2^(kShift + kSlack) = 430, and e4m3 448.
   static constexpr float kShift = 7;
   static constexpr float kSlack = 1.75F;
-  static constexpr float kUnseen = -1e30F;  ///< base of a row that has seen no key
 
+  float s[Base::kScores];
+  bool pending;  ///< fragments wait for their product with V
   uint32_t fragments[Traits::kKeys / 32][4];
   float kept_scale[2];  ///< of the sum in shared memory, by row
   int32_t tiles_in_o;   ///< since the last set_aside; below 0: none at all, see start_counting
@@ -38,35 +40,25 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
       if (lane == 0) barrier_arrive(&shared.item_empty[slot.stage]);
       slot.next();
       this->write();
+      if constexpr (Traits::kCount) this->flush_counts();
     }
   }
 
   __device__ void compute() {
-    softmax.base[0] = softmax.base[1] = kUnseen;
-    softmax.sum[0] = softmax.sum[1] = 0;
+    softmax.begin_by_base();
     start_counting();
     kept_scale[0] = kept_scale[1] = 1;
 #pragma unroll
     for (int i = 0; i < Traits::kOutputs; i += 4) kept_sum()[i * 8] = {};
-    this->kept_max[0] = this->kept_max[1] = -INFINITY;
-    if constexpr (Traits::kCount) {
-      for (auto& count : this->counts) count = 0;
-    }
-    const int32_t first_position = item.position + group * 64;
-    const int32_t last_position = first_position + 63;
-    const int32_t full_end = (first_position + 1) / Traits::kKeys;
-    const int32_t full_begin =
-        args.window > 0
-            ? (max(0, last_position - args.window + 1) + Traits::kKeys - 1) / Traits::kKeys
-            : 0;
-
+    this->begin_votes();
+    const auto whole = this->whole_tiles();
     barrier_wait(&shared.q_full[q_stage()], q_parity());
     int32_t tile = item.first_tile;
-    first_tile(tile, tile < full_begin || tile >= full_end);
+    first_tile(tile, !whole.contain(tile));
     ++tile;
     pending = true;
 #pragma unroll 1
-    for (; tile < item.end_tile; ++tile) next_tile(tile, tile < full_begin || tile >= full_end);
+    for (; tile < item.end_tile; ++tile) next_tile(tile, !whole.contain(tile));
     if (lane == 0) barrier_arrive(&shared.q_empty[q_stage()]);
     if (!Traits::kSkip || pending) last_product();
     finish();
@@ -124,23 +116,8 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
     }
   }
 
-  /// As RunningSoftmax::admit; `base` is all that it keeps of a reference.
   __device__ bool admit(const float (&top)[2], float (&alpha)[2]) {
-    const float exponent[2] = {fmaf(top[0], args.scale_log2, -softmax.base[0]),
-                               fmaf(top[1], args.scale_log2, -softmax.base[1])};
-    constexpr float kMost = kShift + kSlack;
-    if (!__any_sync(~0U, exponent[0] > kMost || exponent[1] > kMost)) return false;
-    float row_top[2] = {top[0], top[1]};
-    RunningSoftmax::row_max(row_top);
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const bool moves = fmaf(row_top[r], args.scale_log2, -softmax.base[r]) > kMost;
-      const float next = moves ? fmaf(row_top[r], args.scale_log2, -kShift) : softmax.base[r];
-      alpha[r] = exp2_approx(softmax.base[r] - next);
-      softmax.base[r] = next;
-      if constexpr (!Traits::kOnes) softmax.sum[r] *= alpha[r];
-    }
-    return true;
+    return softmax.admit(top, args.scale_log2, kShift, kShift + kSlack, alpha);
   }
 
   /// Scores to probabilities; without a channel of ones also their sum.
@@ -232,9 +209,8 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
     issue_scores();
     wgmma_wait<0>();
     registers_fence(s);
-    this->release(&shared.k_empty[k_ring.stage]);
-    k_ring.next();
-    if (masked) this->mask(tile);
+    this->hand_back_keys();
+    if (masked) this->mask(s, tile);
     float top[2];
     float alpha[2];
     RunningSoftmax::lane_max(s, top);
@@ -249,9 +225,8 @@ struct E4m3Consumer : PrefillConsumer<Traits> {
   __device__ void take_scores(int32_t tile, bool masked, float (&top)[2]) {
     wgmma_wait<kPending>();
     registers_fence(s);
-    this->release(&shared.k_empty[k_ring.stage]);
-    k_ring.next();
-    if (masked) this->mask(tile);
+    this->hand_back_keys();
+    if (masked) this->mask(s, tile);
     RunningSoftmax::lane_max(s, top);
   }
 
@@ -360,8 +335,7 @@ struct PrefillRoles<E4m3Traits<kHeadDim, kCluster, kSkip, kCount>> {
 
   __device__ static void consume(PrefillShared<Traits>& shared, const PrefillArgs& args,
                                  int group) {
-    E4m3Consumer<Traits> consumer{{.shared = shared, .args = args, .group = group}};
-    consumer.run();
+    E4m3Consumer<Traits>(shared, args, group).run();
   }
 };
 

@@ -14,6 +14,7 @@ struct E4m3Traits {
   static constexpr bool kSkip = kSkip_;
   static constexpr bool kCount = kCount_;
   static constexpr bool kTiled = true;
+  static constexpr bool kValuesApart = false;
 
   static constexpr int kValueBlocks = (kValueDim + 63) / 64;
   /// Three warpgroups where their accumulators fit 160 registers a thread: a product takes half the
@@ -62,6 +63,7 @@ struct PrefillShared<E4m3Traits<kHeadDim, kCluster, kSkip, kCount>> {
   Barrier next_full[kPrefillNextSlots];
   Barrier item_full[2], item_empty[2];
   Barrier q_full[Traits::kQueryStages], q_empty[Traits::kQueryStages];
+  unsigned long long counts[Traits::kWarpgroups][4];
   uint32_t kept[Traits::kWarpgroups][4];
   Barrier k_full[Traits::kKeyStages], k_empty[Traits::kKeyStages];
   Barrier v_full[Traits::kValueStages], v_empty[Traits::kValueStages];

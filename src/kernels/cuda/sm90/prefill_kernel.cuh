@@ -1,7 +1,10 @@
 #pragma once
 
+#include <type_traits>
+
 #include "kernels/cuda/sm90/prefill_consumer.cuh"
 #include "kernels/cuda/sm90/prefill_producer.cuh"
+#include "kernels/cuda/sm90/prefill_voting.cuh"
 
 namespace foveal::cuda {
 
@@ -12,8 +15,9 @@ struct PrefillRoles {
   __device__ static void prepare(PrefillShared<Traits>& /*shared*/) {}
   __device__ static void consume(PrefillShared<Traits>& shared, const PrefillArgs& args,
                                  int group) {
-    PrefillConsumer<Traits> consumer{.shared = shared, .args = args, .group = group};
-    consumer.run();
+    using Consumer =
+        std::conditional_t<Traits::kSkip, VotingConsumer<Traits>, PrefillConsumer<Traits>>;
+    Consumer(shared, args, group).run();
   }
 };
 
@@ -46,7 +50,7 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
     constexpr uint32_t kConsumerWarps = Traits::kWarpgroups * 4;
     for (int i = 0; i < 2; ++i) {
       barrier_init(&shared.item_full[i], 1);
-      barrier_init(&shared.item_empty[i], kConsumerWarps);
+      barrier_init(&shared.item_empty[i], kConsumerWarps + (Traits::kValuesApart ? 1 : 0));
     }
     for (auto& barrier : shared.next_full) barrier_init(&barrier, 1);
     for (int i = 0; i < Traits::kQueryStages; ++i) {
@@ -81,15 +85,17 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
   const int warpgroup = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
   if (warpgroup == 0) {
     registers_shrink<Traits::kProducerRegisters>();
+    const uint32_t rank = Traits::kCluster == 1 ? 0 : cluster_rank();
+    PrefillProducer<Traits> producer{.shared = shared,
+                                     .args = args,
+                                     .q_map = &q_map,
+                                     .k_map = &k_map,
+                                     .v_map = &v_map,
+                                     .cta_rank = rank};
     if (threadIdx.x < 32) {
-      const uint32_t rank = Traits::kCluster == 1 ? 0 : cluster_rank();
-      PrefillProducer<Traits> producer{.shared = shared,
-                                       .args = args,
-                                       .q_map = &q_map,
-                                       .k_map = &k_map,
-                                       .v_map = &v_map,
-                                       .cta_rank = rank};
       producer.run(PrefillSchedule<Traits>{.shared = shared, .args = args, .cta_rank = rank});
+    } else if constexpr (Traits::kValuesApart) {
+      if (threadIdx.x < 64) producer.run_values();
     }
   } else {
     registers_grow<Traits::kConsumerRegisters>();

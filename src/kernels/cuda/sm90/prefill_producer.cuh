@@ -75,9 +75,28 @@ struct PrefillProducer {
       load_tile<false>(item, tile, shared.k[k_ring.stage], &shared.k_full[k_ring.stage],
                        &shared.k_empty[k_ring.stage], k_ring.parity);
       k_ring.next();
-      load_tile<true>(item, tile, shared.v[v_ring.stage], &shared.v_full[v_ring.stage],
-                      &shared.v_empty[v_ring.stage], v_ring.parity);
-      v_ring.next();
+      if constexpr (!Traits::kValuesApart) load_values(item, tile);
+    }
+  }
+
+  __device__ void load_values(const PrefillItem& item, int32_t tile) {
+    load_tile<true>(item, tile, shared.v[v_ring.stage], &shared.v_full[v_ring.stage],
+                    &shared.v_empty[v_ring.stage], v_ring.parity);
+    v_ring.next();
+  }
+
+  /// By a warp of its own: keys must not wait until values are used, which may be late.
+  __device__ void run_values() {
+    Ring<2> slot;
+    for (;;) {
+      barrier_wait(&shared.item_full[slot.stage], slot.parity);
+      const PrefillItem item = shared.items[slot.stage];
+      __syncwarp();
+      if (lane == 0) barrier_arrive(&shared.item_empty[slot.stage]);
+      slot.next();
+      if (item.seq < 0) return;
+      if (args.page_table != nullptr) start_pages(item);
+      for (int32_t tile = item.first_tile; tile < item.end_tile; ++tile) load_values(item, tile);
     }
   }
 

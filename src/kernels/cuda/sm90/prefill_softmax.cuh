@@ -11,6 +11,10 @@ struct TileSum {
   float even[2] = {0, 0};
   float odd[2] = {0, 0};
   __device__ float row(int r) const { return even[r] + odd[r]; }
+  __device__ void take(int r, float low, float high) {
+    even[r] += low;
+    odd[r] += high;
+  }
 };
 
 /// The running softmax of two rows (lane / 4 and that + 8 of a warp's sixteen), shared by the four
@@ -88,12 +92,47 @@ struct RunningSoftmax {
     }
   }
 
+  static constexpr float kUnseen = -1e30F;  ///< base of a row that has seen no key
+
+  /// Another way, for kernels that are short of registers and know maxima: `base` is all that is
+  /// kept of a reference.
+  __device__ void begin_by_base() {
+    base[0] = base[1] = kUnseen;
+    sum[0] = sum[1] = 0;
+  }
+
+  __device__ void reference_from_base(float scale_log2) {
+    reference[0] = base[0] / scale_log2;
+    reference[1] = base[1] / scale_log2;
+  }
+
+  /// Moves the references of rows of which a lane's `top` gives a probability above 2^most, so that
+  /// the row's largest becomes 2^shift. False when no row of the warp moves.
+  __device__ bool admit(const float (&top)[2], float scale_log2, float shift, float most,
+                        float (&alpha)[2]) {
+    if (!__any_sync(~0U, fmaf(top[0], scale_log2, -base[0]) > most ||
+                             fmaf(top[1], scale_log2, -base[1]) > most)) {
+      return false;
+    }
+    float row_top[2] = {top[0], top[1]};
+    row_max(row_top);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const bool moves = fmaf(row_top[r], scale_log2, -base[r]) > most;
+      const float next = moves ? fmaf(row_top[r], scale_log2, -shift) : base[r];
+      alpha[r] = exp2_approx(base[r] - next);
+      base[r] = next;
+      sum[r] *= alpha[r];
+    }
+    return true;
+  }
+
   /// Probabilities of the scores of product steps [kFrom, kTo), rounded as the product with V takes
   /// them. Additions and rounding hide behind the exponentials, of which a warp can start one in
   /// eight cycles.
-  template <class Element, int kFrom, int kTo, int kCount, int kSteps>
+  template <class Element, int kFrom, int kTo, int kCount, int kSteps, class Sums>
   __device__ void exponentiate(const float (&s)[kCount], float scale_log2, uint32_t (&p)[kSteps][4],
-                               TileSum& tile) const {
+                               Sums& sums) const {
 #pragma unroll
     for (int step = kFrom; step < kTo; ++step) {
 #pragma unroll
@@ -101,11 +140,16 @@ struct RunningSoftmax {
         const int r = i % 2;
         const float low = exp2_approx(fmaf(s[step * 8 + i * 2], scale_log2, -base[r]));
         const float high = exp2_approx(fmaf(s[step * 8 + i * 2 + 1], scale_log2, -base[r]));
-        tile.even[r] += low;
-        tile.odd[r] += high;
+        sums.take(r, low, high);
         p[step][i] = pack<Element>(low, high);
       }
     }
+  }
+
+  /// As TileSum, at once into the sums of the row: one chain, and two registers less.
+  __device__ void take(int r, float low, float high) {
+    sum[r] += low;
+    sum[r] += high;
   }
 
   __device__ void add(const TileSum& tile) {

@@ -28,12 +28,13 @@ struct PrefillTraits {
   /// Keys a tile. Scores and their rounded copy take 0.75 * kKeys registers a thread beside the
   /// output's kValueDim / 2; both fit in 240 without spills, and two stages of K and V in 227 KiB.
   static constexpr int kKeys = prefill_keys(kHeadDim, kValueDim);
-  static constexpr int kWarpgroups = prefill_warpgroups(kHeadDim);
+  /// Skip Softmax rounds in place of the scores, which leaves room for a third warpgroup.
+  static constexpr int kWarpgroups = prefill_warpgroups(kHeadDim, kSkip);
   static constexpr int kRows = 64 * kWarpgroups;
   static constexpr int kKeyStages = 2;
   static constexpr int kValueStages = 2;
   /// The next block's queries come while this one's are in use, where they fit.
-  static constexpr int kQueryStages = kHeadDim < 192 || (kHeadDim == 192 && kKeys == 64) ? 2 : 1;
+  static constexpr int kQueryStages = kHeadDim <= (kSkip ? 64 : kKeys == 64 ? 192 : 128) ? 2 : 1;
   /// Of kKeys / 16; as many as registers allow, and as fill the time of the last product.
   static constexpr int kEarlySteps = kHeadDim == 64 || kHeadDim == 256 ? 1 : kKeys == 128 ? 5 : 2;
   static constexpr int kThreads = 128 * (1 + kWarpgroups);
@@ -41,6 +42,8 @@ struct PrefillTraits {
   static constexpr int kProducerRegisters = kWarpgroups == 2 ? 56 : 32;
   static constexpr int kConsumerRegisters = kWarpgroups == 2 ? 224 : 160;
 
+  /// V is copied by a warp of its own.
+  static constexpr bool kValuesApart = kSkip;
   /// K and V come by tensor copies of rows; else in pieces that lie in memory as they do here.
   static constexpr bool kTiled = false;
   static constexpr int kOutputs = kValueDim / 2;                ///< accumulators a thread
@@ -86,7 +89,8 @@ struct PrefillShared {
   Barrier next_full[kPrefillNextSlots];
   Barrier item_full[2], item_empty[2];
   Barrier q_full[Traits::kQueryStages], q_empty[Traits::kQueryStages];
-  uint32_t kept[Traits::kWarpgroups][4];  ///< Skip Softmax: numbers of votes; see PrefillConsumer
+  unsigned long long counts[Traits::kWarpgroups][4];  ///< Skip Softmax: as the counters
+  uint32_t kept[Traits::kWarpgroups][4];  ///< Skip Softmax: numbers of votes; see PrefillVotes
   Barrier k_full[Traits::kKeyStages], k_empty[Traits::kKeyStages];
   Barrier v_full[Traits::kValueStages], v_empty[Traits::kValueStages];
 };
