@@ -125,7 +125,7 @@ class PrefillTest : public CudaTest {
     const double threshold = std::log2(double{what.skip_factor} / keys);
     const int32_t tile_keys = prefill_tiling(params()).keys;
     const int32_t block_rows =
-        kVoteRows * (what.e4m3_queries ? 2
+        kVoteRows * (what.e4m3_queries ? foveal::cuda::e4m3_warpgroups(what.head_dim)
                                        : foveal::cuda::prefill_warpgroups(what.head_dim, true));
     const int32_t block = unit * kVoteRows / block_rows * block_rows;
     const int32_t position = keys - queries + block;

@@ -19,9 +19,9 @@ struct E4m3Traits {
   static constexpr int kValueBlocks = (kValueDim + 63) / 64;
   /// Three warpgroups where their accumulators fit 160 registers a thread: a product takes half the
   /// time it takes in bf16 and the exponentials take the same, so two warpgroups' softmax has to
-  /// run beside the third one's products. Votes need more registers.
+  /// run beside the third one's products.
   static constexpr int kKeys = e4m3_keys(kHeadDim);
-  static constexpr int kWarpgroups = kSkip ? 2 : e4m3_warpgroups(kHeadDim);
+  static constexpr int kWarpgroups = e4m3_warpgroups(kHeadDim);
   static constexpr int kRows = 64 * kWarpgroups;
   static constexpr int kKeyStages = kHeadDim <= 128 ? 3 : 2;
   static constexpr int kValueStages = kKeyStages;
