@@ -199,23 +199,64 @@ TEST_F(RocketCuda, EveryHeadDimAndGroup) {
 }
 
 TEST_F(RocketCuda, LongAndRagged) {
+  // Over several CTAs: ranks gathered in one; spread, as they do not fit there; logits in memory.
+  for (const auto& [group, slack] : {std::pair{2, 0}, {2, 40000}, {16, 0}}) {
+    CudaCase cuda({.num_kv_heads = 2,
+                   .group = group,
+                   .head_dim = 64,
+                   .cache_page = 64,
+                   .page_size = 1,
+                   .lens = {30011, 5, 700, 64, 1025, 2}},
+                  seed++, host, gpu, FOVEAL_BF16);
+    cuda.slack = slack;
+    ASSERT_NO_FATAL_FAILURE(fill_bounds(cuda));
+    for (const int32_t topk : {2, 300, 4000}) {
+      SCOPED_TRACE(::testing::Message()
+                   << "group " << group << " slack " << slack << " topk " << topk);
+      const foveal_rocket_params params = cuda.rocket(topk, 0);
+      ASSERT_NO_FATAL_FAILURE(run(params));
+      ASSERT_NO_FATAL_FAILURE(check_all(cuda, params));
+      const std::vector<uint16_t> first = cuda.out();
+      ASSERT_NO_FATAL_FAILURE(run(params));
+      EXPECT_EQ(cuda.out(), first) << "two runs differ";
+    }
+  }
+}
+
+// Neither the number of CTAs a sequence is spread over nor what else is in the batch shows.
+TEST_F(RocketCuda, RanksDoNotDependOnTheBatch) {
   CudaCase cuda({.num_kv_heads = 2,
-                 .group = 2,
-                 .head_dim = 64,
+                 .group = 4,
+                 .head_dim = 128,
                  .cache_page = 64,
                  .page_size = 1,
-                 .lens = {30011, 5, 700, 64, 1025, 2}},
+                 .lens = {9001, 3000, 70}},
                 seed++, host, gpu, FOVEAL_BF16);
-  cuda.slack = 40000;
   ASSERT_NO_FATAL_FAILURE(fill_bounds(cuda));
-  for (const int32_t topk : {2, 300, 4000}) {
-    SCOPED_TRACE(topk);
-    const foveal_rocket_params params = cuda.rocket(topk, 0);
-    ASSERT_NO_FATAL_FAILURE(run(params));
-    ASSERT_NO_FATAL_FAILURE(check_all(cuda, params));
-    const std::vector<uint16_t> first = cuda.out();
-    ASSERT_NO_FATAL_FAILURE(run(params));
-    EXPECT_EQ(cuda.out(), first) << "two runs differ";
+  const foveal_rocket_params together = cuda.rocket(40, 0);
+  ASSERT_NO_FATAL_FAILURE(run(together));
+  const std::vector<float> ranks = cuda.ranks();
+  const std::vector<int32_t> pages = cuda.pages();
+  for (int32_t seq = 0; seq < 3; ++seq) {
+    foveal_rocket_params alone = cuda.rocket(40, 0);
+    foveal_attention_params& a = alone.attention;
+    a.num_seqs = a.num_rows = 1;
+    a.max_kv_len = cuda.data.shape.lens[seq];
+    a.q = static_cast<const uint16_t*>(a.q) + seq * a.q_row_stride;
+    a.out = static_cast<uint16_t*>(a.out) + seq * a.out_row_stride;
+    a.kv_len += seq;
+    a.page_table += seq * a.page_table_stride;
+    ASSERT_NO_FATAL_FAILURE(run(alone));
+    const std::vector<float> own = cuda.ranks();
+    const std::vector<int32_t> own_pages = cuda.pages();
+    for (int32_t head = 0; head < 2; ++head) {
+      const int64_t row = int64_t{seq} * 2 + head;
+      for (int32_t page = 0; page + 1 < a.max_kv_len; ++page) {
+        ASSERT_EQ(own[head * alone.ranks_stride + page], ranks[row * together.ranks_stride + page])
+            << "sequence " << seq << " head " << head << " page " << page;
+      }
+      for (int32_t i = 0; i < 40; ++i) ASSERT_EQ(own_pages[head * 40 + i], pages[row * 40 + i]);
+    }
   }
 }
 

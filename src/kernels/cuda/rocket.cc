@@ -20,15 +20,50 @@ struct Workspace {
   size_t lengths;  ///< offsets
   size_t row_lengths;
   size_t slots;
-  size_t stats;
   size_t logits;
   size_t bytes;
 };
 
 int32_t max_entries(const foveal_rocket_params& p) {
-  return static_cast<int32_t>(round_up(
-      std::max<int64_t>(ceil_div(p.attention.max_kv_len, p.bounds.page_tokens), 1), kScoreBlock));
+  return static_cast<int32_t>(
+      std::max<int64_t>(ceil_div(p.attention.max_kv_len, p.bounds.page_tokens), 1));
 }
+
+int32_t group_of(const foveal_rocket_params& p) {
+  return p.attention.num_heads / p.attention.num_kv_heads;
+}
+
+/// How the pages of a (sequence, KV head) are chosen.
+struct Choosing {
+  static constexpr size_t kMostShared = kMaxSharedBytes - kChooseStatic;
+
+  int32_t ctas;         ///< a cluster
+  int32_t pitch;        ///< floats from one head's logits to the next
+  size_t logits_bytes;  ///< of a CTA
+
+  Choosing(const foveal_rocket_params& p, int32_t parts) : ctas(parts) {
+    const int64_t units = ceil_div(ceil_div(max_entries(p), kScoreUnit), parts);
+    const auto slice = static_cast<int32_t>(round_up(units * kScoreUnit, 32));
+    // So that a warp's two heads of eight entries each meet different banks.
+    pitch = slice + 4;
+    logits_bytes = static_cast<size_t>(pitch) * static_cast<size_t>(group_of(p)) * 4;
+  }
+  bool fits() const { return logits_bytes <= kMostShared; }
+  size_t shared_bytes() const { return kChooseStatic + (fits() ? logits_bytes : 0); }
+
+  /// As many CTAs as hold the logits, or the most; and more while there are processors for them and
+  /// entries enough to be worth the exchange.
+  static Choosing of(const foveal_rocket_params& p, int32_t processors) {
+    constexpr int32_t kSlice = 1024;
+    const int64_t rows = int64_t{p.attention.num_seqs} * p.attention.num_kv_heads;
+    Choosing out(p, 1);
+    while (out.ctas < kMostChooseCtas && (!out.fits() || (out.ctas * kSlice < max_entries(p) &&
+                                                          rows * out.ctas * 2 <= processors))) {
+      out = Choosing(p, out.ctas * 2);
+    }
+    return out;
+  }
+};
 
 /// No list is longer than there are pages.
 int32_t list_pages(const foveal_rocket_params& p) { return std::min(p.topk, max_entries(p)); }
@@ -40,8 +75,6 @@ foveal_attention_params over_lists(const foveal_rocket_params& p) {
 Workspace workspace_of(const foveal_rocket_params& p) {
   const auto rows =
       static_cast<size_t>(p.attention.num_seqs) * static_cast<size_t>(p.attention.num_kv_heads);
-  const auto heads = static_cast<size_t>(p.attention.num_heads / p.attention.num_kv_heads);
-  const auto entries = static_cast<size_t>(max_entries(p));
   const auto align = [](size_t bytes) {
     return static_cast<size_t>(round_up(static_cast<int64_t>(bytes), 256));
   };
@@ -51,9 +84,10 @@ Workspace workspace_of(const foveal_rocket_params& p) {
       align(std::max(decode_workspace_bytes(p.attention), decode_workspace_bytes(over_lists(p))));
   out.row_lengths = out.lengths + align(static_cast<size_t>(p.attention.num_seqs) * 4);
   out.slots = out.row_lengths + align(rows * 4);
-  out.stats = out.slots + align(rows * static_cast<size_t>(list_pages(p)) * 4);
-  out.logits = out.stats + align(rows * (entries / kScoreBlock) * heads * 8);
-  out.bytes = out.logits + align(rows * entries * heads * 4);
+  out.logits = out.slots + align(rows * static_cast<size_t>(list_pages(p)) * 4);
+  out.bytes = out.logits;
+  const Choosing most(p, kMostChooseCtas);
+  if (!most.fits()) out.bytes += align(rows * kMostChooseCtas * most.logits_bytes);
   return out;
 }
 
@@ -62,7 +96,7 @@ RocketArgs make_args(const foveal_rocket_params& p, int32_t processors) {
   RocketArgs args{};
   args.decode = decode_args(a, decode_choose(a, processors));
   args.num_kv_heads = a.num_kv_heads;
-  args.heads = a.num_heads / a.num_kv_heads;
+  args.heads = group_of(p);
   args.kv_dtype = a.kv_dtype;
   args.bounds = static_cast<char*>(p.bounds.data);
   args.bounds_page_bytes = p.bounds.page_stride * (p.bounds.dtype == FOVEAL_BOUND_BF16 ? 2 : 1);
@@ -76,14 +110,14 @@ RocketArgs make_args(const foveal_rocket_params& p, int32_t processors) {
   args.candidates = p.candidates;
   args.candidates_offset = p.candidates_offset;
   args.candidates_stride = p.candidates_stride;
-  args.max_entries = max_entries(p);
   const Workspace offsets = workspace_of(p);
   auto* workspace = static_cast<char*>(a.workspace);
   args.lengths = reinterpret_cast<int32_t*>(workspace + offsets.lengths);
   args.row_lengths = reinterpret_cast<int32_t*>(workspace + offsets.row_lengths);
   args.slots = reinterpret_cast<int32_t*>(workspace + offsets.slots);
-  args.stats = reinterpret_cast<float*>(workspace + offsets.stats);
-  args.logits = reinterpret_cast<float*>(workspace + offsets.logits);
+  const Choosing choosing = Choosing::of(p, processors);
+  args.logits = choosing.fits() ? nullptr : reinterpret_cast<float*>(workspace + offsets.logits);
+  args.logits_pitch = choosing.pitch;
   args.pages = p.pages;
   args.pages_stride = p.topk;
   args.count = p.count;
@@ -92,22 +126,22 @@ RocketArgs make_args(const foveal_rocket_params& p, int32_t processors) {
   return args;
 }
 
-void launch_score(const foveal_rocket_params& p, RocketArgs& args, int32_t processors,
-                  void* stream) {
+void launch_choose(const foveal_rocket_params& p, RocketArgs& args, int32_t processors,
+                   void* stream) {
   const bool bf16 = p.bounds.dtype == FOVEAL_BOUND_BF16;
-  const ScoreShape shape{p.attention.head_dim, bf16 ? 2 : 1,
-                         static_cast<int32_t>(ceil_div(args.decode.group, 8))};
-  const void* kernel = bf16 ? rocket_score_kernel_bf16(shape) : rocket_score_kernel_e5m2(shape);
+  const ChooseShape shape{p.attention.head_dim, bf16 ? 2 : 1,
+                          static_cast<int32_t>(ceil_div(args.decode.group, 8))};
+  const void* kernel = bf16 ? rocket_choose_kernel_bf16(shape) : rocket_choose_kernel_e5m2(shape);
   FOVEAL_INVARIANT(kernel != nullptr);
-  const int64_t most =
-      int64_t{p.attention.num_seqs} * args.decode.num_kv_heads * (args.max_entries / kScoreBlock);
-  const int32_t resident =
-      kMaxSharedBytes / shape.shared_bytes() >= 2 ? 2 * processors : processors;
-  const Grid grid{.blocks = dim3(static_cast<unsigned>(std::min<int64_t>(most, resident))),
-                  .threads = dim3(static_cast<unsigned>(shape.warps()) * 32),
-                  .shared_bytes = static_cast<size_t>(shape.shared_bytes())};
+  const Choosing choosing = Choosing::of(p, processors);
+  const auto ctas = static_cast<unsigned>(choosing.ctas);
+  const Grid grid{
+      .blocks = dim3(ctas, static_cast<unsigned>(p.attention.num_seqs * p.attention.num_kv_heads)),
+      .threads = dim3(kChooseThreads),
+      .shared_bytes = choosing.shared_bytes(),
+      .cluster = ctas};
   void* arguments[] = {&args};
-  launch_erased("rocket_score", kernel, grid, stream, arguments);
+  launch_erased("rocket_choose", kernel, grid, stream, arguments);
 }
 
 }  // namespace
@@ -127,8 +161,7 @@ void rocket_decode(const foveal_rocket_params& params, void* stream) {
   const int32_t processors =
       foveal::cuda::device_properties(usable_device("rocket_decode")).num_sms;
   RocketArgs args = make_args(params, processors);
-  launch_score(params, args, processors, stream);
-  launch_rocket_select(args, processors, stream);
+  launch_choose(params, args, processors, stream);
   if ((params.flags & FOVEAL_ROCKET_SELECT) != 0) return;
   attention_decode_listed(params.attention,
                           {.slots = args.slots,

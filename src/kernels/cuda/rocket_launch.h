@@ -6,9 +6,9 @@
 
 namespace foveal::kernels::cuda {
 
-/// The scoring kernel of a shape, by what bounds are stored as; null where none is compiled.
-const void* rocket_score_kernel_e5m2(const ScoreShape& shape);
-const void* rocket_score_kernel_bf16(const ScoreShape& shape);
+/// The choosing kernel of a shape, by what bounds are stored as; null where none is compiled.
+const void* rocket_choose_kernel_e5m2(const ChooseShape& shape);
+const void* rocket_choose_kernel_bf16(const ChooseShape& shape);
 
 /// The two passes over a prompt's keys.
 struct WindowKernels {
@@ -38,7 +38,5 @@ void launch_rocket_pool(const PoolArgs& args, void* stream);
 void launch_rocket_compact(const foveal_compact_params& params, void* stream);
 void launch_rocket_candidates(const foveal_candidates_params& params, void* stream);
 void launch_rocket_bounds(const foveal_bounds_params& params, void* stream);
-/// `processors`: of the device.
-void launch_rocket_select(const RocketArgs& args, int32_t processors, void* stream);
 
 }  // namespace foveal::kernels::cuda

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/sm90/decode_args.h"
@@ -7,28 +8,17 @@
 namespace foveal::kernels::cuda {
 
 inline constexpr int32_t kMaxRocketHeads = 128;  ///< query heads of a KV head
-inline constexpr int32_t kScoreUnit = 16;   ///< pages a warp scores at a time (rows of one mma)
-inline constexpr int32_t kScoreBlock = 64;  ///< pages a warp takes: the grain of the work
+inline constexpr int32_t kScoreUnit = 16;  ///< entries a warp scores at a time (rows of one mma)
+inline constexpr int32_t kChooseThreads = 512;
+inline constexpr int32_t kChooseWarps = kChooseThreads / 32;
+inline constexpr int32_t kMostChooseCtas = 8;       ///< of a row: what a cluster may have anywhere
+inline constexpr size_t kChooseStatic = 29 * 1024;  ///< bytes before the logits in shared memory
 
-/// What the scoring kernel is compiled for.
-struct ScoreShape {
+/// What the choosing kernel is compiled for.
+struct ChooseShape {
   int32_t head_dim;
   int32_t bound_bytes;
   int32_t head_blocks;  ///< blocks of 8 query heads: 1 or 2
-
-  /// Of one side of a unit's bounds in shared memory, as DecodeShape has rows of keys.
-  constexpr int32_t side_bytes() const {
-    return DecodeShape{head_dim, bound_bytes, head_blocks, false}.unit_bytes();
-  }
-  constexpr int32_t warps() const { return side_bytes() > 6 * 1024 ? 4 : 8; }
-  /// Units in flight a warp.
-  constexpr int32_t stages() const {
-    const int32_t enough = 96 * 1024 / (warps() * 2 * side_bytes());
-    return enough < 2 ? 2 : enough > 4 ? 4 : enough;
-  }
-  constexpr int32_t opened_bytes() const { return 2 * head_dim * bound_bytes + head_dim * 4 + 64; }
-  constexpr int32_t warp_bytes() const { return stages() * 2 * side_bytes() + opened_bytes(); }
-  constexpr int32_t shared_bytes() const { return warps() * warp_bytes(); }
 };
 
 /// What RocketKV's decode kernels read. "Entries" are the pages of a (sequence, KV head) that are
@@ -57,10 +47,9 @@ struct RocketArgs {
   int64_t candidates_offset;
   int64_t candidates_stride;
 
-  float* logits;        ///< [num_seqs, num_kv_heads, max_entries, heads], log2 domain
-  float* stats;         ///< [num_seqs, num_kv_heads, max_entries / kScoreBlock, heads, 2]: maximum,
-                        ///< sum of 2^(logit - maximum)
-  int32_t max_entries;  ///< a multiple of kScoreBlock
+  float* logits;         ///< [num_seqs, num_kv_heads, CTAs, heads, logits_pitch], or null: they fit
+                         ///< into shared memory
+  int32_t logits_pitch;  ///< a CTA's entries at most, and a little
 
   int32_t* slots;        ///< [num_seqs, num_kv_heads, topk]: DecodeArgs::slots
   int32_t* lengths;      ///< [num_seqs] tokens of a sequence's longest list

@@ -8,8 +8,6 @@
 
 namespace foveal::kernels::cuda {
 
-inline constexpr int kSelectThreads = 512;
-
 /// The list of one (sequence, KV head), written entry by entry.
 class ListWriter {
  public:
@@ -61,115 +59,185 @@ class ListWriter {
   int64_t row_;
 };
 
-/// Each head's largest logit and the inverse of its sum, from those of the blocks, by a warp.
-__device__ inline float2 join_blocks(const float* stats, int32_t blocks, int32_t heads, int lane) {
-  float top = -INFINITY;
-#pragma unroll 1
-  for (int32_t block = lane; block < blocks; block += 32) {
-    top = fmaxf(top, __ldcg(stats + static_cast<int64_t>(block) * heads * 2));
-  }
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) top = fmaxf(top, __shfl_xor_sync(~0U, top, step));
-  float sum = 0;
-#pragma unroll 1
-  for (int32_t block = lane; block < blocks; block += 32) {
-    const float2 part =
-        __ldcg(reinterpret_cast<const float2*>(stats + static_cast<int64_t>(block) * heads * 2));
-    sum += part.y * foveal::cuda::exp2_approx(part.x - top);
-  }
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) sum += __shfl_xor_sync(~0U, sum, step);
-  return {top, 1.0F / sum};
+/// Of a CTA; at the same place in all of a row.
+struct ChooseShared {
+  using Select = RadixSelect<kChooseThreads, true>::Shared;
+
+  Entries entries;
+  foveal::cuda::Barrier agreed[2];  ///< all CTAs' maxima, all CTAs' sums are here
+  float warp_maxima[kChooseWarps][16];
+  float maxima[kMaxRocketHeads];             ///< of this CTA's entries
+  unsigned long long sums[kMaxRocketHeads];  ///< likewise, in steps of 2^-40
+  unsigned long long part_sums[kMaxRocketHeads];
+  float largest[kMaxRocketHeads];  ///< of all
+  float inverse[kMaxRocketHeads];  ///< of the sum of all
+  float all_maxima[kMostChooseCtas][kMaxRocketHeads];
+  union {
+    unsigned long long all_sums[kMostChooseCtas][kMaxRocketHeads];
+    Select select;
+  };
+};
+inline constexpr size_t kChooseOpened = 18 * 1024;  ///< where the opened queries lie
+static_assert(sizeof(ChooseShared) <= kChooseOpened);
+
+/// The beginning of dynamic shared memory; each function asks for itself, so that the compiler
+/// knows what memory it is.
+__device__ inline char* choose_memory() {
+  extern __shared__ __align__(16) char memory[];
+  return memory;
+}
+__device__ inline ChooseShared& choose_shared() {
+  return *reinterpret_cast<ChooseShared*>(choose_memory());
 }
 
-/// What an entry is ranked by.
-__device__ inline float rank_entry(const RocketArgs& args, const float* logits,
-                                   const float2* heads) {
-  float rank = 0;
-  if (args.heads == 4) {  // the usual group: one load
-    const float4 s = __ldcg(reinterpret_cast<const float4*>(logits));
-    const float own[4] = {s.x, s.y, s.z, s.w};
-#pragma unroll
-    for (int h = 0; h < 4; ++h) {
-      const float weight = foveal::cuda::exp2_approx(own[h] - heads[h].x) * heads[h].y;
-      rank = (args.flags & FOVEAL_ROCKET_GROUP_MAX) != 0 ? fmaxf(rank, weight) : rank + weight;
-    }
-    return rank;
-  }
-  for (int h = 0; h < args.heads; ++h) {
-    const float weight = foveal::cuda::exp2_approx(__ldcg(logits + h) - heads[h].x) * heads[h].y;
-    rank = (args.flags & FOVEAL_ROCKET_GROUP_MAX) != 0 ? fmaxf(rank, weight) : rank + weight;
-  }
-  return rank;
-}
-
-// Computes: the list of pages of each (sequence, KV head): the newest, the sinks and the recent
-//   ones, and the best others by the group's sum (largest) of softmax over entries, of equals the
-//   lowest; all where there are no more than topk.
-// In/out: RocketArgs; logits and stats of rocket_score_kernel; slots, lengths, pages, count.
-// Units: logits in the log2 domain; ranks are probabilities.
-// Launch: a CTA, or a cluster of them, a (sequence, KV head), 512 threads; `cached` floats of
-//   shared memory.
-// Needs: sm_90. Ranks past `cached` go where the logits lay.
-// Numerics: float32; sums of a head's blocks in a fixed order. Selection is exact.
-// Source: RocketKV (arXiv 2502.14051) stage two.
-// Measured: docs/kernels/cuda_rocket.md.
+/// From logits to the list, by a CTA or a cluster of them.
 template <bool kCluster>
-__global__ void __launch_bounds__(kSelectThreads)
-    rocket_select_kernel(const __grid_constant__ RocketArgs args, int32_t cached) {
-  using Select = RadixSelect<kSelectThreads, kCluster>;
-  __shared__ typename Select::Shared shared;
-  __shared__ float2 heads[kMaxRocketHeads];
-  extern __shared__ float cache[];
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const auto thread = static_cast<int32_t>(threadIdx.x);
-  wait_for_previous();
-  let_next_start();
-  const auto row = static_cast<int32_t>(blockIdx.y);
-  const Entries entries = Entries::of(args, row / args.num_kv_heads, row % args.num_kv_heads);
-  const ListWriter list(args, entries, row % args.num_kv_heads);
-  const auto ctas = static_cast<int32_t>(gridDim.x);
-  const auto rank = static_cast<int32_t>(blockIdx.x);
-  if (rank == 0 && thread == 0) list.finish();
-  if (entries.all(args)) {
-    for (int32_t entry = rank * kSelectThreads + thread; entry < entries.count;
-         entry += ctas * kSelectThreads) {
-      list.put(entry, entry);
-    }
-    return;
-  }
-  if (rank == 0 && thread == kSelectThreads - 1) list.put(args.topk - 1, entries.count - 1);
-  if (args.topk == 1) return;
+class PageSelect {
+ public:
+  /// `logits` [heads, pitch] of this CTA's entries [begin, begin + count); their maxima are in
+  /// `shared`.
+  __device__ PageSelect(const RocketArgs& args, int32_t row, float* logits, int32_t begin,
+                        int32_t count)
+      : args_(args),
+        shared_(choose_shared()),
+        entries_(shared_.entries),
+        list_(args, entries_, row % args.num_kv_heads),
+        row_(row),
+        logits_(logits),
+        begin_(begin),
+        count_(count),
+        thread_(static_cast<int32_t>(threadIdx.x)) {}
 
-  const float* stats =
-      args.stats + static_cast<int64_t>(row) * (args.max_entries / kScoreBlock) * args.heads * 2;
-  const int32_t blocks = (entries.count + kScoreBlock - 1) / kScoreBlock;
-  for (int h = thread / 32; h < args.heads; h += kSelectThreads / 32) {
-    const float2 joined = join_blocks(stats + h * 2, blocks, args.heads, lane);
-    if (lane == 0) heads[h] = joined;
+  __device__ void run() {
+    if constexpr (kCluster) foveal::cuda::cluster_wait();  // all barriers are initialised
+    agree(shared_.maxima, shared_.all_maxima, shared_.agreed[0]);
+    if (thread_ < args_.heads) {
+      float largest = shared_.maxima[thread_];
+      for (int32_t cta = 0; cta < ctas(); ++cta) {
+        largest = fmaxf(largest, shared_.all_maxima[cta][thread_]);
+      }
+      shared_.largest[thread_] = largest;
+    }
+    __syncthreads();
+    weigh();
+    agree(shared_.sums, shared_.all_sums, shared_.agreed[1]);
+    if (thread_ < args_.heads) {
+      unsigned long long sum = kCluster ? 0 : shared_.sums[thread_];
+      for (int32_t cta = 0; cta < ctas(); ++cta) sum += shared_.all_sums[cta][thread_];
+      shared_.inverse[thread_] = 1.0F / (static_cast<float>(sum) * 0x1p-40F);
+    }
+    __syncthreads();
+    // The newest page is in, whatever it scores.
+    const int32_t older = max(min(count_, entries_.count - 1 - begin_), 0);
+    rank(older);
+    using Select = RadixSelect<kChooseThreads, kCluster>;
+    static_assert(sizeof(typename Select::Shared) == sizeof(shared_.select));
+    Select select(reinterpret_cast<typename Select::Shared&>(shared_.select));
+    const StridedValues values{logits_, 1};
+    const typename Select::Threshold threshold =
+        select.threshold(values, older, static_cast<uint32_t>(args_.topk - 1));
+    select.emit(values, older, threshold, [&](uint32_t position, int32_t at) {
+      list_.put(static_cast<int32_t>(position), begin_ + at);
+    });
   }
-  __syncthreads();
-  const int32_t older = entries.count - 1;
-  const int32_t slice = (older + ctas - 1) / ctas;
-  const int32_t begin = min(rank * slice, older);
-  const int32_t own = min(slice, older - begin);
-  const bool fits = own <= cached;
-  float* logits = args.logits + (static_cast<int64_t>(row) * args.max_entries + begin) * args.heads;
-  for (int32_t at = thread; at < own; at += kSelectThreads) {
-    float* from = logits + static_cast<int64_t>(at) * args.heads;
-    float value = rank_entry(args, from, heads);
-    if (args.ranks != nullptr) args.ranks[row * args.ranks_stride + begin + at] = value;
-    if (list.forced(begin + at)) value = INFINITY;
-    (fits ? cache[at] : *from) = value;
+
+ private:
+  /// Of what each CTA has a head, all have a copy afterwards.
+  template <class Part>
+  __device__ void agree(const Part* parts, Part (*all)[kMaxRocketHeads],
+                        foveal::cuda::Barrier& barrier) {
+    __syncthreads();
+    if constexpr (kCluster) {
+      constexpr int kWords = sizeof(Part) / sizeof(uint32_t);
+      const int32_t words = args_.heads * kWords;
+      static_assert(kMaxRocketHeads * kWords <= kChooseThreads);
+      if (thread_ == 0) {
+        foveal::cuda::barrier_arrive_expect(&barrier, static_cast<uint32_t>(words * ctas()) * 4);
+      }
+      if (thread_ < words) {
+        const uint32_t own = reinterpret_cast<const uint32_t*>(parts)[thread_];
+        auto* to = reinterpret_cast<uint32_t*>(all[blockIdx.x]) + thread_;
+        for (int32_t cta = 0; cta < ctas(); ++cta) {
+          foveal::cuda::barrier_send_cluster(to, own, &barrier, static_cast<uint32_t>(cta));
+        }
+      }
+      __syncwarp();
+      foveal::cuda::barrier_wait(&barrier, 0);
+    }
   }
-  __syncthreads();
-  const StridedValues values{fits ? cache : logits, fits ? 1 : int64_t{args.heads}};
-  Select select(shared);
-  const typename Select::Threshold threshold =
-      select.threshold(values, own, static_cast<uint32_t>(args.topk - 1));
-  select.emit(values, own, threshold, [&](uint32_t position, int32_t at) {
-    list.put(static_cast<int32_t>(position), begin + at);
-  });
+  __device__ static int32_t ctas() { return kCluster ? static_cast<int32_t>(gridDim.x) : 0; }
+
+  /// Weights in place of logits and their sums, which are integers, so that neither the number of
+  /// CTAs nor the order shows. Warps share a head's entries where there are more of them than
+  /// heads.
+  __device__ void weigh() {
+    const int lane = thread_ % 32;
+    const int32_t parts = max(kChooseWarps / args_.heads, 1);
+#pragma unroll 1
+    for (int32_t task = thread_ / 32; task < args_.heads * parts; task += kChooseWarps) {
+      const int32_t h = task / parts;
+      float* own = logits_ + static_cast<int64_t>(h) * args_.logits_pitch;
+      const float largest = shared_.largest[h];
+      unsigned long long sum = 0;
+#pragma unroll 1
+      for (int32_t at = (task - h * parts) * 32 + lane; at < count_; at += parts * 32) {
+        const float weight = foveal::cuda::exp2_approx(own[at] - largest);
+        own[at] = weight;
+        sum += __float2ull_rn(weight * 0x1p40F);
+      }
+      sum = warp_sum(sum);
+      if (lane == 0) shared_.part_sums[task] = sum;
+    }
+    __syncthreads();
+    if (thread_ >= args_.heads) return;
+    unsigned long long sum = 0;
+#pragma unroll 1
+    for (int32_t part = 0; part < parts; ++part) sum += shared_.part_sums[thread_ * parts + part];
+    shared_.sums[thread_] = sum;
+  }
+  /// Of up to 2^56 a lane.
+  __device__ static unsigned long long warp_sum(unsigned long long own) {
+    constexpr uint32_t kLimb = (1U << 24) - 1;
+    const uint32_t low = __reduce_add_sync(~0U, static_cast<uint32_t>(own) & kLimb);
+    const uint32_t middle = __reduce_add_sync(~0U, static_cast<uint32_t>(own >> 24) & kLimb);
+    const uint32_t high = __reduce_add_sync(~0U, static_cast<uint32_t>(own >> 48));
+    return low + (static_cast<unsigned long long>(middle) << 24) +
+           (static_cast<unsigned long long>(high) << 48);
+  }
+
+  /// Ranks in place of the first head's weights.
+  __device__ void rank(int32_t older) {
+#pragma unroll 1
+    for (int32_t at = thread_; at < older; at += kChooseThreads) {
+      float rank = 0;
+#pragma unroll 2
+      for (int32_t h = 0; h < args_.heads; ++h) {
+        const float weight =
+            logits_[static_cast<int64_t>(h) * args_.logits_pitch + at] * shared_.inverse[h];
+        rank = (args_.flags & FOVEAL_ROCKET_GROUP_MAX) != 0 ? fmaxf(rank, weight) : rank + weight;
+      }
+      if (args_.ranks != nullptr) args_.ranks[row_ * args_.ranks_stride + begin_ + at] = rank;
+      logits_[at] = list_.forced(begin_ + at) ? INFINITY : rank;
+    }
+    __syncthreads();
+  }
+
+  const RocketArgs& args_;
+  ChooseShared& shared_;
+  const Entries entries_;
+  const ListWriter list_;
+  int32_t row_;
+  float* logits_;
+  int32_t begin_;
+  int32_t count_;
+  int32_t thread_;
+};
+
+/// Apart from the scores, which are compiled for many shapes.
+template <bool kCluster>
+__device__ __noinline__ void select_pages(const RocketArgs& args, int32_t row, float* logits,
+                                          int32_t begin, int32_t count) {
+  PageSelect<kCluster>(args, row, logits, begin, count).run();
 }
 
 }  // namespace foveal::kernels::cuda
