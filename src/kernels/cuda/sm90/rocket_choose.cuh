@@ -69,7 +69,7 @@ __device__ inline void score_pages(const RocketArgs& args, const Entries& entrie
 // In/out: RocketArgs; bounds [cache pages][KV heads][pages][2][head_dim] e5m2 or bf16; slots,
 //   lengths, pages, count, ranks.
 // Units: entries of 16 (a warp's step); logits in the log2 domain; ranks are probabilities.
-// Launch: a CTA, or a cluster of up to 16, a (sequence, KV head): grid (CTAs, rows), 512 threads; a
+// Launch: a CTA, or a cluster of up to 8, a (sequence, KV head): grid (CTAs, rows), 512 threads; a
 //   CTA's logits in shared memory, or in the workspace where they do not fit.
 // Needs: sm_90; rows of bounds at multiples of 16 bytes; bf16 bounds: bf16 queries.
 // Numerics: e5m2 bounds are exact in f16, as are the queries, scaled by a power of two a row;
