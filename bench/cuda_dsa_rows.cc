@@ -124,15 +124,21 @@ class IndexCase {
           static_cast<size_t>(page_bytes_), stream);
       const int32_t at = key % shape_.page_size;
       float scale = 0;
-      std::memcpy(&scale, &page[static_cast<size_t>(shape_.page_size * kIndexDim + 4 * at)], 4);
+      std::memcpy(
+          &scale,
+          &page[static_cast<size_t>(shape_.page_size) * kIndexDim + 4 * static_cast<size_t>(at)],
+          4);
       double sum = 0;
       double size = 0;
       for (int32_t head = 0; head < kIndexHeads; ++head) {
         double product = 0;
         double magnitude = 0;
         for (int32_t c = 0; c < kIndexDim; ++c) {
-          const double term = double{e4m3_to_float(q[static_cast<size_t>(head * kIndexDim + c)])} *
-                              double{e4m3_to_float(page[static_cast<size_t>(at * kIndexDim + c)])};
+          const double term =
+              double{e4m3_to_float(
+                  q[static_cast<size_t>(head) * kIndexDim + static_cast<size_t>(c)])} *
+              double{e4m3_to_float(
+                  page[static_cast<size_t>(at) * kIndexDim + static_cast<size_t>(c)])};
           product += term;
           magnitude += std::fabs(term);
         }
@@ -237,7 +243,8 @@ class LatentCase {
     const auto latent =
         to_host<uint16_t>(cache_.data() + 2 * row * length, length, bench_.stream());
     const auto key = [&](int32_t idx) {
-      const int32_t at = lists ? lists_[static_cast<size_t>(row * listed() + idx)] : idx;
+      const int32_t at =
+          lists ? lists_[static_cast<size_t>(row) * listed() + static_cast<size_t>(idx)] : idx;
       return &latent[static_cast<size_t>(at) * kDim];
     };
     for (const int32_t head : {0, kLatentHeads - 1}) {
