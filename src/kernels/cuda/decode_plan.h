@@ -167,6 +167,30 @@ constexpr DecodeDeal decode_deal(uint32_t chunks, uint32_t min_chunks_log2, uint
   return {chunks, grid, long_run, short_run, grid + (left + short_run - 1) / short_run};
 }
 
+/// How the CTA that joins a row's parts shares them out: to each thread an item (four outputs of a
+/// head), and where there are threads for it, several to an item, who take its parts in turn. Who
+/// takes a part leaves zeros, for which another would wait for ever: threads that are left over,
+/// as where 48 items have 5 shares of 51, take nothing.
+struct DecodeJoin {
+  uint32_t shares;
+  uint32_t threads;  ///< a share
+
+  static constexpr DecodeJoin of(uint32_t items, uint32_t threads) {
+    constexpr uint32_t kMostShares = 8;
+    const uint32_t fit = threads / items;
+    const uint32_t shares = fit < 1 ? 1 : fit > kMostShares ? kMostShares : fit;
+    return {shares, threads / shares};
+  }
+  constexpr uint32_t share(uint32_t thread) const { return thread / threads; }
+  /// Of those from `begin` on.
+  constexpr uint32_t item(uint32_t thread, uint32_t begin) const {
+    return begin + thread - share(thread) * threads;
+  }
+  constexpr bool takes(uint32_t thread, uint32_t begin, uint32_t items) const {
+    return share(thread) < shares && item(thread, begin) < items;
+  }
+};
+
 /// Rows (sequences times KV heads) of a call at most.
 inline constexpr int32_t kMaxDecodeRows = 1 << 16;
 

@@ -47,6 +47,31 @@ TEST(DecodePlan, DealCoversEachChunkOnce) {
   }
 }
 
+// Whoever waits for a word of a part puts zero in its place: a second one would wait for ever.
+TEST(DecodePlan, JoinTakesEachPartOnce) {
+  constexpr uint32_t kParts = 21;
+  for (const int32_t head_dim : {64, 96, 128, 192, 256}) {
+    const auto threads = static_cast<uint32_t>(DecodeShape{head_dim, 2, 1, false}.warps()) * 32;
+    for (int32_t group = 1; group <= max_pass_heads(head_dim); ++group) {
+      const auto items = static_cast<uint32_t>(group * head_dim / 4);
+      const DecodeJoin join = DecodeJoin::of(items, threads);
+      std::vector<int> taken(items * kParts);
+      for (uint32_t begin = 0; begin < items; begin += join.threads) {
+        for (uint32_t thread = 0; thread < threads; ++thread) {
+          if (!join.takes(thread, begin, items)) continue;
+          for (uint32_t part = join.share(thread); part < kParts; part += join.shares) {
+            ++taken[join.item(thread, begin) * kParts + part];
+          }
+        }
+      }
+      for (uint32_t at = 0; at < taken.size(); ++at) {
+        ASSERT_EQ(taken[at], 1) << "head_dim " << head_dim << ", group " << group << ", item "
+                                << at / kParts << ", part " << at % kParts;
+      }
+    }
+  }
+}
+
 TEST(DecodePlan, SpansLieAtAbsolutePositions) {
   const Divider units = Divider::of(4);
   const DecodeSpan whole = decode_span(130, 0, units);

@@ -172,16 +172,16 @@ class DecodeMerge {
 
   /// By the CTA that came last of a row's: joins all parts, and leaves zeros.
   __device__ void join_row(const Segment& segment, const Parts& parts) {
-    // Threads beyond one an item take shares of the parts.
-    const uint32_t shares = max(1u, min(kThreads / items(), 8u));
-    const uint32_t threads = kThreads / shares;
-    const uint32_t share = threadIdx.x / threads;
+    const DecodeJoin join = DecodeJoin::of(items(), kThreads);
+    const uint32_t share = join.share(threadIdx.x);
 #pragma unroll 1
-    for (uint32_t begin = 0; begin < items(); begin += threads) {
-      const uint32_t item = begin + threadIdx.x - share * threads;
+    for (uint32_t begin = 0; begin < items(); begin += join.threads) {
+      const uint32_t item = join.item(threadIdx.x, begin);
       Part part;
-      if (item < items()) add_parts(part, parts.first, parts.count, share, shares, item);
-      join_shares(part, share, shares, threads, item);
+      if (join.takes(threadIdx.x, begin, items())) {
+        add_parts(part, parts.first, parts.count, share, join.shares, item);
+      }
+      join_shares(part, share, join.shares, join.threads, item);
       if (share == 0 && item < items()) {
         write(segment, item / kQuads, item % kQuads, part);
       }
