@@ -85,7 +85,7 @@ OptionGroup describe(CalibrateOptions& options) {
           {.name = "decode_tokens",
            .target = &options.decode_tokens,
            .help = "of each text that decode is measured on",
-           .range = {.min = 1}},
+           .range = {.min = 1, .max = 1'000'000}},
           {.name = "seed",
            .target = &options.seed,
            .help = "of generated sentences",
@@ -310,6 +310,12 @@ std::vector<PhaseResult> calibrated_phases(Measuring& measuring, const std::vect
   return out;
 }
 
+int64_t longest(const std::vector<Texts>& texts) {
+  int64_t out = 0;
+  for (const Texts& one : texts) out = std::max(out, one.length);
+  return out;
+}
+
 // With the factors of the targets, on the longest texts.
 calibrate::Exclusion excluded_layers(const CalibrateOptions& own, const LlmConfig& config,
                                      const std::vector<PhaseResult>& phases, int64_t length,
@@ -348,8 +354,8 @@ int calibrate_skip_softmax(const CalibrateOptions& own, const Command& command,
   const ModelInfo info = llm->info();
   llm.reset();  // the next engines may need its memory
   if (exclude) {
-    found.exclusion = excluded_layers(own, config, found.phases, texts.back().length,
-                                      info.num_layers, [&] { return measuring.in_time(); });
+    found.exclusion = excluded_layers(own, config, found.phases, longest(texts), info.num_layers,
+                                      [&] { return measuring.in_time(); });
   }
   write_file("output", own.output, calibrate::output_text(own.output, config, info, found));
   write_file("report-json", own.report_json, calibrate::report_json(info, found));

@@ -291,6 +291,12 @@ TEST(Checkpoint, RefusesFp8WithoutItsScales) {
                [&] { odd->matrix("a.weight", 5, 6); });
 }
 
+TEST(Checkpoint, RefusesFp8WithoutElements) {
+  Fp8Folder folder(0, 6, "");
+  const auto none = folder.with("a.weight_scale", {1}, {1});
+  expect_error(ErrorKind::kCorruptFile, "[0, 6]", [&] { none->matrix("a.weight", 5, 6); });
+}
+
 TEST(Checkpoint, FindsExpertsApartOrStacked) {
   const TempFolder folder;
   GgufBuilder file = tiny_llama_gguf();

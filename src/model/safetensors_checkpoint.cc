@@ -52,14 +52,14 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     } else {
       open_single(root);
     }
-    config_.fp8_weights = fp8_bytes_ > 0;
+    config_.fp8_weights = has_fp8_;
     if (std::any_of(tensors_.begin(), tensors_.end(),
                     [](const auto& entry) { return entry.first.ends_with(".input_scale"); })) {
       log_info(
           "input_scale: static scales of activations are not used; where activations are rounded "
           "to f8_e4m3, each row has scales of its own");
     }
-    if (fp8_bytes_ > 0) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, keep_fp8_);
+    if (has_fp8_) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, keep_fp8_);
   }
 
   std::string format() const override {
@@ -150,13 +150,17 @@ class SafetensorsCheckpoint : public TableCheckpoint {
       realigned_.push_back(std::move(copy));
     }
     total_bytes_ += static_cast<int64_t>(tensor.bytes);
-    if (tensor.view.dtype == DType::kF8E4M3) fp8_bytes_ += static_cast<int64_t>(tensor.bytes);
+    if (tensor.view.dtype == DType::kF8E4M3) {
+      has_fp8_ = true;
+      fp8_bytes_ += static_cast<int64_t>(tensor.bytes);
+    }
     FOVEAL_CHECK(tensors_.emplace(plain_name(tensor.name), std::move(tensor.view)).second,
                  ErrorKind::kCorruptFile, path, "got tensor '{}' twice; need it once", tensor.name);
   }
 
   std::vector<MappedFile> files_;
   std::vector<std::unique_ptr<std::byte[]>> realigned_;
+  bool has_fp8_ = false;  ///< some tensor, perhaps without elements
   int64_t fp8_bytes_ = 0;
   bool keep_fp8_ = false;
   std::unique_ptr<Fp8Weights> fp8_;  ///< where there are any

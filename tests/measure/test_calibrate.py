@@ -46,6 +46,20 @@ class Tiny(Calibrate):
         config.write_text(config.read_text().replace("16x32", "128x128"))
         self.assertIn("128x128", foveal("inspect", "--model", folder, "--device", "cpu").stderr)
 
+    def test_layers_that_the_checkpoint_leaves_dense_stay_so(self):
+        folder = self.path / "model"
+        shutil.copytree(GOLDEN, folder)
+        config = folder / "config.json"
+        whole = json.loads(config.read_text())
+        patterns = ["model.layers.1.self_attn"]
+        whole["sparse_attention_config"] = {"algorithm": "skip_softmax", "ignore": patterns,
+                                            "threshold_scale_factor": {"prefill": 100, "decode": 100}}
+        config.write_text(json.dumps(whole))
+        self.calibrate("config.json", "--file", self.ids(2100), "--lengths", "256,512", "--decode-tokens", 4,
+                       "--num-samples", 1, model=folder)
+        group = self.read("config.json")["sparse_attention_config"]["config_groups"]["group_0"]
+        self.assertEqual(group["ignore"], patterns)
+
     def test_yaml_is_a_configuration(self):
         file = self.ids(1000)
         self.calibrate("c.yaml", "--file", file, "--lengths", "400", "--num-samples", 1,

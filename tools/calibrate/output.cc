@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 #include <cmath>
@@ -69,8 +70,30 @@ json::array ignored(const Exclusion& exclusion) {
   return out;
 }
 
+void add_patterns(const json::object& from, json::array& to) {
+  const json::value* own = from.if_contains("ignore");
+  if (own == nullptr || !own->is_array()) return;
+  for (const json::value& pattern : own->get_array()) {
+    if (std::find(to.begin(), to.end(), pattern) == to.end()) to.push_back(pattern);
+  }
+}
+
+// Layers that the checkpoint left dense were dense while factors were measured, and stay so.
+json::array ignored_before(const json::object& whole) {
+  json::array out;
+  const json::value* before = whole.if_contains("sparse_attention_config");
+  if (before == nullptr || !before->is_object()) return out;
+  add_patterns(before->get_object(), out);
+  const json::value* groups = before->get_object().if_contains("config_groups");
+  if (groups == nullptr || !groups->is_object()) return out;
+  for (const auto& group : groups->get_object()) {
+    if (group.value().is_object()) add_patterns(group.value().get_object(), out);
+  }
+  return out;
+}
+
 // Both phases share a formula where they can; else each has its own.
-json::object section(const ModelInfo& info, const Calibration& found) {
+json::object section(const ModelInfo& info, const Calibration& found, json::array ignore) {
   const std::vector<PhaseResult>& results = found.phases;
   json::object factor;
   json::object target;
@@ -95,7 +118,8 @@ json::object section(const ModelInfo& info, const Calibration& found) {
                        {"device", info.device},
                        {"kv_dtype", info.kv_dtype},
                        {"observed", std::move(observed)}}}};
-  if (found.exclusion) group["ignore"] = ignored(*found.exclusion);
+  if (found.exclusion) add_patterns({{"ignore", ignored(*found.exclusion)}}, ignore);
+  if (!ignore.empty()) group["ignore"] = std::move(ignore);
   return {{"config_groups", {{"group_0", std::move(group)}}},
           {"producer", {{"name", "foveal"}, {"version", std::string(kVersion)}}}};
 }
@@ -169,7 +193,7 @@ std::string output_text(const std::string& path, const LlmConfig& config, const 
   if (!is_json(path)) return yaml_text(info, found);
   const std::string file = config_path(config.model);
   json::object whole = measure::parse_object(tools::read_input(file), file);
-  whole["sparse_attention_config"] = section(info, found);
+  whole["sparse_attention_config"] = section(info, found, ignored_before(whole));
   return json::serialize(whole) + "\n";
 }
 

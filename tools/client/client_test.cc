@@ -16,8 +16,9 @@ TEST(Url, IsCutIntoItsParts) {
   EXPECT_EQ(tls.host + "|" + tls.port + "|" + tls.path, "api.example.org|443|/openai/v1");
   const Url six = parse_url("http://[::1]:81/x", "url");
   EXPECT_EQ(six.host + "|" + six.port + "|" + six.path, "::1|81|/x");
-  for (const char* text : {"", "localhost:8000", "ftp://a", "http://", "http://a:", "http://a:b",
-                           "http://a:123456", "http://u@a", "http://a b", "http://a?b"}) {
+  for (const char* text :
+       {"", "localhost:8000", "ftp://a", "http://", "http://a:", "http://a:b", "http://a:123456",
+        "http://a:99999", "http://a:0", "http://u@a", "http://a b", "http://a?b"}) {
     EXPECT_THROW(parse_url(text, "url"), Error) << text;
   }
 }

@@ -52,8 +52,10 @@ Url parse_url(const std::string& text, std::string_view flag) {
   }
   url.host = authority;
   const bool digits = url.port.find_first_not_of("0123456789") == std::string::npos;
-  FOVEAL_CHECK(!url.host.empty() && !url.port.empty() && url.port.size() < 6 && digits,
-               ErrorKind::kInvalidArgument, flag, "got '{}'; {}", text, kNeed);
+  const bool port = digits && !url.port.empty() && url.port.size() < 6 &&
+                    std::stoi(url.port) >= 1 && std::stoi(url.port) <= 65535;
+  FOVEAL_CHECK(!url.host.empty() && port, ErrorKind::kInvalidArgument, flag, "got '{}'; {}", text,
+               kNeed);
   return url;
 }
 

@@ -33,7 +33,7 @@ class MultiTurn final : public LengthTask {
                        {.name = "max_tokens",
                         .target = &max_tokens_,
                         .help = "of an answer",
-                        .range = {.min = 1}}}};
+                        .range = {.min = 1, .max = kMostAnswerTokens}}}};
   }
 
   void prepare(const Speaker& speaker, const Common& common) override {

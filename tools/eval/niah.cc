@@ -36,7 +36,7 @@ class Niah final : public LengthTask {
                    {.name = "max_tokens",
                     .target = &max_tokens_,
                     .help = "of an answer",
-                    .range = {.min = 1}}}};
+                    .range = {.min = 1, .max = kMostAnswerTokens}}}};
   }
 
   void prepare(const Speaker& speaker, const Common& common) override {
