@@ -81,10 +81,16 @@ std::vector<uint8_t> layers_with_indexers(const ModelConfig& config, const GgufF
                  "need a list and tensors that agree",
                  layer, full ? "full" : "shared", full ? "no" : "some", layer);
   }
-  FOVEAL_CHECK(out.front() != 0, ErrorKind::kCorruptFile, fields.source(),
-               "got no tensor blk.0.indexer.attn_k.weight; need the indexer's tensors (a file "
-               "without them is not of a {} model)",
-               config.architecture);
+  // A layer without may share what another one chose where a list says so, or in GLM; the first one
+  // cannot.
+  const bool may_share = !listed.empty() || config.architecture == "glm_moe_dsa";
+  const size_t must = may_share ? 1 : out.size();
+  for (size_t layer = 0; layer < must; ++layer) {
+    FOVEAL_CHECK(out[layer] != 0, ErrorKind::kCorruptFile, fields.source(),
+                 "got no tensor blk.{}.indexer.attn_k.weight; need the indexer's tensors (a file "
+                 "without them is not of a {} model)",
+                 layer, config.architecture);
+  }
   return out;
 }
 

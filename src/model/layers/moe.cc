@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "base/check.h"
+
 namespace foveal::model {
 
 Moe::Moe(const Checkpoint& checkpoint, const ModelConfig& config, const std::string& prefix)
@@ -18,6 +20,11 @@ Moe::Moe(const Checkpoint& checkpoint, const ModelConfig& config, const std::str
   if (config.shared_intermediate_size > 0) {
     shared_ = Mlp::load(checkpoint, config, DecoderTraits{}, prefix + "shared_experts.",
                         config.shared_intermediate_size);
+  } else {
+    const std::string unread = prefix + "shared_experts.up_proj.weight";
+    FOVEAL_CHECK(checkpoint.find(unread) == nullptr, ErrorKind::kCorruptFile, unread,
+                 "got a shared expert, and a number of shared experts of 0 or none (GGUF: "
+                 "expert_shared_count, config.json: n_shared_experts); need a number that agrees");
   }
   for (int32_t idx = 0; idx < config.num_experts; ++idx) {
     const ExpertWeights one = load_expert(checkpoint, prefix + "experts.", idx);
