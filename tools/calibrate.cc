@@ -376,8 +376,16 @@ int calibrate_main(std::span<const std::string> args) {
   if (!command.parse(args)) return 0;
   check_writable("output", own.output);
   check_writable("report-json", own.report_json);
-  check_not_input("output", own.output, config.model);
-  check_not_input("output", own.output, own.file);
+  const std::pair<const char*, const std::string&> outputs[] = {{"output", own.output},
+                                                                {"report-json", own.report_json}};
+  for (const auto& [flag, path] : outputs) {
+    for (const std::string& input : {config.model, config.tokenizer, own.file}) {
+      check_not_input(flag, path, input);
+    }
+  }
+  FOVEAL_CHECK(!same_output(own.output, own.report_json), ErrorKind::kInvalidArgument,
+               "report-json", "got '{}', which --output writes to as well; need a file for each",
+               own.report_json);
   if (own.method == "skip_softmax") return calibrate_skip_softmax(own, command, config);
   for (const SparseAttentionConfig& other : config.sparse_attention_config) {
     FOVEAL_CHECK(std::holds_alternative<RocketSparseAttentionConfig>(other),

@@ -26,6 +26,14 @@ void on_bus_error(int) {
   ::_exit(1);
 }
 
+// NAME- of NAME-00001-of-00003.gguf, one of a model's files; empty for others.
+std::string parts_stem(const std::string& name) {
+  constexpr std::string_view kTail = "00001-of-00001.gguf";
+  if (name.size() <= kTail.size() || !name.ends_with(".gguf")) return "";
+  const std::string_view tail = std::string_view(name).substr(name.size() - kTail.size());
+  return tail.substr(5, 4) == "-of-" ? name.substr(0, name.size() - kTail.size()) : "";
+}
+
 }  // namespace
 
 void write_out(std::string_view text) {
@@ -72,10 +80,15 @@ void check_not_input(std::string_view flag, const std::string& path, const std::
     FOVEAL_CHECK(!fs::equivalent(path, file, code), ErrorKind::kInvalidArgument, flag,
                  "got '{}', which is also read as '{}'; need another file", path, file.string());
   };
-  if (!fs::is_directory(input, code)) return check(input);
-  for (fs::directory_iterator entry(input, code), end; !code && entry != end;
+  const bool folder = fs::is_directory(input, code);
+  if (!folder) check(input);
+  const std::string of_parts = folder ? "" : parts_stem(fs::path(input).filename().string());
+  if (!folder && of_parts.empty()) return;
+  const fs::path parent = fs::path(input).parent_path();
+  const fs::path where = folder ? fs::path(input) : parent.empty() ? fs::path(".") : parent;
+  for (fs::directory_iterator entry(where, code), end; !code && entry != end;
        entry.increment(code)) {
-    check(entry->path());
+    if (entry->path().filename().string().starts_with(of_parts)) check(entry->path());
   }
 }
 

@@ -42,6 +42,12 @@ TEST(CheckNotInput, KnowsAFileByAnyName) {
     EXPECT_THROW(check_not_input("logits", path, folder.string()), Error) << path;
     EXPECT_TRUE(same_output(path, model.string())) << path;
   }
+  const std::string first = (folder / "m-00001-of-00002.gguf").string();
+  const std::string second = (folder / "m-00002-of-00002.gguf").string();
+  std::ofstream(first) << "weights";
+  std::ofstream(second) << "weights";
+  EXPECT_THROW(check_not_input("logits", second, first), Error);
+  EXPECT_NO_THROW(check_not_input("logits", model.string(), first));
   EXPECT_NO_THROW(check_not_input("logits", (folder / "new").string(), folder.string()));
   EXPECT_NO_THROW(check_not_input("logits", "/dev/null", model.string()));
   EXPECT_TRUE(same_output((folder / "new").string(), (folder / "." / "new").string()));
