@@ -211,7 +211,8 @@ GemmCase gemm_case(GemmPath path, DType dtype, int64_t m, int64_t n, int64_t k) 
           path,
           m,
           {{dtype, k, {n}}},
-          static_cast<int>(128'000'000 / (n * *bytes) + 1)};
+          // Enough for weights to come from memory; tiny ones stay in the cache instead.
+          static_cast<int>(std::min<int64_t>(128'000'000 / (n * *bytes) + 1, 4096))};
 }
 
 GemmRow time_gemm(const GemmCase& wanted, ThreadPool& pool, bool cpu_time) {

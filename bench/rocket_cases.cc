@@ -163,7 +163,7 @@ void time_rocket(const RocketOptions& options, Stream& stream,
                     rocket::attend_pages(data.attend(layer), selections[layer].view(),
                                          options.page_size, stream);
                   }),
-       kv_bytes * options.topk * options.page_size);
+       kv_bytes * std::min(options.topk * options.page_size, options.depth));
   done("update_bounds, one token",
        time_layer(options,
                   [&](int32_t layer) {
@@ -180,7 +180,7 @@ void time_rocket(const RocketOptions& options, Stream& stream,
              rocket::attend_pages(data.attend(layer), pages.view(), options.page_size, stream);
            }),
        static_cast<double>(data.lane.size()) / options.layers +
-           kv_bytes * options.topk * options.page_size);
+           kv_bytes * std::min(options.topk * options.page_size, options.depth));
   kernels::AttentionSeq all = data.seq;
   all.q_len = options.depth;
   done("update_bounds, the prompt",

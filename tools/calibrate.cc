@@ -310,6 +310,16 @@ std::vector<PhaseResult> calibrated_phases(Measuring& measuring, const std::vect
   return out;
 }
 
+void warn_of_kl(const calibrate::Exclusion& found) {
+  const double kl = (found.dense_layers.empty() ? found.before : found.after).kl;
+  if (kl <= found.budget_kl) return;
+  log_warn(
+      "[calibrate] got a KL of {:.5f} on windows that did not decide the layers; need at most "
+      "{:g}: "
+      "give more --num-samples",
+      kl, found.budget_kl);
+}
+
 int64_t longest(const std::vector<Texts>& texts) {
   int64_t out = 0;
   for (const Texts& one : texts) out = std::max(out, one.length);
@@ -356,6 +366,7 @@ int calibrate_skip_softmax(const CalibrateOptions& own, const Command& command,
   if (exclude) {
     found.exclusion = excluded_layers(own, config, found.phases, longest(texts), info.num_layers,
                                       [&] { return measuring.in_time(); });
+    warn_of_kl(*found.exclusion);
   }
   write_file("output", own.output, calibrate::output_text(own.output, config, info, found));
   write_file("report-json", own.report_json, calibrate::report_json(info, found));

@@ -88,7 +88,7 @@ void check_not_input(std::string_view flag, const std::string& path, const std::
   const fs::path where = folder ? fs::path(input) : parent.empty() ? fs::path(".") : parent;
   for (fs::directory_iterator entry(where, code), end; !code && entry != end;
        entry.increment(code)) {
-    if (entry->path().filename().string().starts_with(of_parts)) check(entry->path());
+    if (folder || parts_stem(entry->path().filename().string()) == of_parts) check(entry->path());
   }
 }
 

@@ -47,6 +47,9 @@ TEST(CheckNotInput, KnowsAFileByAnyName) {
   std::ofstream(first) << "weights";
   std::ofstream(second) << "weights";
   EXPECT_THROW(check_not_input("logits", second, first), Error);
+  const std::string beside = (folder / "m-logits.bin").string();
+  std::ofstream(beside) << "of an earlier run";
+  EXPECT_NO_THROW(check_not_input("logits", beside, first));
   EXPECT_NO_THROW(check_not_input("logits", model.string(), first));
   EXPECT_NO_THROW(check_not_input("logits", (folder / "new").string(), folder.string()));
   EXPECT_NO_THROW(check_not_input("logits", "/dev/null", model.string()));

@@ -157,6 +157,14 @@ TEST(LatentGguf, SharedExpertsAreNotLeftOut) {
   model::expect_error(ErrorKind::kCorruptFile, kWhat, [&] { of(files); });
 }
 
+TEST(LatentGguf, ARoutersBiasIsFinite) {
+  Files files = make_files("deepseek_v32", kMore);
+  std::string& data = files.tensors.at("model.layers.2.mlp.gate.e_score_correction_bias").data;
+  data[0] = '\xff';  // 0x7fff: in bf16 no number
+  data[1] = '\x7f';
+  expect_refused("got a value that is not finite", to_gguf(files));
+}
+
 TEST(LatentGguf, RefusesWhatCannotBe) {
   const Files files = make_files("deepseek_v3", kMore.substr(0, kMore.find(R"(,"index_topk")")));
   const auto refuse = [&](std::string_view part, const std::function<void(GgufBuilder&)>& edit,

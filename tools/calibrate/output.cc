@@ -87,7 +87,14 @@ json::array ignored_before(const json::object& whole) {
   const json::value* groups = before->get_object().if_contains("config_groups");
   if (groups == nullptr || !groups->is_object()) return out;
   for (const auto& group : groups->get_object()) {
-    if (group.value().is_object()) add_patterns(group.value().get_object(), out);
+    if (!group.value().is_object()) continue;
+    const json::object& own = group.value().get_object();
+    for (const char* key : {"algorithm", "sparse_algo"}) {
+      const json::value* name = own.if_contains(key);
+      if (name != nullptr && (*name == "skip_softmax" || *name == "softmax_skip")) {
+        add_patterns(own, out);
+      }
+    }
   }
   return out;
 }

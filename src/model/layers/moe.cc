@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "base/check.h"
 
@@ -15,7 +16,12 @@ Moe::Moe(const Checkpoint& checkpoint, const ModelConfig& config, const std::str
       router_(load_linear(checkpoint, prefix + "gate", config.num_experts, config.hidden_size,
                           /*need_bias=*/false)) {
   if (routing_.sigmoid) {
-    router_bias_ = checkpoint.vector(prefix + "gate.e_score_correction_bias", config.num_experts);
+    const std::string name = prefix + "gate.e_score_correction_bias";
+    router_bias_ = checkpoint.vector(name, config.num_experts);
+    // Experts would be chosen by a comparison that is always false.
+    FOVEAL_CHECK(std::all_of(router_bias_.begin(), router_bias_.end(),
+                             [](float bias) { return std::isfinite(bias); }),
+                 ErrorKind::kCorruptFile, name, "got a value that is not finite; need numbers");
   }
   if (config.shared_intermediate_size > 0) {
     shared_ = Mlp::load(checkpoint, config, DecoderTraits{}, prefix + "shared_experts.",
