@@ -99,6 +99,17 @@ TEST(Checkpoint, RefusesPartsThatAreNotOfOneModel) {
            empty.set("split.count", uint32_t{3});
            parts.files[2] = empty;
          });
+  refuse(ErrorKind::kCorruptFile, "got split.tensors.count 5; need 4", 0,
+         [](Parts& parts, const TempFolder&) {
+           GgufBuilder other;
+           other.set("split.no", uint32_t{1});
+           other.set("split.count", uint32_t{3});
+           other.set("split.tensors.count", uint32_t{5});
+           parts.files[1] = other;
+         });
+  refuse(
+      ErrorKind::kCorruptFile, "got general.architecture 'qwen3'; need 'llama'", 0,
+      [](Parts& parts, const TempFolder&) { parts.files[2].set("general.architecture", "qwen3"); });
   refuse(ErrorKind::kNotFound, Parts::name(2), 0,
          [](Parts& parts, const TempFolder&) { parts.files.pop_back(); });
   const TempFolder folder;

@@ -25,7 +25,8 @@ std::optional<GgufPart> gguf_part(std::string_view path);
 /// where that is not the first one, or its name is not as above.
 int64_t count_gguf_parts(const GgufFile& first, const std::string& path);
 
-/// Adds the tensors of part `number`. Throws kCorruptFile where the file says it is another.
+/// Adds the tensors of part `number`. Throws kCorruptFile where the file says it is another, or of
+/// another model.
 void add_gguf_part(GgufFile& to, const GgufFile& part, int64_t number, const std::string& path);
 
 /// Throws kCorruptFile where the parts together have not as many tensors as they say.
