@@ -95,20 +95,23 @@ WeightView Checkpoint::expert_matrix(std::string_view name, int32_t expert, int6
   const size_t place = name.find("{}");
   FOVEAL_CHECK(place != std::string_view::npos, ErrorKind::kInvalidArgument, folder(),
                "got expert tensor name '{}'; need {{}} where the number goes", name);
-  if (find(name) != nullptr) return stacked_matrix(name, expert, rows, cols);
+  if (find(name) != nullptr) {
+    return stacked_matrix(name, expert, config().num_experts, rows, cols);
+  }
   return matrix(fmt::format("{}{}{}", name.substr(0, place), expert, name.substr(place + 2)), rows,
                 cols);
 }
 
-WeightView Checkpoint::stacked_matrix(std::string_view name, int32_t idx, int64_t rows,
-                                      int64_t cols) const {
+WeightView Checkpoint::stacked_matrix(std::string_view name, int32_t idx, int32_t count,
+                                      int64_t rows, int64_t cols) const {
+  FOVEAL_CHECK(idx >= 0 && idx < count, ErrorKind::kInvalidArgument, folder(),
+               "got matrix {} of '{}'; need one of {}", idx, name, count);
   const TensorView* stacked = find_weight(name);
   FOVEAL_CHECK(stacked != nullptr, ErrorKind::kCorruptFile, folder(),
-               "got no tensor '{}'; need it as [more than {}, {}, {}]", name, idx, rows, cols);
-  FOVEAL_CHECK(stacked->shape.size() == 3 && idx >= 0 && idx < stacked->shape[0] &&
-                   stacked->shape[1] == rows && stacked->shape[2] == cols,
-               ErrorKind::kCorruptFile, folder(), "got '{}' as [{}]; need [more than {}, {}, {}]",
-               name, fmt::join(stacked->shape, ", "), idx, rows, cols);
+               "got no tensor '{}'; need it as [{}, {}, {}]", name, count, rows, cols);
+  FOVEAL_CHECK(stacked->shape == (std::vector<int64_t>{count, rows, cols}), ErrorKind::kCorruptFile,
+               folder(), "got '{}' as [{}]; need [{}, {}, {}]", name,
+               fmt::join(stacked->shape, ", "), count, rows, cols);
   WeightView one = as_matrix(*stacked, name, rows, cols, stacked->data, folder());
   one.data += idx * rows * one.row_bytes;  // inside the tensor, whose size was checked
   return one;

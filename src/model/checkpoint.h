@@ -59,8 +59,10 @@ class Checkpoint {
   /// Expert e of a mixture's matrix, from separate tensors or a stacked one: `name` holds "{}"
   /// where the expert's number goes (`model.layers.0.mlp.experts.{}.up_proj.weight`).
   WeightView expert_matrix(std::string_view name, int32_t expert, int64_t rows, int64_t cols) const;
-  /// Matrix `idx` of the tensor [more than idx, rows, cols] of this name.
-  WeightView stacked_matrix(std::string_view name, int32_t idx, int64_t rows, int64_t cols) const;
+  /// Matrix `idx` of the tensor [count, rows, cols] of this name: one that holds more than the
+  /// config says is refused as one that holds less.
+  WeightView stacked_matrix(std::string_view name, int32_t idx, int32_t count, int64_t rows,
+                            int64_t cols) const;
 
  protected:
   /// `find` of what is to be multiplied with: as it is stored, or in a type that products read.

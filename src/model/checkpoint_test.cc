@@ -310,10 +310,15 @@ TEST(Checkpoint, RefusesFp8WithoutElements) {
 
 TEST(Checkpoint, FindsExpertsApartOrStacked) {
   const TempFolder folder;
-  GgufBuilder file = tiny_llama_gguf();
+  GgufBuilder file = tiny_metadata("qwen3moe");
+  file.set("qwen3moe.expert_count", uint32_t{3});
+  file.set("qwen3moe.expert_used_count", uint32_t{1});
+  file.set("qwen3moe.expert_feed_forward_length", uint32_t{2});
+  file.f32("token_embd.weight", {8, 3}, std::vector<float>(24, 0.5F));
   std::vector<float> values(3 * 2 * 4);
   for (size_t idx = 0; idx < values.size(); ++idx) values[idx] = static_cast<float>(idx);
   file.f32("blk.0.ffn_up_exps.weight", {4, 2, 3}, values);
+  file.f32("blk.0.ffn_gate_exps.weight", {4, 1, 6}, values);
   const auto stacked = Checkpoint::open(folder.write("tiny.gguf", file.build()));
   const std::string name = "model.layers.0.mlp.experts.{}.up_proj.weight";
   for (int32_t expert = 0; expert < 3; ++expert) {
@@ -322,10 +327,15 @@ TEST(Checkpoint, FindsExpertsApartOrStacked) {
     std::memcpy(&first, one.row(1), sizeof first);
     EXPECT_EQ(first, static_cast<float>(expert * 8 + 4));
   }
-  expect_error(ErrorKind::kCorruptFile, "as [3, 2, 4]; need [more than 3, 2, 4]",
-               [&] { stacked->expert_matrix(name, 3, 2, 4); });
-  expect_error(ErrorKind::kCorruptFile, "as [3, 2, 4]",
-               [&] { stacked->expert_matrix(name, -1, 2, 4); });
+  expect_error(ErrorKind::kCorruptFile, "as [3, 2, 4]; need [3, 2, 5]",
+               [&] { stacked->expert_matrix(name, 2, 2, 5); });
+  const std::string more = "model.layers.0.mlp.experts.{}.gate_proj.weight";  // than the config's
+  expect_error(ErrorKind::kCorruptFile, "as [6, 1, 4]; need [3, 1, 4]",
+               [&] { stacked->expert_matrix(more, 0, 1, 4); });
+  for (const int32_t absent : {-1, 3}) {
+    expect_error(ErrorKind::kInvalidArgument, "need one of 3",
+                 [&] { stacked->expert_matrix(name, absent, 2, 4); });
+  }
 
   const TempFolder apart_folder;
   apart_folder.write("config.json", kConfig);

@@ -173,18 +173,18 @@ inline bool loads_or_refuses(const std::function<void()>& action) {
   }
 }
 
-/// A tiny model's metadata: llama, one layer, two heads of four channels.
-inline GgufBuilder tiny_llama_metadata() {
+/// A tiny model's metadata: one layer, two heads of four channels.
+inline GgufBuilder tiny_metadata(const std::string& architecture) {
   GgufBuilder file;
-  file.set("general.architecture", "llama");
+  file.set("general.architecture", architecture.c_str());
   file.set("general.name", "tiny");
-  file.set("llama.block_count", uint32_t{1});
-  file.set("llama.context_length", uint32_t{64});
-  file.set("llama.embedding_length", uint32_t{8});
-  file.set("llama.feed_forward_length", uint32_t{4});
-  file.set("llama.attention.head_count", uint32_t{2});
-  file.set("llama.attention.head_count_kv", uint32_t{1});
-  file.set("llama.attention.layer_norm_rms_epsilon", 1e-5F);
+  file.set(architecture + ".block_count", uint32_t{1});
+  file.set(architecture + ".context_length", uint32_t{64});
+  file.set(architecture + ".embedding_length", uint32_t{8});
+  file.set(architecture + ".feed_forward_length", uint32_t{4});
+  file.set(architecture + ".attention.head_count", uint32_t{2});
+  file.set(architecture + ".attention.head_count_kv", uint32_t{1});
+  file.set(architecture + ".attention.layer_norm_rms_epsilon", 1e-5F);
   file.set("tokenizer.ggml.model", "gpt2");
   file.set("tokenizer.ggml.tokens", std::vector<std::string>{"a", "b", "ab"});
   file.set("tokenizer.ggml.merges", std::vector<std::string>{"a b"});
@@ -192,6 +192,7 @@ inline GgufBuilder tiny_llama_metadata() {
   file.set("tokenizer.ggml.eos_token_id", uint32_t{2});
   return file;
 }
+inline GgufBuilder tiny_llama_metadata() { return tiny_metadata("llama"); }
 
 /// The complete model in GGUF.
 inline GgufBuilder tiny_llama_gguf() {

@@ -2,7 +2,6 @@
 
 #include <cstring>
 
-#include "base/check.h"
 #include "base/half.h"
 #include "kernels/elementwise.h"
 
@@ -38,11 +37,7 @@ LatentHeads load_apart(const Checkpoint& checkpoint, const std::string& prefix) 
   const ModelConfig& config = checkpoint.config();
   const LatentConfig& dims = *config.latent;
   const auto head_of = [&](const char* name, int32_t head, int64_t rows, int64_t cols) {
-    const WeightView one = checkpoint.stacked_matrix(prefix + name, head, rows, cols);
-    const int64_t heads = checkpoint.find(prefix + name)->shape[0];
-    FOVEAL_CHECK(heads == config.num_heads, ErrorKind::kCorruptFile, checkpoint.folder(),
-                 "got '{}{}' of {} heads; need {}", prefix, name, heads, config.num_heads);
-    return one;
+    return checkpoint.stacked_matrix(prefix + name, head, config.num_heads, rows, cols);
   };
   LatentHeads out;
   out.to_latent = head_of("k_b_proj.weight", 0, dims.kv_rank, dims.nope_dim);

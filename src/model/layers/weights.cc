@@ -27,10 +27,11 @@ ExpertWeights load_expert(const Checkpoint& checkpoint, const std::string& prefi
   const int64_t width = checkpoint.config().moe_intermediate_size;
   if (checkpoint.find(prefix + "gate_up_proj") != nullptr) {
     Linear both;
-    both.weight = checkpoint.stacked_matrix(prefix + "gate_up_proj", idx, 2 * width, hidden);
+    const int32_t count = checkpoint.config().num_experts;
+    both.weight = checkpoint.stacked_matrix(prefix + "gate_up_proj", idx, count, 2 * width, hidden);
     return {.gate = slice_rows(both, 0, width).weight,
             .up = slice_rows(both, width, width).weight,
-            .down = checkpoint.stacked_matrix(prefix + "down_proj", idx, hidden, width)};
+            .down = checkpoint.stacked_matrix(prefix + "down_proj", idx, count, hidden, width)};
   }
   const auto part = [&](const char* name, int64_t rows, int64_t cols) {
     return checkpoint.expert_matrix(prefix + "{}." + name + ".weight", idx, rows, cols);
