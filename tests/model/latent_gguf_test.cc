@@ -155,6 +155,12 @@ TEST(LatentGguf, SharedExpertsAreNotLeftOut) {
   constexpr std::string_view kWhat = "got a shared expert, and a number of shared experts of 0";
   expect_refused(kWhat, to_gguf(files));
   model::expect_error(ErrorKind::kCorruptFile, kWhat, [&] { of(files); });
+  std::erase_if(files.tensors, [](const auto& entry) {
+    return entry.first.find("shared_experts") != std::string::npos &&
+           entry.first.find("down_proj") == std::string::npos;
+  });
+  model::expect_error(ErrorKind::kCorruptFile, "shared_experts.down_proj.weight] got a shared",
+                      [&] { of(files); });
 }
 
 TEST(LatentGguf, ARoutersBiasIsFinite) {

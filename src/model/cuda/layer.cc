@@ -88,13 +88,15 @@ class LayerLoader {
                       .shared_down = {}};
     load_experts(out);
     if (config_.router.sigmoid) {
-      const std::string name = prefix_ + "mlp.gate.e_score_correction_bias";
-      out.bias = loader_.vector(checkpoint_.vector(name, config_.num_experts), name);
+      out.bias = loader_.vector(load_router_bias(checkpoint_, prefix_ + "mlp."),
+                                prefix_ + "mlp.gate.e_score_correction_bias");
     }
     if (config_.shared_intermediate_size > 0) {
       out.shared_gate_up = gate_up("mlp.shared_experts.", config_.shared_intermediate_size);
       out.shared_down = linear("mlp.shared_experts.down_proj", hidden,
                                config_.shared_intermediate_size, config_.mlp_bias);
+    } else {
+      check_no_shared_experts(checkpoint_, prefix_ + "mlp.shared_experts.");
     }
     return out;
   }

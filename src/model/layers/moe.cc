@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-
-#include "base/check.h"
 
 namespace foveal::model {
 
@@ -15,22 +12,12 @@ Moe::Moe(const Checkpoint& checkpoint, const ModelConfig& config, const std::str
       routing_(config.router),
       router_(load_linear(checkpoint, prefix + "gate", config.num_experts, config.hidden_size,
                           /*need_bias=*/false)) {
-  if (routing_.sigmoid) {
-    const std::string name = prefix + "gate.e_score_correction_bias";
-    router_bias_ = checkpoint.vector(name, config.num_experts);
-    // Experts would be chosen by a comparison that is always false.
-    FOVEAL_CHECK(std::all_of(router_bias_.begin(), router_bias_.end(),
-                             [](float bias) { return std::isfinite(bias); }),
-                 ErrorKind::kCorruptFile, name, "got a value that is not finite; need numbers");
-  }
+  if (routing_.sigmoid) router_bias_ = load_router_bias(checkpoint, prefix);
   if (config.shared_intermediate_size > 0) {
     shared_ = Mlp::load(checkpoint, config, DecoderTraits{}, prefix + "shared_experts.",
                         config.shared_intermediate_size);
   } else {
-    const std::string unread = prefix + "shared_experts.up_proj.weight";
-    FOVEAL_CHECK(checkpoint.find(unread) == nullptr, ErrorKind::kCorruptFile, unread,
-                 "got a shared expert, and a number of shared experts of 0 or none (GGUF: "
-                 "expert_shared_count, config.json: n_shared_experts); need a number that agrees");
+    check_no_shared_experts(checkpoint, prefix + "shared_experts.");
   }
   for (int32_t idx = 0; idx < config.num_experts; ++idx) {
     const ExpertWeights one = load_expert(checkpoint, prefix + "experts.", idx);

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "base/check.h"
 #include "base/log.h"
 
@@ -39,6 +42,23 @@ ExpertWeights load_expert(const Checkpoint& checkpoint, const std::string& prefi
   return {.gate = part("gate_proj", width, hidden),
           .up = part("up_proj", width, hidden),
           .down = part("down_proj", hidden, width)};
+}
+
+std::vector<float> load_router_bias(const Checkpoint& checkpoint, const std::string& prefix) {
+  const std::string name = prefix + "gate.e_score_correction_bias";
+  std::vector<float> out = checkpoint.vector(name, checkpoint.config().num_experts);
+  FOVEAL_CHECK(std::all_of(out.begin(), out.end(), [](float bias) { return std::isfinite(bias); }),
+               ErrorKind::kCorruptFile, name, "got a value that is not finite; need numbers");
+  return out;
+}
+
+void check_no_shared_experts(const Checkpoint& checkpoint, const std::string& prefix) {
+  for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+    const std::string unread = prefix + part + ".weight";
+    FOVEAL_CHECK(checkpoint.find(unread) == nullptr, ErrorKind::kCorruptFile, unread,
+                 "got a shared expert, and a number of shared experts of 0 or none (GGUF: "
+                 "expert_shared_count, config.json: n_shared_experts); need a number that agrees");
+  }
 }
 
 void check_no_indexer(const Checkpoint& checkpoint, const std::string& prefix) {

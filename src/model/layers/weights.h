@@ -40,6 +40,15 @@ struct ExpertWeights {
 };
 ExpertWeights load_expert(const Checkpoint& checkpoint, const std::string& prefix, int32_t idx);
 
+/// What a router of sigmoids adds to its scores to choose experts. Throws kCorruptFile for a value
+/// that is not finite: experts would be chosen by comparisons that are always false. `prefix`:
+/// "model.layers.3.mlp.".
+std::vector<float> load_router_bias(const Checkpoint& checkpoint, const std::string& prefix);
+
+/// Throws kCorruptFile where the model (by its config) has no shared experts and the file has one
+/// for this layer. `prefix`: "model.layers.3.mlp.shared_experts.".
+void check_no_shared_experts(const Checkpoint& checkpoint, const std::string& prefix);
+
 /// Throws kCorruptFile where the layer (by its config) has no indexer and the file has one for it.
 /// `prefix`: "model.layers.3.self_attn.indexer.".
 void check_no_indexer(const Checkpoint& checkpoint, const std::string& prefix);
