@@ -50,18 +50,17 @@ class Serve(Case):
     def data(self, *lengths, output_tokens=6):
         return ("--dataset", self.ids(*lengths, output_tokens=output_tokens))
 
-    def fake(self, answer, certificate=None):
+    def fake(self, answer, certificate=None, models=b'{"data": [{"id": "x"}]}'):
         """The port of a server that lists a model and answers requests by `answer(handler, body)`; with TLS where a
         certificate and its key are given."""
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                data = b'{"data": [{"id": "x"}]}'
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
+                self.send_header("Content-Length", str(len(models)))
                 self.end_headers()
-                self.wfile.write(data)
+                self.wfile.write(models)
 
             def do_POST(self):
                 answer(self, json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
@@ -70,7 +69,13 @@ class Serve(Case):
             def log_message(self, *_):
                 pass
 
-        made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Quiet(http.server.ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                # Clients may leave before an answer's end.
+                if not isinstance(sys.exc_info()[1], ConnectionError):
+                    super().handle_error(request, client_address)
+
+        made = Quiet(("127.0.0.1", 0), Handler)
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*certificate)
@@ -208,6 +213,27 @@ class Tiny(Serve):
         errors = {one["id"]: one["error"] for one in report["failures"]}
         for word, part in (("half", r"\[DONE\]"), ("none", "usage"), ("junk", "JSON"), ("fail", "'no'"), ("other", "503")):
             self.assertRegex(errors[word], part)
+
+    def test_answers_without_an_end_are_cut(self):
+        piece = b'data: {"choices": [{"text": "%s"}]}\n\n' % (b"x" * (1 << 20))
+        answers = {"line": b"data: " + b"x" * (1 << 20), "lines": b"data: " + b"x" * (1 << 20) + b"\n", "text": piece}
+
+        def answer(handler, body):
+            handler.send_response(200)
+            handler.end_headers()
+            for _ in range(70):
+                handler.wfile.write(answers[body["prompt"]])
+
+        file = self.write("long.jsonl", "".join(
+            json.dumps({"task_id": word, "prompt": word, "output_tokens": 2}) + "\n" for word in answers))
+        words = ("--dataset", file, "--warmup", 0)
+        report = self.serve(*words, url=f"http://127.0.0.1:{self.fake(answer)}", status=1)
+        errors = {one["id"]: one["error"] for one in report["failures"]}
+        for word, part in (("line", "16 MiB"), ("lines", "16 MiB"), ("text", "64 MiB")):
+            self.assertRegex(errors[word], rf"^\[stream\] got .*; need .*{part}")
+        port = self.fake(answer, models=b'{"data": [{"id": "x"}]}' + b" " * (65 << 20))
+        refused = foveal("bench", "serve", "--url", f"http://127.0.0.1:{port}", *words, status=1).stderr
+        self.assertRegex(refused, r"^\[models\] got .*; need .*64 MiB")
 
     def test_no_time_is_shorter_than_the_server_took(self):
         for first, _, latency in self.paced():

@@ -8,6 +8,7 @@
 #include "bench/arrivals.h"
 #include "bench/compare.h"
 #include "bench/dataset.h"
+#include "bench/serve_load.h"
 #include "foveal/error.h"
 #include "measure/random.h"
 
@@ -101,6 +102,11 @@ TEST(Arrivals, HaveTheRateAndTheSpreadAskedFor) {
   EXPECT_EQ(arrivals(3, 0, 1, 7), (std::vector<double>{0, 0, 0}));
   EXPECT_EQ(arrivals(3, 2, std::numeric_limits<double>::infinity(), 7),
             (std::vector<double>{0, 0.5, 1}));
+}
+
+TEST(Failures, HaveWordsForMemoryThatRanOut) {
+  EXPECT_EQ(failure_words(std::bad_alloc(), "a").find("[a] got no more memory; need "), 0);
+  EXPECT_EQ(failure_words(Error(ErrorKind::kIo, "[x] got y; need z"), "a"), "[x] got y; need z");
 }
 
 TEST(Slo, CountsWhatKeepsAllOfIt) {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <thread>
 
 #include "base/check.h"
@@ -105,7 +106,7 @@ class Clients {
             measured_of(request, server->stream(load_.chat ? "/chat/completions" : "/completions",
                                                 body_of(load_, request)));
       } catch (const std::exception& error) {
-        errors_[*idx] = error.what();
+        errors_[*idx] = failure_words(error, request.task_id);
       }
       const std::lock_guard lock(mutex_);
       done_(++ended_);
@@ -149,6 +150,11 @@ class Clients {
 };
 
 }  // namespace
+
+std::string failure_words(const std::exception& error, std::string_view id) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) == nullptr) return error.what();
+  return fmt::format("[{}] got no more memory; need more, or a lower --concurrency", id);
+}
 
 LoadResult run_serve(const ServeLoad& load, std::span<const BenchRequest> requests,
                      const std::function<void(int64_t)>& done) {

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "bench/load.h"
 #include "client/openai.h"
@@ -24,6 +27,9 @@ struct ServeLoad {
 
 /// Threads, and so connections, of one run.
 inline constexpr int64_t kMostClients = 4096;
+
+/// What a report says of a request named `id` that ended in `error`.
+std::string failure_words(const std::exception& error, std::string_view id);
 
 /// Sends the requests when they are due and waits for all. A request that is due while as many as
 /// allowed are in flight waits; its times begin when it is sent. `done` as in run_load.

@@ -37,5 +37,24 @@ TEST(Events, DoNotDependOnHowBytesArrive) {
   }
 }
 
+TEST(Events, WithoutAnEndAreRefused) {
+  const auto fed = [](const std::string& piece, size_t count) {
+    EventReader reader;
+    for (size_t idx = 0; idx < count; ++idx) reader.feed(piece, [](std::string_view) {});
+  };
+  const std::string line = "data: " + std::string((1 << 20) - 7, 'x') + "\n";
+  EXPECT_NO_THROW(fed(line, kMostEvent >> 20));
+  EXPECT_NO_THROW(fed(line + "\n", 20));
+  for (const std::string& piece : {std::string(1 << 20, 'x'), line}) {
+    try {
+      fed(piece, 17);
+      ADD_FAILURE() << "kept 17 MiB";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kIo);
+      EXPECT_TRUE(std::string_view(error.what()).starts_with("[stream] got ")) << error.what();
+    }
+  }
+}
+
 }  // namespace
 }  // namespace foveal::client

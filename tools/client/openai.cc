@@ -16,6 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMostErrorText = 64 << 10;
+constexpr size_t kMostPieces = kMostBody / sizeof(double);  // each has a time
 constexpr const char* kKeyVariable = "OPENAI_API_KEY";
 
 // A key among the arguments is seen by everyone on the machine; the environment is not.
@@ -64,6 +65,12 @@ bool has_value(const json::object& from, std::string_view key) {
   return !found->is_array() || !found->get_array().empty();
 }
 
+void extend(std::string& to, std::string_view more) {
+  FOVEAL_CHECK(to.size() + more.size() <= kMostEvent, ErrorKind::kIo, "stream",
+               "got an event of more than {0} MiB; need its end within {0} MiB", kMostEvent >> 20);
+  to += more;
+}
+
 /// One answer while it arrives.
 class Reading {
  public:
@@ -108,6 +115,11 @@ class Reading {
     const bool carries = !text.empty() || has_value(choice, "logprobs") ||
                          has_value(from, "tool_calls") || !text_at(from, "reasoning").empty() ||
                          !text_at(from, "reasoning_content").empty();
+    FOVEAL_CHECK(
+        answer_.text.size() + text.size() <= kMostBody && answer_.gaps_ms.size() < kMostPieces,
+        ErrorKind::kIo, "stream",
+        "got a text without its end; need at most {} MiB in at most {} pieces", kMostBody >> 20,
+        kMostPieces);
     answer_.text += text;
     const std::string_view reason = text_at(choice, "finish_reason");
     if (!reason.empty()) answer_.finish_reason = reason;
@@ -162,8 +174,8 @@ void EventReader::line(std::string_view text,
   if (!text.starts_with("data:")) return;
   text.remove_prefix(5);
   if (text.starts_with(' ')) text.remove_prefix(1);
-  if (!data_.empty()) data_ += '\n';
-  data_ += text;
+  if (!data_.empty()) extend(data_, "\n");
+  extend(data_, text);
 }
 
 void EventReader::feed(std::string_view bytes,
@@ -171,10 +183,10 @@ void EventReader::feed(std::string_view bytes,
   while (!bytes.empty()) {
     const size_t end = bytes.find('\n');
     if (end == std::string_view::npos) {
-      rest_ += bytes;
+      extend(rest_, bytes);
       return;
     }
-    rest_ += bytes.substr(0, end);
+    extend(rest_, bytes.substr(0, end));
     bytes.remove_prefix(end + 1);
     const std::string whole = std::exchange(rest_, {});
     line(whole, on_data);
@@ -190,7 +202,11 @@ OpenAi::OpenAi(const Server& server)
 const json::object& OpenAi::served() {
   if (served_) return *served_;
   std::string body;
-  const int status = http_.send("/models", "", [&](std::string_view data) { body += data; });
+  const int status = http_.send("/models", "", [&](std::string_view data) {
+    FOVEAL_CHECK(body.size() + data.size() <= kMostBody, ErrorKind::kIo, "models",
+                 "got a list without its end; need at most {} MiB", kMostBody >> 20);
+    body += data;
+  });
   FOVEAL_CHECK(status == 200, ErrorKind::kIo, "http", "got status {} ({}); need a list of models",
                status, error_words(body));
   const json::object list = measure::parse_object(body, "models");

@@ -24,10 +24,16 @@ struct Server {
 /// Flags for all but the address.
 std::vector<OptionField> describe(Server& server);
 
+/// What a server may send before its end is no longer waited for: bytes of an event, and of a list
+/// of models or a whole answer's text.
+inline constexpr size_t kMostEvent = size_t{16} << 20;
+inline constexpr size_t kMostBody = size_t{64} << 20;
+
 /// Cuts what arrives into the data of server-sent events.
 class EventReader {
  public:
-  /// Calls `on_data` with each event's data that `bytes` complete.
+  /// Calls `on_data` with each event's data that `bytes` complete. Throws kIo where a line or an
+  /// event has more than kMostEvent bytes.
   void feed(std::string_view bytes, const std::function<void(std::string_view)>& on_data);
 
  private:
