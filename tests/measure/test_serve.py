@@ -2,11 +2,13 @@
 """foveal bench serve against foveal serve, with a tiny random model or the real one that
 FOVEAL_TEST_MODEL names, beside a client of another make."""
 
+import contextlib
 import http.server
 import importlib.util
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -234,6 +236,24 @@ class Tiny(Serve):
         port = self.fake(answer, models=b'{"data": [{"id": "x"}]}' + b" " * (65 << 20))
         refused = foveal("bench", "serve", "--url", f"http://127.0.0.1:{port}", *words, status=1).stderr
         self.assertRegex(refused, r"^\[models\] got .*; need .*64 MiB")
+
+    def test_a_handshake_without_an_answer_is_given_up(self):
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        given_up = threading.Event()
+
+        def late():
+            # Answers in plain text after 15 s; only a client that waits longer than its --timeout sees that.
+            with listener.accept()[0] as one:
+                given_up.wait(15)
+                with contextlib.suppress(OSError):
+                    one.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=late, daemon=True).start()
+        self.addCleanup(given_up.set)
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        refused = foveal("bench", "serve", "--url", url, *self.data(4), "--timeout", 1, status=1).stderr
+        self.assertRegex(refused, r"^\[http\] got .*timeout.*; need ")
 
     def test_no_time_is_shorter_than_the_server_took(self):
         for first, _, latency in self.paced():

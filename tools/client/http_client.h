@@ -19,7 +19,7 @@ Url parse_url(const std::string& text, std::string_view flag);
 bool is_url(std::string_view text);
 
 struct HttpLimits {
-  std::chrono::seconds connect{30};
+  std::chrono::seconds connect{30};   ///< with TLS's handshake
   std::chrono::seconds silence{600};  ///< the longest wait for the next byte
 };
 

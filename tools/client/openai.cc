@@ -1,5 +1,6 @@
 #include "client/openai.h"
 
+#include <algorithm>
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
@@ -24,6 +25,13 @@ std::string key_of(const Server& server) {
   if (!server.api_key.empty()) return server.api_key;
   const char* from = std::getenv(kKeyVariable);
   return from == nullptr ? "" : from;
+}
+
+// Answers may take long; a connection that takes long will not come.
+HttpLimits limits_of(const Server& server) {
+  HttpLimits limits{.silence = std::chrono::seconds(static_cast<int64_t>(server.timeout_s))};
+  limits.connect = std::min(limits.connect, limits.silence);
+  return limits;
 }
 
 std::string error_words(const std::string& body) {
@@ -156,7 +164,7 @@ std::vector<OptionField> describe(Server& server) {
            .help = "sent as a bearer token; better in the environment, as OPENAI_API_KEY"},
           {.name = "timeout",
            .target = &server.timeout_s,
-           .help = "seconds without a byte after which a request has failed",
+           .help = "seconds without a byte after which a request has failed; to connect at most 30",
            .range = {.min = 1, .max = 86400}},
           {.name = "extra_body",
            .target = &server.extra,
@@ -194,8 +202,7 @@ void EventReader::feed(std::string_view bytes,
 }
 
 OpenAi::OpenAi(const Server& server)
-    : http_(parse_url(server.url, "url"), key_of(server),
-            {.silence = std::chrono::seconds(static_cast<int64_t>(server.timeout_s))}),
+    : http_(parse_url(server.url, "url"), key_of(server), limits_of(server)),
       extra_(measure::parse_object(server.extra, "extra-body")),
       model_(server.model) {}
 
