@@ -18,6 +18,7 @@ using kernels::GemmOutput;
 using kernels::GemmPath;
 
 constexpr double kWeightStdDev = 0.02;
+constexpr int64_t kLeastStream = 1 << 20;  // bytes; reading fewer measures no rate
 
 /// Random quants with small scales: finite products of sensible size.
 void fill(DType dtype, uint8_t* data, int64_t bytes, std::mt19937_64& rng) {
@@ -92,11 +93,11 @@ class Runner {
   int64_t bytes() const { return bytes_; }
   const uint8_t* weights() const { return reinterpret_cast<const uint8_t*>(weights_.data()); }
 
-  GemmRow time(bool cpu_time) {
+  GemmRow time(bool cpu_time, double min_seconds) {
     pass(false);
     std::vector<double> seconds;
     double total = 0;
-    while (seconds.size() < 7 || (total < 1.0 && seconds.size() < 101)) {
+    while (seconds.size() < 7 || total < min_seconds) {
       const double begin = now(cpu_time);
       pass(false);
       seconds.push_back(now(cpu_time) - begin);
@@ -215,10 +216,12 @@ GemmCase gemm_case(GemmPath path, DType dtype, int64_t m, int64_t n, int64_t k) 
           static_cast<int>(std::min<int64_t>(128'000'000 / (n * *bytes) + 1, 4096))};
 }
 
-GemmRow time_gemm(const GemmCase& wanted, ThreadPool& pool, bool cpu_time) {
+GemmRow time_gemm(const GemmCase& wanted, ThreadPool& pool, bool cpu_time, double min_seconds) {
   Runner runner(wanted, pool);
-  const double stream = stream_gbps(pool, runner.weights(), runner.bytes());
-  GemmRow row = runner.time(cpu_time);
+  const double stream = runner.bytes() >= kLeastStream
+                            ? stream_gbps(pool, runner.weights(), runner.bytes())
+                            : stream_gbps(pool);
+  GemmRow row = runner.time(cpu_time, min_seconds);
   row.stream_gbps = stream;
   return row;
 }

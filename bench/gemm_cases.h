@@ -39,9 +39,10 @@ struct GemmRow {
   double stream_gbps = 0;  ///< what reading those weights could reach, in this run
 };
 
-/// Times passes through all layers; by the process's own clock where `cpu_time`. A sample of the
-/// values is checked after that: throws kInternal where they are wrong.
-GemmRow time_gemm(const GemmCase& wanted, ThreadPool& pool, bool cpu_time);
+/// Times passes through all layers, seven at least and for `min_seconds`; by the process's own
+/// clock where `cpu_time`. A sample of the values is checked after that: throws kInternal where
+/// they are wrong.
+GemmRow time_gemm(const GemmCase& wanted, ThreadPool& pool, bool cpu_time, double min_seconds = 1);
 
 const char* path_name(kernels::GemmPath path);
 

@@ -14,6 +14,7 @@
 #include "device/stream.h"
 #include "gemm_cases.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/paged_attention.h"
 #include "kernels/topk.h"
 #include "rocket_cases.h"
 
@@ -63,13 +64,15 @@ void attention_rows(const KernelShape& shape, ThreadPool& pool, const Roof& roof
   }
 }
 
+int32_t rocket_budget(const KernelShape& shape) { return std::min(2048, shape.keys / 2); }
+
 void rocket_rows(const KernelShape& shape, ThreadPool& pool, const Roof& roof, const Done& done) {
   RocketOptions options{.num_kv_heads = shape.num_kv_heads,
                         .group = shape.group,
                         .head_dim = shape.head_dim,
                         .topk = shape.topk,
                         .depth = shape.keys,
-                        .budget = std::min(2048, shape.keys / 2),
+                        .budget = rocket_budget(shape),
                         .layers = shape.layers};
   options.min_seconds = shape.min_seconds;
   Stream stream(Device{}, pool);
@@ -126,7 +129,7 @@ void gemm_rows(const KernelShape& shape, ThreadPool& pool, const Roof& roof, con
   for (const auto& [path, m] : {std::pair(GemmPath::kPrefill, int64_t{shape.rows}),
                                 std::pair(GemmPath::kDecode, int64_t{1})}) {
     const GemmCase wanted = gemm_case(path, shape.weights, m, shape.n, shape.k);
-    const GemmRow row = time_gemm(wanted, pool, /*cpu_time=*/false);
+    const GemmRow row = time_gemm(wanted, pool, /*cpu_time=*/false, shape.min_seconds);
     const bool compute = path == GemmPath::kPrefill;
     done(with_fraction(
         {.kernel = fmt::format("gemm_{}", path_name(path)),
@@ -148,6 +151,23 @@ Roof measure_roof(ThreadPool& pool) {
           .gbps = stream_gbps(pool),
           .threads = pool.num_threads(),
           .isa = std::string(kernels::cpu::isa_name(kernels::cpu::active_isa()))};
+}
+
+void check_shape(const std::vector<std::string>& families, const KernelShape& shape) {
+  const auto bad = ErrorKind::kInvalidArgument;
+  for (const std::string& family : families) {
+    FOVEAL_CHECK((family != "attention" && family != "rocket") || shape.head_dim % 2 == 0, bad,
+                 "head-dim", "got {}; need an even number", shape.head_dim);
+    const int32_t before = shape.keys - std::min(shape.rows, shape.keys);
+    FOVEAL_CHECK(family != "attention" || before % kernels::kQueryTile == 0, bad, "rows",
+                 "got {} of {} keys; need a multiple of {} keys before them", shape.rows,
+                 shape.keys, kernels::kQueryTile);
+    const int32_t window = RocketOptions().window;
+    FOVEAL_CHECK(family != "rocket" || rocket_budget(shape) > window, bad, "keys",
+                 "got {}; need at least {} for rocket", shape.keys, 2 * (window + 1));
+    FOVEAL_CHECK(family != "gemm" || row_bytes(shape.weights, shape.k).has_value(), bad, "k",
+                 "got {}; need whole blocks of {}", shape.k, dtype_name(shape.weights));
+  }
 }
 
 void time_kernels(const std::vector<std::string>& families, const KernelShape& shape,

@@ -58,6 +58,10 @@ struct KernelShape {
   double min_seconds = 0.3;  ///< of each case
 };
 
+/// Throws kInvalidArgument, naming the flag, for sizes that the CPU's kernels of these families do
+/// not have.
+void check_shape(const std::vector<std::string>& families, const KernelShape& shape);
+
 /// Times the families that are wanted (attention, rocket, topk, gemm) on the CPU. Every case's
 /// values are checked after its timed run: throws kInternal where they are wrong.
 void time_kernels(const std::vector<std::string>& families, const KernelShape& shape,

@@ -2,6 +2,7 @@
 """foveal bench end to end, with a tiny random model or the real one that FOVEAL_TEST_MODEL names."""
 
 import json
+import math
 import statistics
 import unittest
 
@@ -133,6 +134,29 @@ class Tiny(Bench):
         for odd in (["--device", "cpu", "--kernels", "none"], ["--device", "cpu", "--dtype", "none"],
                     ["--device", "cpu", "--kernels", "dsa"], ["--device", "tpu"]):
             self.refused("bench", "kernels", *odd)
+
+    def test_sizes_that_a_kernel_has_no_form_for_are_refused_before_anything_runs(self):
+        for family, flag, *words in (("attention", "rows", "--keys", 64, "--rows", 1), ("attention", "head-dim", "--head-dim", 9),
+                                     ("rocket", "keys", "--keys", 64), ("rocket", "head-dim", "--head-dim", 63),
+                                     ("gemm", "k", "--k", 33, "--dtype", "q4_1"), ("topk,attention", "rows", "--rows", 100),
+                                     ("attention", "--factor", "--factor", 1e39), ("attention", "--factor", "--factor", 1e-60)):
+            done = foveal("bench", "kernels", "--device", "cpu", "--kernels", family, *words, status=2)
+            self.assertEqual(done.stdout, "", words)
+            self.assertRegex(done.stderr, rf"^\[{flag}\] got .*; need ")
+        # The others' limits are not a family's own.
+        foveal("bench", "kernels", "--device", "cpu", "--kernels", "topk", "--keys", 64, "--head-dim", 9, "--min-seconds", 0.001)
+
+    def test_tiny_products_end_and_are_finite(self):
+        foveal("bench", "kernels", "--device", "cpu", "--kernels", "gemm", "--n", 1, "--k", 1, "--min-seconds", 0.001,
+               "--report_json", self.path / "k.json")
+        for row in self.read("k.json")["kernels"]:
+            self.assertTrue(math.isfinite(row["roof_fraction"]), row)
+
+    def test_bytes_of_pages_are_at_most_the_caches(self):
+        foveal("bench", "kernels", "--device", "cpu", "--kernels", "rocket", "--keys", 256, "--layers", 1, "--topk", 1000000,
+               "--min-seconds", 0.001, "--report_json", self.path / "k.json")
+        kernels = {row["kernel"]: row for row in self.read("k.json")["kernels"]}
+        self.assertEqual(kernels["rocket: attend_pages"]["bytes"], 256 * 3 * 64 * 2 * 2)
 
     def test_odd_requests_are_refused(self):
         self.prepare("token-norm-dist", "--num-requests", 1, "--input-mean", 4, "--output-mean", 2)

@@ -57,10 +57,7 @@ OptionGroup describe(KernelOptions& options) {
                  1000),
           number("batch", &options.batch, "GPU: sequences of a decode step", 1, 1024),
           number("topk", &options.topk, "rocket: pages a step reads", 1, 1 << 20),
-          {.name = "factor",
-           .target = &options.factor,
-           .help = "skip_softmax: threshold_scale_factor",
-           .range = {.min = 0, .above_min = true}},
+          number("factor", &options.factor, "skip_softmax: threshold_scale_factor", 1e-30, 1e30),
           number("n", &options.n, "GEMM: columns", 1, 1 << 24),
           number("k", &options.k, "GEMM: depth", 1, 1 << 24),
           {.name = "dtype",
@@ -180,6 +177,7 @@ int kernels_main(std::span<const std::string> args) {
   const std::vector<std::string> families =
       cuda ? families_of(own.families, kCudaFamilies) : families_of(own.families, kCpuFamilies);
   const KernelShape shape = shape_of(own, cuda);
+  if (!cuda) check_shape(families, shape);
   tools::check_writable("report-json", own.report_json);
   tools::check_writable("csv", own.csv);
   std::vector<KernelRow> rows;
