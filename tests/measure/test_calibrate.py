@@ -110,6 +110,7 @@ class Tiny(Calibrate):
                       [*COMMON, *output, "--file", file, "--target-sparsity", "{}"],
                       [*COMMON, *output, "--file", file, "--sparse-attention-config",
                        "{algorithm: skip_softmax, threshold_scale_factor: 3}"],
+                      [*COMMON, *output, "--file", file, "--decode-tokens", 2**63 - 1],
                       [*COMMON, "--output", self.path, "--file", file]):
             self.refused("calibrate", "--model", GOLDEN, *words)
         if MODEL:

@@ -92,6 +92,11 @@ class Tiny(Eval):
                       ["eval", "--model", GOLDEN, "perplexity", "--file", LICENSE, "--skip-first", "2047",
                        "--output-dir", self.path / "x"]):
             self.refused(*words)
+        # Sums of lengths would overflow.
+        for task in ("niah", "multi_turn"):
+            for tokens in (2**63 - 1, 3074457345618258602):
+                done = foveal("eval", "--model", GOLDEN, task, "--max-tokens", tokens, "--output-dir", self.path / "x", status=2)
+                self.assertRegex(done.stderr, r"^\[--max-tokens\] got .*; need ")
         self.assertIn("niah", foveal("eval", "--help").stdout)
         self.assertIn("--depths", foveal("eval", "niah", "--help").stdout)
 
