@@ -93,10 +93,11 @@ class Tiny(Eval):
                        "--output-dir", self.path / "x"]):
             self.refused(*words)
         # Sums of lengths would overflow.
-        for task in ("niah", "multi_turn"):
+        for flag, *words in (("--max-tokens", "niah"), ("--max-tokens", "multi_turn"),
+                             ("--max-output-length", "longbench_v2", "--dataset-path", self.path)):
             for tokens in (2**63 - 1, 3074457345618258602):
-                done = foveal("eval", "--model", GOLDEN, task, "--max-tokens", tokens, "--output-dir", self.path / "x", status=2)
-                self.assertRegex(done.stderr, r"^\[--max-tokens\] got .*; need ")
+                done = foveal("eval", "--model", GOLDEN, *words, flag, tokens, "--output-dir", self.path / "x", status=2)
+                self.assertRegex(done.stderr, rf"^\[{flag}\] got .*; need ")
         self.assertIn("niah", foveal("eval", "--help").stdout)
         self.assertIn("--depths", foveal("eval", "niah", "--help").stdout)
 

@@ -78,6 +78,8 @@ class Real(Case):
         self.assertEqual(long["samples"], 1)
         own, usual = (self.samples(out)[0]["arms"]["dense"]["answers"][0] for out in ("own", "out"))
         self.assertLess(len(own), len(usual))
+        self.write("dataset2maxlen.json", json.dumps({name: 2**63 - 1 for name in SETS}))
+        self.eval("longbench_v1", *words, "--tasks", "lcc", "--prompts-dir", self.path, out="huge", status=2)
 
     def test_bad_samples_are_listed_and_others_refused(self):
         self.data(random.Random(9), 1)

@@ -8,8 +8,6 @@
 
 namespace foveal::eval {
 
-inline constexpr int64_t kMostAnswerTokens = 1'000'000;
-
 /// A task whose samples are made to lengths, around sentences that hide something.
 class LengthTask : public Task {
  public:

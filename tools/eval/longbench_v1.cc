@@ -135,8 +135,10 @@ class LongBenchV1 final : public Task {
     const json::object lengths = published("dataset2maxlen.json");
     const json::value* length = lengths.if_contains(name);
     const int64_t* tokens = length == nullptr ? nullptr : length->if_int64();
-    FOVEAL_CHECK(tokens != nullptr && *tokens >= 1, ErrorKind::kInvalidArgument,
-                 "dataset2maxlen.json", "got no length of {}; need an integer from 1", name);
+    FOVEAL_CHECK(tokens != nullptr && *tokens >= 1 && *tokens <= kMostAnswerTokens,
+                 ErrorKind::kInvalidArgument, "dataset2maxlen.json",
+                 "got no length of {} that can be; need an integer from 1 to {}", name,
+                 kMostAnswerTokens);
     out.max_tokens = *tokens;
     return out;
   }

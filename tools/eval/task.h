@@ -14,6 +14,9 @@
 
 namespace foveal::eval {
 
+/// Of every task, so that sums of lengths stay far from overflowing.
+inline constexpr int64_t kMostAnswerTokens = 1'000'000;
+
 /// One side of a comparison.
 struct Arm {
   std::string name;
