@@ -29,6 +29,25 @@ constexpr char kDeepseek[] =
     R"("qk_rope_head_dim":64,"v_head_dim":64,"moe_intermediate_size":128,"n_routed_experts":8,)"
     R"("n_shared_experts":1,"num_experts_per_tok":2,"n_group":2,"topk_group":1,)"
     R"("first_k_dense_replace":1,"eos_token_id":1})";
+// No product has whole blocks of rows or columns, and rows of down_proj are no multiple of 16.
+constexpr char kOddLlama[] =
+    R"({"model_type":"llama","hidden_size":192,"intermediate_size":264,"num_hidden_layers":2,)"
+    R"("vocab_size":384,"num_attention_heads":3,"num_key_value_heads":1,"head_dim":64,)"
+    R"("eos_token_id":1,"max_position_embeddings":512})";
+// Experts in blocks are expanded, for they do not lie side by side; those with a scale a row are
+// not.
+constexpr char kOddMoe[] =
+    R"({"model_type":"qwen3_moe","hidden_size":192,"intermediate_size":384,"num_hidden_layers":2,)"
+    R"("vocab_size":384,"num_attention_heads":3,"num_key_value_heads":1,"head_dim":64,)"
+    R"("num_experts":8,"num_experts_per_tok":2,"moe_intermediate_size":176,"norm_topk_prob":true,)"
+    R"("eos_token_id":1,"max_position_embeddings":512})";
+constexpr char kOddDeepseek[] =
+    R"({"model_type":"deepseek_v3","hidden_size":192,"intermediate_size":288,)"
+    R"("num_hidden_layers":2,"vocab_size":384,"num_attention_heads":3,"num_key_value_heads":3,)"
+    R"("max_position_embeddings":512,"q_lora_rank":160,"kv_lora_rank":512,"qk_nope_head_dim":64,)"
+    R"("qk_rope_head_dim":64,"v_head_dim":64,"moe_intermediate_size":160,"n_routed_experts":8,)"
+    R"("n_shared_experts":1,"num_experts_per_tok":2,"n_group":2,"topk_group":1,)"
+    R"("first_k_dense_replace":1,"eos_token_id":1})";
 
 enum class Scaling { kTensor, kRow, kBlock };
 
@@ -204,7 +223,11 @@ INSTANTIATE_TEST_SUITE_P(
     Models, Fp8WeightsCuda,
     testing::Values(std::tuple(kLlama, Scaling::kTensor), std::tuple(kLlama, Scaling::kRow),
                     std::tuple(kLlama, Scaling::kBlock), std::tuple(kMoe, Scaling::kRow),
-                    std::tuple(kMoe, Scaling::kBlock), std::tuple(kDeepseek, Scaling::kBlock)));
+                    std::tuple(kMoe, Scaling::kBlock), std::tuple(kDeepseek, Scaling::kBlock),
+                    std::tuple(kOddLlama, Scaling::kRow), std::tuple(kOddLlama, Scaling::kBlock),
+                    std::tuple(kOddMoe, Scaling::kRow), std::tuple(kOddMoe, Scaling::kBlock),
+                    std::tuple(kOddDeepseek, Scaling::kRow),
+                    std::tuple(kOddDeepseek, Scaling::kBlock)));
 
 }  // namespace
 }  // namespace foveal::test

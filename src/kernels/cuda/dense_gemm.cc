@@ -63,10 +63,8 @@ void check_params(const DenseGemmParams& p) {
   check_rows("weight", p.weight, p.weight_stride, p.k, bytes);
   check_rows("y", p.y, p.y_stride, p.n, element_bytes(p.y_dtype));
   if (p.scaling == GemmScaling::kBlock && !wide_x(p)) {
-    FOVEAL_CHECK(p.k % 128 == 0 && p.m % 4 == 0, ErrorKind::kInternal, kWhere,
-                 "got m {}, k {} with block scales; need m padded to a multiple of 4, k a multiple "
-                 "of 128",
-                 p.m, p.k);
+    FOVEAL_CHECK(p.m % 4 == 0, ErrorKind::kInternal, kWhere,
+                 "got m {} with block scales; need it padded to a multiple of 4", p.m);
   }
 }
 
@@ -172,11 +170,11 @@ void DenseGemm::run_gated(const GatedGemmParams& params, Stream& stream) {
 void quantize_e4m3_blocks(const QuantizeParams& params, Stream& stream) {
   void* const native = native_stream(stream, "quantize_e4m3_blocks");
   const auto& p = params;
-  FOVEAL_CHECK(p.k % 128 == 0 && p.x_stride % 8 == 0 && p.y_stride % 8 == 0 &&
+  FOVEAL_CHECK(p.k % 8 == 0 && p.x_stride % 8 == 0 && p.y_stride % 8 == 0 &&
                    p.scale_stride >= std::max(p.m, p.padded_m) && aligned(p.x, 16) &&
                    aligned(p.y, 8),
                ErrorKind::kInternal, "quantize_e4m3_blocks",
-               "got k {}, strides {}, {}, {}; need k a multiple of 128, 16-byte rows of x, 8-byte "
+               "got k {}, strides {}, {}, {}; need k a multiple of 8, 16-byte rows of x, 8-byte "
                "rows of y, scale stride >= {}",
                p.k, p.x_stride, p.y_stride, p.scale_stride, p.m);
   if (p.m > 0) quantize_e4m3_blocks_launch(p, native);

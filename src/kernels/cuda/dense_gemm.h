@@ -50,8 +50,8 @@ struct DenseGemmParams {
   float alpha = 1;
   GemmRoute route = GemmRoute::kAuto;
   GemmScaling scaling = GemmScaling::kNone;
-  /// [1], [m] (kRow) or [k / 128, m] (kBlock). Null with e4m3 weights by row or block: x is bf16
-  /// and nothing of it is rounded, which only the decode route does.
+  /// [1], [m] (kRow) or [ceil(k / 128), m] (kBlock). Null with e4m3 weights by row or block: x is
+  /// bf16 and nothing of it is rounded, which only the decode route does.
   const float* x_scale = nullptr;
   const float* weight_scale = nullptr;  ///< [1], [n] or [ceil(n / 128), block_scale_stride(k)]
   /// So many products of this shape at once, as one call of the library (whatever the route, auto
@@ -118,9 +118,9 @@ class DenseGemm {
 
 /// e4m3 with a scale a row and 128 columns: scale = max|x| / 448 (1 for zeros), value = x / scale.
 struct QuantizeParams {
-  const uint16_t* x = nullptr;  ///< [m, k] bf16, row stride x_stride; k a multiple of 128
+  const uint16_t* x = nullptr;  ///< [m, k] bf16, row stride x_stride; k a multiple of 8
   uint8_t* y = nullptr;         ///< [m, k] e4m3, row stride y_stride
-  float* scale = nullptr;       ///< [k / 128, scale_stride], scale_stride >= m, a multiple of 4
+  float* scale = nullptr;  ///< [ceil(k / 128), scale_stride], scale_stride >= m, a multiple of 4
   int64_t m = 0;
   int64_t k = 0;
   int64_t x_stride = 0;

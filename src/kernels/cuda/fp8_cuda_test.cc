@@ -300,7 +300,12 @@ TEST_F(Fp8CudaTest, GroupedIsExactOnIntegers) {
                         Case{40, 4, 2, 384, 512, kDecode, GemmScaling::kBlock},
                         Case{40, 4, 2, 136, 256, kTiles, GemmScaling::kRow},
                         Case{300, 6, 2, 256, 1024, kTiles, GemmScaling::kBlock},
-                        Case{260, 3, 1, 384, 128, kTiles, GemmScaling::kBlock}}) {
+                        Case{260, 3, 1, 384, 128, kTiles, GemmScaling::kBlock},
+                        Case{9, 4, 2, 256, 208, kDecode, GemmScaling::kBlock},
+                        Case{70, 4, 2, 128, 192, kTiles, GemmScaling::kBlock},
+                        Case{150, 5, 2, 256, 1040, kTiles, GemmScaling::kBlock},
+                        Case{90, 3, 2, 96, 16, kTiles, GemmScaling::kRow},
+                        Case{40, 4, 2, 200, 720, kTiles, GemmScaling::kRow}}) {
     const size_t slots = static_cast<size_t>(c.rows) * static_cast<size_t>(c.k);
     std::vector<int32_t> indices(slots);
     for (int32_t& x : indices) x = static_cast<int32_t>(rng_() % static_cast<uint32_t>(c.experts));

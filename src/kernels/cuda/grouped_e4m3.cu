@@ -1,12 +1,12 @@
 // Computes: y[slot] = x[slot / x_divisor] W[e]^T for the slots of every expert e, sizes known to
 //           the device only, x and W in e4m3.
-// In/out:   x [rows, k], row stride x_stride, x_scale [k / 128, x_scale_stride]; weight
+// In/out:   x [rows, k], row stride x_stride, x_scale [ceil(k / 128), x_scale_stride]; weight
 //           [num_experts, n, k] with scales a row or a block of 128 x 128; offsets, slots, y as in
 //           grouped_gemm.cu.
 // Units:    elements. Unit of work: 128 slots of an expert, 128 weight rows, whole k.
 // Launch:   256 threads, one block a multiprocessor, striding over the units: two warpgroups of 64
 //           slots each; steps of 128 of k through a ring of 6 in shared memory.
-// Needs:    sm_90a; k, and with scales by block n, multiples of 128; num_experts <= 1024.
+// Needs:    sm_90a; k a multiple of 16, with scales by block n of 128; num_experts <= 1024.
 // Numerics: sums over 128 of k on the tensor cores, which keep 13 bits below the largest; those are
 //           scaled and added in float32, in order of k: fixed by k.
 // Source:   ours.
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(kTileThreads, 1) grouped_e4m3_kernel(GroupedGe
   const int row = group * kGroupRows + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4;
   const uint32_t ring =
       (foveal::cuda::smem_address(shared) + kAlignment - 1) / kAlignment * kAlignment;
-  const int num_steps = static_cast<int>(p.k / kTileK<Element>);
+  const int num_steps = static_cast<int>((p.k + kTileK<Element> - 1) / kTileK<Element>);
   const int col_tiles = static_cast<int>((p.n + kTile - 1) / kTile);
   let_next_start();
   wait_for_previous();

@@ -55,14 +55,14 @@ void check_grouped_types(const GroupedGemmParams& p) {
                "got {} with scaling {}; need bf16 without, or f8_e4m3 with scales a row or a block",
                dtype_name(p.dtype), static_cast<int>(p.scaling));
   if (!fp8) return;
-  FOVEAL_CHECK(p.route == GemmRoute::kDecode
-                   ? p.k % 16 == 0
-                   : p.route == GemmRoute::kLibrary && p.x_scale != nullptr && p.k % 128 == 0 &&
-                         p.x_stride % 16 == 0 && (!by_block || p.n % 128 == 0),
-               ErrorKind::kUnsupported, "grouped_gemm",
-               "got f8_e4m3, n {}, k {}, route {}; need k a multiple of 16 for the decode route; "
-               "e4m3 x and whole 128s for tiles",
-               p.n, p.k, static_cast<int>(p.route));
+  const bool tiles = p.route == GemmRoute::kLibrary && p.x_scale != nullptr &&
+                     p.x_stride % 16 == 0 && (!by_block || p.n % 128 == 0);
+  FOVEAL_CHECK(
+      p.k % 16 == 0 && (tiles || p.route == GemmRoute::kDecode), ErrorKind::kUnsupported,
+      "grouped_gemm",
+      "got f8_e4m3, n {}, k {}, route {}; need k a multiple of 16; for tiles e4m3 x, and n "
+      "a multiple of 128 with scales by block",
+      p.n, p.k, static_cast<int>(p.route));
 }
 
 }  // namespace

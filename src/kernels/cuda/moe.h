@@ -67,8 +67,8 @@ struct GroupedGemmParams {
   DType dtype = DType::kBF16;                ///< kBF16, or kF8E4M3 with k a multiple of 16
   GemmScaling scaling = GemmScaling::kNone;  ///< e4m3: kRow or kBlock
   const float* weight_scale = nullptr;       ///< an expert's after another's, as in DenseGemmParams
-  /// kLibrary with e4m3: [k / 128, x_scale_stride], as quantize_e4m3_blocks makes them whatever the
-  /// scaling; k a multiple of 128, and n too with kBlock.
+  /// kLibrary with e4m3: [ceil(k / 128), x_scale_stride], as quantize_e4m3_blocks makes them
+  /// whatever the scaling; with kBlock n a multiple of 128.
   const float* x_scale = nullptr;
   int64_t x_scale_stride = 0;
 };

@@ -1,11 +1,12 @@
 // Computes: blocks: scale[c, row] = max |x[row, 128 c .. 128 c + 127]| / 448 (1 for zeros), y =
-//           e4m3(x / scale); rows: the same over whole rows, scale[row]; tensor: y = e4m3(x /
-//           scale[0]), or e4m3(x) without a scale. Rows from m to padded_m: zeros with scale 1.
-// In/out:   x [m, k] bf16, row stride x_stride; y [m, k] e4m3, row stride y_stride; scale [k /
-//           128, scale_stride] float32: columns outermost, as cuBLASLt's 1 x 128 scales.
+//           e4m3(x / scale), the last block up to k; rows: the same over whole rows, scale[row];
+//           tensor: y = e4m3(x / scale[0]), or e4m3(x) without a scale. Rows from m to padded_m:
+//           zeros with scale 1.
+// In/out:   x [m, k] bf16, row stride x_stride; y [m, k] e4m3, row stride y_stride; scale
+//           [ceil(k / 128), scale_stride] float32: columns outermost, as cuBLASLt's 1 x 128 scales.
 // Units:    elements.
 // Launch:   256 threads, 16 lanes a block of 128 columns, 8 columns a lane; rows: a block a row.
-// Needs:    k a multiple of 128 (rows, tensor: of 8), 16-byte rows of x, 8-byte rows of y.
+// Needs:    k a multiple of 8, 16-byte rows of x, 8-byte rows of y.
 // Numerics: float32; saturating at 448; NaN stays NaN.
 // Source:   ours.
 // Measured: H100, 2026-11-28: blocks, 8192 x 4096 72 us, 45 % of the read rate.
@@ -27,12 +28,13 @@ __global__ void __launch_bounds__(kThreads) quantize_blocks_kernel(QuantizeParam
   let_next_start();
   wait_for_previous();
   const int64_t group = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes;
-  const int64_t blocks = p.k / 128;
+  const int64_t blocks = (p.k + 127) / 128;
   const bool active = group < max(p.m, p.padded_m) * blocks;  // whole warps reach the shuffles
   const int64_t row = active ? group / blocks : 0;
   const int64_t block = active ? group - row * blocks : 0;
   const int64_t col = block * 128 + threadIdx.x % kLanes * 8;
-  const Vec8 x = row < p.m
+  const bool inside = col < p.k;
+  const Vec8 x = row < p.m && inside
                      ? load8(reinterpret_cast<const __nv_bfloat16*>(p.x), row * p.x_stride + col)
                      : Vec8{};
   float most = 0;
@@ -44,7 +46,7 @@ __global__ void __launch_bounds__(kThreads) quantize_blocks_kernel(QuantizeParam
   }
   const float scale = most > 0 ? most / 448.0F : 1.0F;
   if (!active) return;
-  store_e4m3(p.y + row * p.y_stride + col, x, scale);
+  if (inside) store_e4m3(p.y + row * p.y_stride + col, x, scale);
   if (threadIdx.x % kLanes == 0) p.scale[block * p.scale_stride + row] = scale;
 }
 
@@ -97,7 +99,8 @@ Grid grid_of(int64_t threads) {
 
 void quantize_e4m3_blocks_launch(const QuantizeParams& params, void* stream) {
   launch("quantize_e4m3_blocks", quantize_blocks_kernel,
-         grid_of(std::max(params.m, params.padded_m) * (params.k / 128) * kLanes), stream, params);
+         grid_of(std::max(params.m, params.padded_m) * ((params.k + 127) / 128) * kLanes), stream,
+         params);
 }
 
 void quantize_e4m3_rows_launch(const QuantizeParams& params, void* stream) {

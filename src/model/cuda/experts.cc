@@ -42,7 +42,7 @@ void run_shared(const DeviceExperts& experts, const ModelConfig& config, const S
 }
 
 /// One of the two products of all slots. With weights in e4m3, few slots are read in bf16; many are
-/// put in e4m3 first, where the tiles take the shape.
+/// put in e4m3 first.
 void run_grouped(const DeviceTensor& weight, cuda::GroupedGemmParams gemm, int64_t x_rows,
                  const DecoderScratch& scratch, bool batch_invariant, Stream& stream) {
   gemm.weight = weight.buffer.data();
@@ -54,7 +54,7 @@ void run_grouped(const DeviceTensor& weight, cuda::GroupedGemmParams gemm, int64
   gemm.scaling = weight.scaling;
   gemm.weight_scale = weight.scale_data();
   const bool few = !batch_invariant && cuda::grouped_decodes(gemm.num_slots, gemm.num_experts);
-  gemm.route = few || gemm.k % 128 != 0 ? cuda::GemmRoute::kDecode : cuda::GemmRoute::kLibrary;
+  gemm.route = few ? cuda::GemmRoute::kDecode : cuda::GemmRoute::kLibrary;
   if (gemm.route == cuda::GemmRoute::kLibrary) {
     cuda::quantize_e4m3_blocks({.x = static_cast<const uint16_t*>(gemm.x),
                                 .y = scratch.fp8_x,
