@@ -132,6 +132,9 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
       fmt::format("context     {} tokens, here {}\n", model.max_positions, info.engine.max_seq_len);
   out += fmt::format("weights     {} in {} tensors: {}\n", human_bytes(info.engine.weights_bytes),
                      info.tensors.size(), dtype_counts(info));
+  if (!info.expanded.empty()) {
+    out += fmt::format("expanded    f8_e4m3 to bf16: {}\n", printable(info.expanded));
+  }
   out += fmt::format("tokenizer   {}\n", info.tokenizer.empty() ? "none" : info.tokenizer);
   out += fmt::format("device      {}, {} threads, {}\n", info.engine.device, info.engine.threads,
                      info.engine.isa);
@@ -146,8 +149,8 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
   out += memory_text(info);
   for (const engine::TensorInspection& tensor : info.tensors) {
     if (!tensors) break;
-    out += fmt::format("  {:5} {:16} {}\n", tensor.dtype, shape_text(tensor.shape),
-                       printable(tensor.name));
+    out += fmt::format("  {:5} {:16} {}{}\n", tensor.dtype, shape_text(tensor.shape),
+                       printable(tensor.name), tensor.expanded.empty() ? "" : ", in bf16");
   }
   return out;
 }
@@ -199,7 +202,9 @@ void write_lists(JsonWriter& json, const engine::Inspection& info) {
     json.begin_object().field("name", tokenizer::to_utf8(tensor.name));
     json.field("dtype", std::string_view(tensor.dtype)).key("shape").begin_array();
     for (const int64_t extent : tensor.shape) json.value(extent);
-    json.end_array().end_object();
+    json.end_array();
+    if (!tensor.expanded.empty()) json.field("expanded", std::string_view(tensor.expanded));
+    json.end_object();
   }
   json.end_array();
 }

@@ -6,6 +6,7 @@
 #include "engine/load.h"
 #include "engine/setup.h"
 #include "model/arch/registry.h"
+#include "model/cuda/fp8_device.h"
 
 namespace foveal::engine {
 namespace {
@@ -61,9 +62,18 @@ std::vector<TensorInspection> inspect_tensors(const model::Checkpoint& checkpoin
   std::vector<TensorInspection> out;
   for (const std::string& name : checkpoint.names()) {
     const TensorView* tensor = checkpoint.find(name);
-    out.push_back({name, std::string(dtype_name(tensor->dtype)), tensor->shape});
+    out.push_back({name, std::string(dtype_name(tensor->dtype)), tensor->shape, {}});
   }
   return out;
+}
+
+void inspect_expanded(const model::Checkpoint& checkpoint, Inspection& out) {
+  const model::Fp8OnDevice fp8(checkpoint);
+  for (TensorInspection& tensor : out.tensors) {
+    const auto found = fp8.expanded().find(tensor.name);
+    if (found != fp8.expanded().end()) tensor.expanded = found->second;
+  }
+  out.expanded = fp8.summary();
 }
 
 }  // namespace
@@ -84,6 +94,7 @@ Inspection inspect(const LlmConfig& config) {
   out.memory = inspect_memory(setup);
   out.layers = inspect_layers(out.model, setup);
   out.tensors = inspect_tensors(*checkpoint);
+  if (setup.device.kind == DeviceKind::kCuda) inspect_expanded(*checkpoint, out);
   return out;
 }
 

@@ -23,6 +23,7 @@ struct TensorInspection {
   std::string name;
   std::string dtype;
   std::vector<int64_t> shape;
+  std::string expanded;  ///< why the device holds it in bf16, not in e4m3 as the file; or empty
 };
 
 /// What a method keeps under the page table of K and V.
@@ -52,6 +53,7 @@ struct Inspection {
   std::vector<MemoryInspection> memory;  ///< of prompts of some lengths
   std::vector<LayerInspection> layers;
   std::vector<TensorInspection> tensors;
+  std::string expanded;  ///< which of those, by reason; or empty
 };
 
 /// Throws as starting an engine with this config would.

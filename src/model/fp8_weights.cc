@@ -5,7 +5,6 @@
 
 #include "base/check.h"
 #include "base/half.h"
-#include "base/log.h"
 #include "base/math.h"
 
 namespace foveal::model {
@@ -112,9 +111,6 @@ const TensorView& Fp8Weights::readable(std::string_view name, const TensorView& 
   const std::lock_guard lock(mutex_);
   const auto known = owned_.find(name);
   if (known != owned_.end()) return known->second.view;
-  if (owned_.empty() && !keep_) {
-    log_info("weights in f8_e4m3 are expanded to bf16, activations stay in bf16");
-  }
   const Fp8Scales scales = scales_of(where_, name, stored, scale, block_);
   const int64_t rows = stored.shape[0];
   const int64_t cols = stored.shape[1];

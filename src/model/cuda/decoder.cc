@@ -101,13 +101,17 @@ void CudaDecoder::load(const Checkpoint& checkpoint, Stream& stream) {
   final_norm_ = loader.vector(checkpoint.vector("model.norm.weight", hidden), "model.norm.weight");
   rope_ = load_rope(config_.rope, loader, stream);
   if (config_.local_rope) local_rope_ = load_rope(*config_.local_rope, loader, stream);
+  const Fp8OnDevice fp8(checkpoint);
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-    layers_.push_back(load_device_layer(checkpoint, traits_, layer, loader));
+    layers_.push_back(load_device_layer(checkpoint, fp8, traits_, layer, loader));
   }
   check_layer_count(checkpoint);
   stream.synchronize();
   log_info("weights on {}: {:.1f} MiB, {}", device_name(stream.device()),
            static_cast<double>(loader.bytes()) / (1 << 20), loader.stored_types());
+  if (!fp8.expanded().empty()) {
+    log_info("weights in f8_e4m3 that are expanded to bf16: {}", fp8.summary());
+  }
 }
 
 DeviceRope CudaDecoder::load_rope(const RopeConfig& rope, WeightLoader& loader,

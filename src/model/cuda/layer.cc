@@ -15,9 +15,10 @@ namespace {
 /// Loads one layer: names are the checkpoint's, fused or not.
 class LayerLoader {
  public:
-  LayerLoader(const Checkpoint& checkpoint, const DecoderTraits& traits, int32_t layer,
-              WeightLoader& loader)
+  LayerLoader(const Checkpoint& checkpoint, const Fp8OnDevice& fp8, const DecoderTraits& traits,
+              int32_t layer, WeightLoader& loader)
       : checkpoint_(checkpoint),
+        fp8_(fp8),
         config_(checkpoint.config()),
         traits_(traits),
         prefix_(fmt::format("model.layers.{}.", layer)),
@@ -116,40 +117,44 @@ class LayerLoader {
     std::vector<float> bias;
   };
 
-  /// In e4m3 where all of them are, with scales of one kind.
   void load_experts(DeviceExperts& out) {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t width = config_.moe_intermediate_size;
     std::vector<StoredMatrix> gate_ups;
     std::vector<StoredMatrix> downs;
-    bool fp8 = config_.fp8_weights;
-    for (int32_t expert = 0; expert < config_.num_experts && fp8; ++expert) {
-      auto gate = stored_expert("gate_proj", expert);
-      auto up = stored_expert("up_proj", expert);
-      auto down = stored_expert("down_proj", expert);
-      fp8 = gate && up && down;
-      if (!fp8) break;
+    for (int32_t expert = 0; expert < config_.num_experts; ++expert) {
+      auto gate = kept_expert("gate_proj", expert, width, hidden);
+      auto up = kept_expert("up_proj", expert, width, hidden);
+      auto down = kept_expert("down_proj", expert, hidden, width);
+      if (!gate || !up || !down) {
+        const ExpertWeights one = load_expert(checkpoint_, prefix_ + "mlp.experts.", expert);
+        gate = {one.gate, {}};
+        up = {one.up, {}};
+        down = {one.down, {}};
+      }
       gate_ups.push_back(*std::move(gate));
       gate_ups.push_back(*std::move(up));
       downs.push_back(*std::move(down));
-    }
-    if (!fp8) {
-      gate_ups.clear();
-      downs.clear();
-      for (int32_t expert = 0; expert < config_.num_experts; ++expert) {
-        const ExpertWeights one = load_expert(checkpoint_, prefix_ + "mlp.experts.", expert);
-        gate_ups.push_back({one.gate, {}});
-        gate_ups.push_back({one.up, {}});
-        downs.push_back({one.down, {}});
-      }
     }
     out.gate_up = one_matrix(gate_ups, "mlp.experts.gate_up");
     out.down = one_matrix(downs, "mlp.experts.down");
   }
 
-  std::optional<StoredMatrix> stored_expert(const char* name, int32_t expert) const {
+  std::optional<StoredMatrix> kept_expert(const char* name, int32_t expert, int64_t rows,
+                                          int64_t cols) const {
     const std::string folder = prefix_ + "mlp.experts.";
     const std::string stacked = folder + "{}." + name + ".weight";
-    if (checkpoint_.find(stacked) != nullptr) return stored_fp8(checkpoint_, stacked);
-    return stored_fp8(checkpoint_, fmt::format("{}{}.{}.weight", folder, expert, name));
+    if (checkpoint_.find(stacked) != nullptr) return kept(stacked, rows, cols);
+    return kept(fmt::format("{}{}.{}.weight", folder, expert, name), rows, cols);
+  }
+
+  /// The matrix in e4m3 where the device keeps it so.
+  std::optional<StoredMatrix> kept(const std::string& name, int64_t rows, int64_t cols) const {
+    std::optional<StoredMatrix> out = fp8_.stored(name);
+    FOVEAL_CHECK(!out || (out->weight.rows == rows && out->weight.cols == cols),
+                 ErrorKind::kCorruptFile, name, "got [{}, {}]; need [{}, {}]", out->weight.rows,
+                 out->weight.cols, rows, cols);
+    return out;
   }
 
   DeviceTensor one_matrix(std::span<const StoredMatrix> parts, const std::string& name) {
@@ -207,10 +212,7 @@ class LayerLoader {
 
   Part stored(const std::string& name, int64_t rows, int64_t cols, bool need_bias) const {
     const std::string full = prefix_ + name;
-    if (std::optional<StoredMatrix> fp8 = stored_fp8(checkpoint_, full + ".weight")) {
-      const WeightView& weight = fp8->weight;
-      FOVEAL_CHECK(weight.rows == rows && weight.cols == cols, ErrorKind::kCorruptFile, full,
-                   "got [{}, {}]; need [{}, {}]", weight.rows, weight.cols, rows, cols);
+    if (std::optional<StoredMatrix> fp8 = kept(full + ".weight", rows, cols)) {
       return {*std::move(fp8), load_bias(checkpoint_, full, rows, need_bias)};
     }
     Linear wide = load_linear(checkpoint_, full, rows, cols, need_bias);
@@ -245,6 +247,7 @@ class LayerLoader {
   }
 
   const Checkpoint& checkpoint_;
+  const Fp8OnDevice& fp8_;
   const ModelConfig& config_;
   const DecoderTraits& traits_;
   std::string prefix_;
@@ -253,10 +256,10 @@ class LayerLoader {
 
 }  // namespace
 
-DeviceLayer load_device_layer(const Checkpoint& checkpoint, const DecoderTraits& traits,
-                              int32_t layer, WeightLoader& loader) {
+DeviceLayer load_device_layer(const Checkpoint& checkpoint, const Fp8OnDevice& fp8,
+                              const DecoderTraits& traits, int32_t layer, WeightLoader& loader) {
   const ModelConfig& config = checkpoint.config();
-  LayerLoader source(checkpoint, traits, layer, loader);
+  LayerLoader source(checkpoint, fp8, traits, layer, loader);
   DeviceLayer out;
   if (config.latent) {
     source.latent(out, layer);

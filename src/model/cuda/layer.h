@@ -4,6 +4,7 @@
 
 #include "model/arch/registry.h"
 #include "model/checkpoint.h"
+#include "model/cuda/fp8_device.h"
 #include "model/cuda/weight_loader.h"
 
 namespace foveal::model {
@@ -62,7 +63,7 @@ struct DeviceLayer {
 };
 
 /// Throws kCorruptFile or kUnsupported, naming the tensor.
-DeviceLayer load_device_layer(const Checkpoint& checkpoint, const DecoderTraits& traits,
-                              int32_t layer, WeightLoader& loader);
+DeviceLayer load_device_layer(const Checkpoint& checkpoint, const Fp8OnDevice& fp8,
+                              const DecoderTraits& traits, int32_t layer, WeightLoader& loader);
 
 }  // namespace foveal::model

@@ -66,10 +66,9 @@ int64_t prefill_scratch_bytes(const ModelConfig& config, const ModelLimits& limi
 /// scales, of which a block has as many as a row at most.
 int64_t fp8_saving(const Checkpoint& checkpoint) {
   int64_t out = 0;
-  if (!checkpoint.config().fp8_weights) return out;
-  for (const std::string& name : checkpoint.names()) {
+  const Fp8OnDevice fp8(checkpoint);
+  for (const std::string& name : fp8.kept()) {
     const TensorView* tensor = checkpoint.find(name);
-    if (tensor->dtype != DType::kF8E4M3 || !is_fp8_on_device(checkpoint, name)) continue;
     const int64_t cols = tensor->shape.back();
     const int64_t rows = tensor->num_elements() / cols;
     out += rows * (cols - kF32 * std::max(int64_t{1}, ceil_div(cols, int64_t{128 * 128})));
