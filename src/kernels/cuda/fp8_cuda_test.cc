@@ -175,14 +175,18 @@ TEST_F(Fp8CudaTest, GatedMatchesProductAndActivation) {
 
 TEST_F(Fp8CudaTest, LibraryRouteIsExactOnIntegers) {
   DenseGemm gemm(kGpu, {});
+  struct Case {
+    int64_t m, n, k;
+  };
   for (const GemmScaling scaling : {GemmScaling::kRow, GemmScaling::kBlock}) {
-    for (const int64_t n : {384, 576, 2240}) {
-      const int64_t m = 132;
-      const int64_t k = 512;
+    // The last block of columns or rows need not be whole.
+    for (const auto& [m, n, k] :
+         {Case{132, 384, 512}, Case{132, 576, 512}, Case{132, 2240, 512}, Case{40, 200, 192},
+          Case{36, 40, 576}, Case{4, 24, 144}, Case{40, 4, 1040}, Case{132, 264, 16}}) {
       const Weights w = weights(1, n, k, scaling);
       const std::vector<float> x = integers(static_cast<size_t>(m * k), 4);
       const bool by_row = scaling == GemmScaling::kRow;
-      std::vector<float> x_scales(static_cast<size_t>(by_row ? m : k / 128 * m));
+      std::vector<float> x_scales(static_cast<size_t>(by_row ? m : (k + 127) / 128 * m));
       for (float& s : x_scales) s = std::ldexp(1.0F, static_cast<int>(rng_() % 3));
       const auto x_dev = upload(encode(x));
       const auto w_dev = upload(w.stored);
@@ -214,7 +218,7 @@ TEST_F(Fp8CudaTest, LibraryRouteIsExactOnIntegers) {
                   w.values[static_cast<size_t>(at % n * k + i)];
         }
         ASSERT_EQ(got[static_cast<size_t>(at)], static_cast<float>(want))
-            << (by_row ? "rows " : "blocks ") << n << " at " << at;
+            << (by_row ? "rows " : "blocks ") << n << " " << k << " at " << at;
       }
     }
   }
@@ -258,29 +262,38 @@ TEST_F(Fp8CudaTest, RowsAreQuantisedByTheirLargest) {
 TEST_F(Fp8CudaTest, BlocksArePaddedWithZeros) {
   const int64_t m = 5;
   const int64_t padded = 8;
-  const int64_t k = 384;
-  const std::vector<float> x = rounded(normal(static_cast<size_t>(m * k), 3));
-  const auto x_dev = upload(to_bf16(x));
-  const DeviceArray<uint8_t> y(stream_, static_cast<size_t>(padded * k));
-  const DeviceArray<float> scale(stream_, static_cast<size_t>(padded * k / 128));
-  quantize_e4m3_blocks({.x = x_dev.data(),
-                        .y = y.data(),
-                        .scale = scale.data(),
-                        .m = m,
-                        .k = k,
-                        .x_stride = k,
-                        .y_stride = k,
-                        .scale_stride = padded,
-                        .padded_m = padded},
-                       stream_);
-  const std::vector<uint8_t> got = y.download();
-  const std::vector<float> scales = scale.download();
-  for (int64_t row = 0; row < padded; ++row) {
-    for (int64_t col = 0; col < k; ++col) {
-      const auto at = static_cast<size_t>(row * k + col);
-      const float by = scales[static_cast<size_t>(col / 128 * padded + row)];
-      ASSERT_EQ(got[at], row < m ? float_to_e4m3(x[at] / by) : 0) << row << " " << col;
-      ASSERT_TRUE(row < m || by == 1) << row;
+  for (const int64_t k : {384, 192, 16, 1048}) {
+    const int64_t blocks = (k + 127) / 128;
+    const std::vector<float> x = rounded(normal(static_cast<size_t>(m * k), 3));
+    const auto x_dev = upload(to_bf16(x));
+    const DeviceArray<uint8_t> y(stream_, static_cast<size_t>(padded * k));
+    const DeviceArray<float> scale(stream_, static_cast<size_t>(padded * blocks));
+    quantize_e4m3_blocks({.x = x_dev.data(),
+                          .y = y.data(),
+                          .scale = scale.data(),
+                          .m = m,
+                          .k = k,
+                          .x_stride = k,
+                          .y_stride = k,
+                          .scale_stride = padded,
+                          .padded_m = padded},
+                         stream_);
+    const std::vector<uint8_t> got = y.download();
+    const std::vector<float> scales = scale.download();
+    for (int64_t row = 0; row < padded; ++row) {
+      for (int64_t first = 0; first < k; first += 128) {
+        float most = 0;
+        const int64_t end = std::min(k, first + 128);
+        for (int64_t col = first; col < end && row < m; ++col) {
+          most = std::max(most, std::abs(x[static_cast<size_t>(row * k + col)]));
+        }
+        const float by = scales[static_cast<size_t>(first / 128 * padded + row)];
+        ASSERT_EQ(by, most > 0 ? most / 448.0F : 1.0F) << k << " row " << row << " " << first;
+        for (int64_t col = first; col < end; ++col) {
+          const auto at = static_cast<size_t>(row * k + col);
+          ASSERT_EQ(got[at], row < m ? float_to_e4m3(x[at] / by) : 0) << row << " " << col;
+        }
+      }
     }
   }
 }
