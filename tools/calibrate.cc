@@ -18,6 +18,7 @@
 #include "calibrate/rocket.h"
 #include "cli_options.h"
 #include "commands.h"
+#include "engine/inspect.h"
 #include "eval/haystack.h"
 #include "output.h"
 #include "progress_bars.h"
@@ -310,6 +311,17 @@ std::vector<PhaseResult> calibrated_phases(Measuring& measuring, const std::vect
   return out;
 }
 
+// A phase that leaves nothing out has a KL that says nothing.
+void warn_of_phase(const PhaseResult& phase, const calibrate::Exclusion& found) {
+  const LayerSparsity total = found.before.sparsity.total();
+  if ((phase.name == "prefill" ? total.prefill : total.decode).skipped() > 0) return;
+  log_warn(
+      "[calibrate] got nothing left out in {} of windows of {} tokens, whose KL says nothing of "
+      "it; "
+      "need a larger target",
+      phase.name, found.length);
+}
+
 void warn_of_kl(const calibrate::Exclusion& found) {
   const double kl = (found.dense_layers.empty() ? found.before : found.after).kl;
   if (kl <= found.budget_kl) return;
@@ -323,6 +335,18 @@ void warn_of_kl(const calibrate::Exclusion& found) {
 int64_t longest(const std::vector<Texts>& texts) {
   int64_t out = 0;
   for (const Texts& one : texts) out = std::max(out, one.length);
+  return out;
+}
+
+/// Those that the checkpoint itself keeps dense.
+std::vector<int32_t> dense_layers(const LlmConfig& config) {
+  const engine::Inspection shown = engine::inspect(measuring_config(config));
+  std::vector<int32_t> out;
+  for (size_t layer = 0; layer < shown.layers.size(); ++layer) {
+    const engine::LayerInspection& its = shown.layers[layer];
+    const bool dense = its.prefill.method == "dense" && its.decode.method == "dense";
+    if (dense) out.push_back(static_cast<int32_t>(layer));
+  }
   return out;
 }
 
@@ -340,8 +364,11 @@ calibrate::Exclusion excluded_layers(const CalibrateOptions& own, const LlmConfi
                                             .decode_tokens = factors.decode ? own.decode_tokens : 0,
                                             .prompt_rows = factors.prefill ? kPromptRows : 0,
                                             .count = 2 * own.num_samples});
-  return calibrate::exclude_layers(dense, {.threshold_scale_factor = factors},
-                                   static_cast<int32_t>(num_layers), own.budget_kl, in_time);
+  calibrate::Exclusion out =
+      calibrate::exclude_layers(dense, {.threshold_scale_factor = factors},
+                                static_cast<int32_t>(num_layers), own.budget_kl, in_time);
+  out.length = length;
+  return out;
 }
 
 int calibrate_skip_softmax(const CalibrateOptions& own, const Command& command,
@@ -363,9 +390,11 @@ int calibrate_skip_softmax(const CalibrateOptions& own, const Command& command,
                                    calibrated_phases(measuring, texts, own, exclude ? 0.5 : 1)};
   const ModelInfo info = llm->info();
   llm.reset();  // the next engines may need its memory
+  found.dense_before = dense_layers(config);
   if (exclude) {
     found.exclusion = excluded_layers(own, config, found.phases, longest(texts), info.num_layers,
                                       [&] { return measuring.in_time(); });
+    for (const PhaseResult& phase : found.phases) warn_of_phase(phase, *found.exclusion);
     warn_of_kl(*found.exclusion);
   }
   write_file("output", own.output, calibrate::output_text(own.output, config, info, found));
@@ -385,18 +414,10 @@ int calibrate_main(std::span<const std::string> args) {
   command.options("Calibrate", describe(own));
   command.llm_config(config);
   if (!command.parse(args)) return 0;
-  check_writable("output", own.output);
-  check_writable("report-json", own.report_json);
-  const std::pair<const char*, const std::string&> outputs[] = {{"output", own.output},
-                                                                {"report-json", own.report_json}};
-  for (const auto& [flag, path] : outputs) {
-    for (const std::string& input : {config.model, config.tokenizer, own.file}) {
-      check_not_input(flag, path, input);
-    }
-  }
-  FOVEAL_CHECK(!same_output(own.output, own.report_json), ErrorKind::kInvalidArgument,
-               "report-json", "got '{}', which --output writes to as well; need a file for each",
-               own.report_json);
+  const OutputFile outputs[] = {{"output", own.output}, {"report-json", own.report_json}};
+  const std::string inputs[] = {config.model, config.tokenizer, own.file,
+                                command.given("--config")};
+  check_outputs(outputs, inputs);
   if (own.method == "skip_softmax") return calibrate_skip_softmax(own, command, config);
   for (const SparseAttentionConfig& other : config.sparse_attention_config) {
     FOVEAL_CHECK(std::holds_alternative<RocketSparseAttentionConfig>(other),

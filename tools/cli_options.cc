@@ -356,6 +356,13 @@ std::vector<std::pair<std::string, std::vector<std::string>>> Command::given() c
   return out;
 }
 
+std::string Command::given(std::string_view flag) const {
+  for (const auto& [name, values] : given()) {
+    if (name == flag && !values.empty()) return values.front();
+  }
+  return "";
+}
+
 std::string Command::help() const {
   std::string out = fmt::format("foveal {}: {}\n\nusage: foveal {} [flags]\n", impl_->name,
                                 impl_->summary, impl_->name);

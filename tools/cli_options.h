@@ -72,6 +72,8 @@ class Command {
 
   /// After `parse`: each flag that was given, as `--name`, with its values.
   std::vector<std::pair<std::string, std::vector<std::string>>> given() const;
+  /// The value of one of those, by its name with dashes; a list's first, empty where there is none.
+  std::string given(std::string_view flag) const;
 
  private:
   struct Impl;

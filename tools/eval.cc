@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <set>
 
 #include "base/check.h"
@@ -201,6 +202,23 @@ void check_against(const EvalOptions& options, const LlmConfig& config, const Ta
                "got a task that reads logits; need one of answers");
 }
 
+/// Refuses to write over what any flag reads, or into a folder that one reads.
+void check_output_dir(const std::string& output_dir, const Command& command) {
+  namespace fs = std::filesystem;
+  std::error_code code;
+  for (const auto& [flag, values] : command.given()) {
+    if (flag == "--output-dir") continue;
+    for (const std::string& value : values) {
+      const bool folder = fs::is_directory(value, code);
+      FOVEAL_CHECK(!folder || !fs::equivalent(output_dir, value, code), ErrorKind::kInvalidArgument,
+                   "output-dir", "got '{}', which {} reads; need another folder", output_dir, flag);
+      for (const char* file : {"settings.json", "samples.jsonl", "summary.json"}) {
+        if (!folder) check_not_input("output-dir", (fs::path(output_dir) / file).string(), value);
+      }
+    }
+  }
+}
+
 int run_eval(const TaskEntry& entry, Task& task, const Cast& cast, const EvalOptions& options,
              measure::ResultFolder& folder, measure::Settings about) {
   const auto start = std::chrono::steady_clock::now();
@@ -273,6 +291,7 @@ int eval_main(std::span<const std::string> args) {
   if (!command.parse(rest)) return 0;
 
   check_against(own, config, *task);
+  check_output_dir(own.output_dir, command);
   measure::parse_object(own.ways.extra, "chat-template-kwargs");
   const measure::Settings settings = settings_of(entry, *task, command, config, own);
   if (!own.against.empty()) {

@@ -101,6 +101,19 @@ bool same_output(const std::string& one, const std::string& other) {
   return fs::weakly_canonical(one, code) == fs::weakly_canonical(other, code);
 }
 
+void check_outputs(std::span<const OutputFile> outputs, std::span<const std::string> inputs) {
+  for (const OutputFile& output : outputs) {
+    check_writable(output.flag, output.path);
+    for (const std::string& input : inputs) check_not_input(output.flag, output.path, input);
+    for (const OutputFile& other : outputs) {
+      FOVEAL_CHECK(&output == &other || !same_output(output.path, other.path),
+                   ErrorKind::kInvalidArgument, output.flag,
+                   "got '{}', which --{} writes to as well; need a file for each", output.path,
+                   other.flag);
+    }
+  }
+}
+
 void guard_process() {
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;

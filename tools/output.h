@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,16 @@ void check_not_input(std::string_view flag, const std::string& path, const std::
 
 /// True when both exist and are one regular file, or when both spell the same new path.
 bool same_output(const std::string& one, const std::string& other);
+
+/// A flag and the file that it has written.
+struct OutputFile {
+  std::string_view flag;
+  std::string path;  ///< empty: none
+};
+
+/// Refuses, before hours of work are spent: what could not be written, what is one of `inputs`
+/// (empty ones are none), and two that would be one file.
+void check_outputs(std::span<const OutputFile> outputs, std::span<const std::string> inputs);
 
 /// Makes 0, 1 and 2 stand for the standard streams even where the caller closed them: otherwise the
 /// next file opened would take their place and receive what is printed. Ignores SIGPIPE and SIGXFSZ

@@ -59,6 +59,24 @@ TEST(CheckNotInput, KnowsAFileByAnyName) {
   fs::remove_all(folder);
 }
 
+TEST(CheckOutputs, WantsAFileForEach) {
+  const std::string folder = testing::TempDir();
+  const std::string input = folder + "/output_test_input.txt";
+  std::ofstream(input) << "text";
+  const std::string inputs[] = {"", input};
+  const auto check = [&](const std::string& csv) {
+    const OutputFile outputs[] = {
+        {"json", folder + "/output_test.json"}, {"csv", csv}, {"log", ""}};
+    check_outputs(outputs, inputs);
+  };
+  EXPECT_NO_THROW(check(folder + "/output_test.csv"));
+  EXPECT_NO_THROW(check(""));
+  EXPECT_THROW(check(folder + "/./output_test.json"), Error);
+  EXPECT_THROW(check(input), Error);
+  EXPECT_THROW(check(folder), Error);
+  std::filesystem::remove(input);
+}
+
 TEST(WriteOut, ReportsAFullOutput) {
   std::FILE* const full = std::fopen("/dev/full", "wb");
   ASSERT_NE(full, nullptr);

@@ -87,21 +87,13 @@ std::string user_message(const std::string& text) {
   return "[{\"role\": \"user\", \"content\": " + json_string(text) + "}]";
 }
 
-void check_outputs(const RunOptions& options, const LlmConfig& config) {
-  const std::pair<const char*, const std::string&> outputs[] = {
-      {"stats", options.stats}, {"logits", options.logits}, {"trace", options.trace}};
+void check_options(const RunOptions& options, const LlmConfig& config,
+                   const std::string& config_file) {
   const std::string ids = options.token_ids.starts_with('@') ? options.token_ids.substr(1) : "";
-  for (const auto& [flag, path] : outputs) {
-    check_writable(flag, path);
-    for (const std::string& input : {config.model, config.tokenizer, options.file, ids}) {
-      check_not_input(flag, path, input);
-    }
-    for (const auto& [other_flag, other] : outputs) {
-      FOVEAL_CHECK(&path == &other || !same_output(path, other), ErrorKind::kInvalidArgument, flag,
-                   "got '{}', which --{} writes to as well; need a file for each", path,
-                   other_flag);
-    }
-  }
+  const OutputFile outputs[] = {
+      {"stats", options.stats}, {"logits", options.logits}, {"trace", options.trace}};
+  const std::string inputs[] = {config.model, config.tokenizer, options.file, ids, config_file};
+  tools::check_outputs(outputs, inputs);
   FOVEAL_CHECK(!options.logits_last || !options.logits.empty(), ErrorKind::kInvalidArgument,
                "logits-last", "got {} without --logits; need both", *options.logits_last);
   FOVEAL_CHECK(options.trace_filter.empty() || !options.trace.empty(), ErrorKind::kInvalidArgument,
@@ -150,7 +142,7 @@ int run_main(std::span<const std::string> args) {
   // What can be refused without loading anything is refused first.
   FOVEAL_CHECK(sampling.n == 1, ErrorKind::kInvalidArgument, "n",
                "got {}; need 1 (foveal run shows one completion)", sampling.n);
-  check_outputs(own, config);
+  check_options(own, config, command.given("--config"));
   FOVEAL_CHECK((!sampling.logprobs && !sampling.prompt_logprobs) || own.json || !own.stats.empty(),
                ErrorKind::kInvalidArgument, "logprobs",
                "got it without a place to show them; need --json or --stats FILE as well");

@@ -41,9 +41,9 @@ class Case(unittest.TestCase):
     def read(self, name):
         return json.loads((self.path / name).read_text())
 
-    def ids(self, *lengths, name="ids.jsonl", **fields):
-        """A file with a line of random ids for each length."""
-        seed = random.randrange(1 << 32)
+    def ids(self, *lengths, name="ids.jsonl", seed=None, **fields):
+        """A file with a line of random ids for each length; others each time without a seed."""
+        seed = random.randrange(1 << 32) if seed is None else seed
         print("seed", seed, file=sys.stderr)
         draw = random.Random(seed)
         lines = [json.dumps({"input_ids": [draw.randrange(VOCAB) for _ in range(count)], **fields})

@@ -3,6 +3,7 @@
 
 import json
 import math
+import shutil
 import statistics
 import unittest
 
@@ -169,6 +170,31 @@ class Tiny(Bench):
                       ["bench", "prepare-dataset", "--model", GOLDEN, "--output", self.path / "x",
                        "token-norm-dist", "--input-mean", -3]):
             self.refused(*words)
+
+    def test_outputs_never_replace_inputs_or_each_other(self):
+        self.prepare("token-norm-dist", "--num-requests", 1, "--input-mean", 4, "--output-mean", 2)
+        data = self.path / "data.jsonl"
+        text = self.write("text.jsonl", '{"text": "a b c"}\n')
+        config = self.write("c.yaml", "kv_cache_config: {max_tokens: 64}\n")
+        model = self.path / "model"
+        shutil.copytree(GOLDEN, model)
+        run = ("--model", model, "--dataset", data, "--config", config)
+        serve = ("bench", "serve", "--url", "http://127.0.0.1:9", "--tokenizer-model", model, "--dataset", data)
+        one, same = self.path / "one", self.path / "." / "one"
+        before = {path: path.read_bytes() for path in (data, text, config, *model.iterdir())}
+        for words in (["bench", "throughput", *run, "--request-json", one, "--output-json", same],
+                      ["bench", "throughput", *run, "--request-csv", config],
+                      ["bench", "latency", *run, "--report-json", model / "config.json"],
+                      ["bench", "compare", *run, "--report-json", model / "model.safetensors"],
+                      ["bench", "compare", *run, "--report-json", data],
+                      ["bench", "kernels", "--device", "cpu", "--report-json", one, "--csv", same],
+                      [*serve, "--report-json", one, "--request-csv", same],
+                      [*serve, "--report-json", model / "config.json"],
+                      ["bench", "prepare-dataset", "--model", model, "dataset", "--file", text, "--output", text]):
+            error = foveal(*words, status=2).stderr
+            self.assertRegex(error, r"^\[.*\] got '.*', which (is also read as '|--.* writes to as well)", words)
+        self.assertEqual(before, {path: path.read_bytes() for path in before})
+        self.assertFalse(one.exists())
 
 
 @unittest.skipUnless(MODEL, "needs FOVEAL_TEST_MODEL")

@@ -10,6 +10,7 @@ from harness import GOLDEN, LICENSE, MODEL, Case, foveal
 COMMON = ("--method", "skip_softmax", "--device", "cpu", "--threads", 2)
 
 
+# Whether a rising law follows from texts of random ids is a matter of chance: some are always the same.
 class Calibrate(Case):
     def calibrate(self, output, *words, model=GOLDEN):
         foveal("calibrate", "--model", model, *COMMON, "--output", self.path / output, "--report-json",
@@ -55,10 +56,33 @@ class Tiny(Calibrate):
         whole["sparse_attention_config"] = {"algorithm": "skip_softmax", "ignore": patterns,
                                             "threshold_scale_factor": {"prefill": 100, "decode": 100}}
         config.write_text(json.dumps(whole))
-        self.calibrate("config.json", "--file", self.ids(2100), "--lengths", "256,512", "--decode-tokens", 4,
+        self.calibrate("config.json", "--file", self.ids(2100, seed=1), "--lengths", "256,512", "--decode-tokens", 4,
                        "--num-samples", 1, model=folder)
         group = self.read("config.json")["sparse_attention_config"]["config_groups"]["group_0"]
         self.assertEqual(group["ignore"], patterns)
+        # YAML may be used beside a checkpoint that does not say so.
+        self.calibrate("c.yaml", "--file", self.ids(2100, seed=1), "--lengths", "256,512", "--decode-tokens", 4,
+                       "--num-samples", 1, model=folder)
+        self.assertIn("dense_layers: [1]\n", (self.path / "c.yaml").read_text())
+
+    def test_groups_of_other_algorithms_stay(self):
+        folder = self.path / "model"
+        shutil.copytree(GOLDEN, folder)
+        config = folder / "config.json"
+        whole = json.loads(config.read_text())
+        other = {"algorithm": "another", "topk": 3}
+        old = {"algorithm": "skip_softmax", "threshold_scale_factor": {"formula": "a", "prefill": {"a": 3}}}
+        for groups, name in (({"group_0": other, "mine": old}, "mine"), ({"group_0": other}, "group_1")):
+            whole["sparse_attention_config"] = {"config_groups": groups, "ignore": ["*.1.self_attn"]}
+            config.write_text(json.dumps(whole))
+            self.calibrate("config.json", "--file", self.ids(2100, seed=1), "--lengths", "256,512", "--decode-tokens", 4,
+                           "--num-samples", 1, model=folder)
+            section = self.read("config.json")["sparse_attention_config"]
+            self.assertEqual(set(section["config_groups"]), {"group_0", name})
+            self.assertEqual(section["config_groups"]["group_0"], other)
+            self.assertIn("a", section["config_groups"][name]["threshold_scale_factor"]["prefill"])
+            self.assertNotEqual(section["config_groups"][name], old)
+            self.assertEqual(section["ignore"], ["*.1.self_attn"])
 
     def test_yaml_is_a_configuration(self):
         file = self.ids(1000)
@@ -73,6 +97,7 @@ class Tiny(Calibrate):
         words = ("--file", file, "--lengths", "400", "--num-samples", 2, "--decode-tokens", 8,
                  "--target-sparsity", "{prefill: 0.04}")
         loose = self.calibrate("loose.json", *words, "--budget-kl", 100)["layers"]
+        self.assertEqual(loose["length"], 400)
         self.assertEqual((loose["dense_layers"], loose["alone"]), ([], []))
         self.assertEqual(loose["before"], loose["after"])
         self.assertGreater(loose["before"]["kl"], 0)
@@ -99,8 +124,19 @@ class Tiny(Calibrate):
                       status=2)
         self.assertIn("[budget-kl] got 0; need at least ", none.stderr)
 
+    def test_layers_are_chosen_on_the_longest_texts(self):
+        words = ("--file", self.ids(1700), "--num-samples", 1, "--target-sparsity", "{prefill: 0.04}",
+                 "--budget-kl", 100)
+        for lengths in ("256,400", "400,256"):
+            self.assertEqual(self.calibrate("c.yaml", *words, "--lengths", lengths)["layers"]["length"], 400)
+
     def test_odd_requests_are_refused(self):
         file = self.ids(100)
+        same = self.path / "one.yaml"
+        error = foveal("calibrate", "--model", GOLDEN, *COMMON, "--file", file, "--output", same, "--report-json",
+                       self.path / "." / "one.yaml", status=2).stderr
+        self.assertIn("which --report-json writes to as well", error)
+        self.refused("calibrate", "--model", GOLDEN, *COMMON, "--file", file, "--output", file)
         output = ("--output", self.path / "c.yaml")
         for words in (["--method", "rocket", *output], ["--method", "dsa", *output], ["--method", "skip_softmax"],
                       ["--method", "rocket", *output, "--file", file, "--prompt-budgets", "none"],

@@ -3,6 +3,7 @@
 ids; with it, the real one's scores are checked."""
 
 import json
+import shutil
 import unittest
 
 from harness import GOLDEN, LICENSE, MODEL, SPARSE, STRONG, Case, foveal
@@ -82,6 +83,20 @@ class Tiny(Eval):
         self.ids(60)  # the same name, other contents
         self.eval("perplexity", "--file", file, status=2)
         self.eval("perplexity", "--file", file, "--overwrite")
+
+    def test_results_never_replace_inputs(self):
+        model = self.path / "model"
+        shutil.copytree(GOLDEN, model)
+        results = self.path / "results"
+        results.mkdir()
+        file = self.ids(50, name="results/samples.jsonl")
+        before = file.read_bytes()
+        for words in (["--model", model, "--file", file, "--output-dir", results, "--overwrite"],
+                      ["--model", model, "--file", LICENSE, "--output-dir", self.path / "." / "model"]):
+            error = foveal("eval", "perplexity", *words, "--device", "cpu", status=2).stderr
+            self.assertRegex(error, r"^\[output-dir\] got .*; need another f")
+        self.assertEqual(file.read_bytes(), before)
+        self.assertFalse((model / "samples.jsonl").exists())
 
     def test_odd_requests_are_refused(self):
         for words in (["eval"], ["eval", "nothing"], ["eval", "--model", GOLDEN, "niah"],

@@ -198,7 +198,10 @@ int compare_main(std::span<const std::string> args) {
   if (!command.parse(args)) return 0;
   FOVEAL_CHECK(own.concurrency != 0, ErrorKind::kInvalidArgument, "concurrency",
                "got 0; need -1 or a number from 1");
-  tools::check_writable("report-json", own.report_json);
+  const tools::OutputFile output{"report-json", own.report_json};
+  const std::string inputs[] = {config.model, config.tokenizer, own.dataset, own.baseline,
+                                command.given("--config")};
+  tools::check_outputs({&output, 1}, inputs);
   const Dataset dataset = read_dataset(own.dataset);
   FOVEAL_CHECK(dataset.failures.empty(), ErrorKind::kInvalidArgument, "dataset", "{}",
                dataset.failures.front().error);

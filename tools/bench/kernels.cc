@@ -178,8 +178,8 @@ int kernels_main(std::span<const std::string> args) {
       cuda ? families_of(own.families, kCudaFamilies) : families_of(own.families, kCpuFamilies);
   const KernelShape shape = shape_of(own, cuda);
   if (!cuda) check_shape(families, shape);
-  tools::check_writable("report-json", own.report_json);
-  tools::check_writable("csv", own.csv);
+  const tools::OutputFile outputs[] = {{"report-json", own.report_json}, {"csv", own.csv}};
+  tools::check_outputs(outputs, {});
   std::vector<KernelRow> rows;
   const auto done = [&](const KernelRow& row) {
     rows.push_back(row);

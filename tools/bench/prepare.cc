@@ -218,8 +218,9 @@ int prepare_main(std::span<const std::string> args) {
   std::vector<std::string> rest(args.begin(), args.end());
   rest.erase(rest.begin() + static_cast<std::ptrdiff_t>(at));
   if (!command.parse(rest)) return 0;
-  tools::check_writable("output", own.output);
-  tools::check_not_input("output", own.output, source.model);
+  const tools::OutputFile output{"output", own.output};
+  const std::string inputs[] = {source.model, source.tokenizer, command.given("--file")};
+  tools::check_outputs({&output, 1}, inputs);
   std::string lines;
   lengths->write(source, static_cast<uint64_t>(own.seed), lines);
   tools::write_file("output", own.output, lines);

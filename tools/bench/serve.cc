@@ -213,12 +213,11 @@ LoadResult measured(const ServeOptions& options, Dataset& dataset,
 }
 
 void check_outputs(const ServeOptions& options) {
-  tools::check_writable("report-json", options.report_json);
-  tools::check_writable("request-json", options.request_json);
-  tools::check_writable("request-csv", options.request_csv);
-  for (const std::string& path : {options.report_json, options.request_json, options.request_csv}) {
-    tools::check_not_input("dataset", path, options.dataset);
-  }
+  const tools::OutputFile outputs[] = {{"report-json", options.report_json},
+                                       {"request-json", options.request_json},
+                                       {"request-csv", options.request_csv}};
+  const std::string inputs[] = {options.dataset, options.tokenizer_model};
+  tools::check_outputs(outputs, inputs);
 }
 
 }  // namespace

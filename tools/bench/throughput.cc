@@ -62,16 +62,14 @@ OptionGroup describe(BenchOptions& options) {
            .help = "report time to first token and between tokens"}}};
 }
 
-void check_outputs(const BenchOptions& options, const LlmConfig& config) {
-  tools::check_writable("report-json", options.report_json);
-  tools::check_writable("request-json", options.request_json);
-  tools::check_writable("request-csv", options.request_csv);
-  tools::check_writable("output-json", options.output_json);
-  for (const std::string& path :
-       {options.report_json, options.request_json, options.request_csv, options.output_json}) {
-    tools::check_not_input("dataset", path, options.dataset);
-    tools::check_not_input("model", path, config.model);
-  }
+void check_outputs(const BenchOptions& options, const LlmConfig& config,
+                   const std::string& config_file) {
+  const tools::OutputFile outputs[] = {{"report-json", options.report_json},
+                                       {"request-json", options.request_json},
+                                       {"request-csv", options.request_csv},
+                                       {"output-json", options.output_json}};
+  const std::string inputs[] = {config.model, config.tokenizer, options.dataset, config_file};
+  tools::check_outputs(outputs, inputs);
 }
 
 LoadResult measured(LLM& llm, const BenchOptions& options, Dataset& dataset) {
@@ -99,7 +97,7 @@ int run(const char* command_name, const char* summary, BenchOptions own, LlmConf
   command.llm_config(config);
   if (!command.parse(args)) return 0;
   if (!own.trtllm_bench.model_path.empty()) config.model = own.trtllm_bench.model_path;
-  check_outputs(own, config);
+  check_outputs(own, config, command.given("--config"));
   FOVEAL_CHECK(own.concurrency != 0, ErrorKind::kInvalidArgument, "concurrency",
                "got 0; need -1 or a number from 1");
   Dataset dataset = read_dataset(own.dataset);

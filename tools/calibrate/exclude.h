@@ -19,6 +19,7 @@ struct LayerCost {
 /// Which layers stay dense so that the others keep to a KL, and what that does.
 struct Exclusion {
   double budget_kl = 0;
+  int64_t length = 0;                 ///< tokens of a window
   double kl = 0;                      ///< of all layers together, on the windows that decide
   std::vector<LayerCost> alone;       ///< by layer; empty where none had to be asked
   std::vector<int32_t> dense_layers;  ///< ascending

@@ -8,6 +8,7 @@
 #include <boost/json/value.hpp>
 #include <cmath>
 #include <filesystem>
+#include <set>
 
 #include "base/check.h"
 #include "foveal/version.h"
@@ -78,29 +79,62 @@ void add_patterns(const json::object& from, json::array& to) {
   }
 }
 
+bool is_skip_softmax(const json::value& group) {
+  if (!group.is_object()) return false;
+  for (const char* key : {"algorithm", "sparse_algo"}) {
+    const json::value* name = group.get_object().if_contains(key);
+    if (name != nullptr && (*name == "skip_softmax" || *name == "softmax_skip")) return true;
+  }
+  return false;
+}
+
+/// What the checkpoint says now: the section, and the groups in it, both empty where it has none.
+struct Before {
+  json::object section, groups;
+
+  explicit Before(const json::object& whole) {
+    const json::value* there = whole.if_contains("sparse_attention_config");
+    if (there == nullptr || !there->is_object()) return;
+    section = there->get_object();
+    const json::value* inside = section.if_contains("config_groups");
+    if (inside != nullptr && inside->is_object()) groups = inside->get_object();
+  }
+};
+
 // Layers that the checkpoint left dense were dense while factors were measured, and stay so.
-json::array ignored_before(const json::object& whole) {
+json::array ignored_before(const Before& before) {
   json::array out;
-  const json::value* before = whole.if_contains("sparse_attention_config");
-  if (before == nullptr || !before->is_object()) return out;
-  add_patterns(before->get_object(), out);
-  const json::value* groups = before->get_object().if_contains("config_groups");
-  if (groups == nullptr || !groups->is_object()) return out;
-  for (const auto& group : groups->get_object()) {
-    if (!group.value().is_object()) continue;
-    const json::object& own = group.value().get_object();
-    for (const char* key : {"algorithm", "sparse_algo"}) {
-      const json::value* name = own.if_contains(key);
-      if (name != nullptr && (*name == "skip_softmax" || *name == "softmax_skip")) {
-        add_patterns(own, out);
-      }
-    }
+  add_patterns(before.section, out);
+  for (const auto& group : before.groups) {
+    if (is_skip_softmax(group.value())) add_patterns(group.value().get_object(), out);
   }
   return out;
 }
 
+// In the place of the group that it replaces; those of other algorithms stay.
+json::object with_group(const Before& before, json::object group) {
+  json::object groups;
+  std::string name;
+  for (const auto& other : before.groups) {
+    if (is_skip_softmax(other.value())) {
+      name = other.key();
+    } else {
+      groups[other.key()] = other.value();
+    }
+  }
+  for (int idx = 0; name.empty(); ++idx) {
+    const std::string free = fmt::format("group_{}", idx);
+    if (!groups.contains(free)) name = free;
+  }
+  groups[name] = std::move(group);
+  json::object out = before.groups.empty() ? json::object() : before.section;
+  out["config_groups"] = std::move(groups);
+  out["producer"] = {{"name", "foveal"}, {"version", std::string(kVersion)}};
+  return out;
+}
+
 // Both phases share a formula where they can; else each has its own.
-json::object section(const ModelInfo& info, const Calibration& found, json::array ignore) {
+json::object group_of(const ModelInfo& info, const Calibration& found, json::array ignore) {
   const std::vector<PhaseResult>& results = found.phases;
   json::object factor;
   json::object target;
@@ -127,8 +161,7 @@ json::object section(const ModelInfo& info, const Calibration& found, json::arra
                        {"observed", std::move(observed)}}}};
   if (found.exclusion) add_patterns({{"ignore", ignored(*found.exclusion)}}, ignore);
   if (!ignore.empty()) group["ignore"] = std::move(ignore);
-  return {{"config_groups", {{"group_0", std::move(group)}}},
-          {"producer", {{"name", "foveal"}, {"version", std::string(kVersion)}}}};
+  return group;
 }
 
 std::string yaml_text(const ModelInfo& info, const Calibration& found) {
@@ -155,9 +188,11 @@ std::string yaml_text(const ModelInfo& info, const Calibration& found) {
     out += fmt::format("    {}: {}  # target {:g}\n", phase.name,
                        rounded(phase.law.factor(phase.target)), phase.target);
   }
-  if (found.exclusion && !found.exclusion->dense_layers.empty()) {
-    out += fmt::format("  dense_layers: [{}]\n", fmt::join(found.exclusion->dense_layers, ", "));
+  std::set<int32_t> dense(found.dense_before.begin(), found.dense_before.end());
+  if (found.exclusion) {
+    dense.insert(found.exclusion->dense_layers.begin(), found.exclusion->dense_layers.end());
   }
+  if (!dense.empty()) out += fmt::format("  dense_layers: [{}]\n", fmt::join(dense, ", "));
   return out;
 }
 
@@ -172,6 +207,7 @@ void add_exclusion(tools::JsonWriter& out, const Exclusion& exclusion) {
   out.key("layers")
       .begin_object()
       .field("budget_kl", exclusion.budget_kl)
+      .field("length", exclusion.length)
       .field("kl", exclusion.kl);
   out.key("dense_layers").begin_array();
   for (const int32_t layer : exclusion.dense_layers) out.value(int64_t{layer});
@@ -200,7 +236,9 @@ std::string output_text(const std::string& path, const LlmConfig& config, const 
   if (!is_json(path)) return yaml_text(info, found);
   const std::string file = config_path(config.model);
   json::object whole = measure::parse_object(tools::read_input(file), file);
-  whole["sparse_attention_config"] = section(info, found, ignored_before(whole));
+  const Before before(whole);
+  whole["sparse_attention_config"] =
+      with_group(before, group_of(info, found, ignored_before(before)));
   return json::serialize(whole) + "\n";
 }
 

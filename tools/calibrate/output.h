@@ -30,15 +30,17 @@ struct PhaseResult {
 /// All that was found for Skip Softmax.
 struct Calibration {
   std::vector<PhaseResult> phases;
+  std::vector<int32_t> dense_before;   ///< layers that were dense while they were measured
   std::optional<Exclusion> exclusion;  ///< where a KL was asked for
 };
 
 /// Refuses a .json for a model that has no config.json.
 void check_target(const std::string& path, const std::string& model);
 
-/// A .json: the model's config.json with a `sparse_attention_config` as ModelOpt writes it, and
-/// under `calibration` what it belongs to; excluded layers are its `ignore`. Else YAML with the
-/// factors of the targets and `dense_layers`.
+/// A .json: the model's config.json with a group of `sparse_attention_config` as ModelOpt writes
+/// it, and under `calibration` what it belongs to; excluded layers are its `ignore`, and groups of
+/// other algorithms stay. Else YAML with the factors of the targets and, as `dense_layers`, the
+/// excluded ones and those that were dense already.
 std::string output_text(const std::string& path, const LlmConfig& config, const ModelInfo& info,
                         const Calibration& found);
 
