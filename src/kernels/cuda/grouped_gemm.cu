@@ -1,8 +1,7 @@
 // Computes: y[slot] = x[slot / x_divisor] W[e]^T for the slots of every expert e, sizes known to
 //           the device only.
 // In/out:   x [rows, k] bf16, row stride x_stride; weight [num_experts, n, k] bf16, or (skinny)
-// e4m3
-//           with scales a row or a block of 128 x 128; offsets [num_experts + 1]; slots
+//           e4m3 with scales a row or a block of 128 x 128; offsets [num_experts + 1]; slots
 //           [num_slots]; y [num_slots, n] bf16 or float32, stride y_stride.
 // Units:    elements. Unit of work: skinny: (8 slots of an expert, 32 weight rows); tiled: (128
 //           slots of an expert, 128 weight rows), whole k.
@@ -15,8 +14,7 @@
 //           skinny_gemm): fixed by k and the route, which depends on num_slots / num_experts.
 // Source:   ours.
 // Measured: H100, 2026-11-28, 128 experts, 8 a row, n 1536, k 2048: 64 rows 274 us (read bound
-// 261),
-//           512 rows 319, 4096 rows 710 us (290 TFLOPS).
+//           261), 512 rows 319, 4096 rows 710 us (290 TFLOPS).
 
 #include <algorithm>
 
