@@ -11,9 +11,11 @@ from foveal.llm import LLM
 from foveal.outputs import CompletionOutput, Logprob, RequestOutput
 from foveal.sampling_params import SamplingParams
 
+from foveal import llmapi  # last: it takes the names above
+
 __all__ = [
     "LLM", "CancelledError", "CompletionOutput", "ContextLengthError", "CorruptFileError", "Error",
     "GenerationResult", "GuidedDecodingParams", "InternalError", "InvalidArgumentError", "IoError",
     "Logprob", "NotFoundError", "OutOfMemoryError", "RequestOutput", "SamplingParams",
-    "UnsupportedError", "__version__", "set_log_level",
+    "UnsupportedError", "__version__", "llmapi", "set_log_level",
 ]

@@ -197,10 +197,6 @@ OptionGroup describe(LlmConfig& config) {
        .target = FixedOption{"true", "Foveal always prefills in chunks; set prefill_chunk",
                              /*listed=*/true, "false"},
        .help = ""});
-  group.fields.push_back(
-      {.name = "backend",
-       .target = FixedOption{"", "Foveal has one backend of its own; see device"},
-       .help = ""});
   for (OptionField& field : trtllm_engine_fields()) group.fields.push_back(std::move(field));
   return group;
 }

@@ -207,8 +207,8 @@ TEST(ConfigFields, RefusesAtTheTop) {
       {"device: 'cuda:'\n", "[c.yaml:1 device] got 'cuda:'; need one of auto, cpu, cuda, cuda:N"},
       {"compute_dtype: fp64\n", "[c.yaml:1 compute_dtype] got 'fp64'; need one of auto, f32"},
       {"model: {a: 1}\n", "[c.yaml:1 model] got a mapping; need text"},
-      {"\nbackend: pytorch\n",
-       "[c.yaml:2 backend] got pytorch; need no such key: Foveal has one backend of its own; see "
+      {"\nbackend: tensorrt\n",
+       "[c.yaml:2 backend] got tensorrt; need pytorch: Foveal has one backend of its own; see "
        "device"},
       {"kv_cache_config: 5\n",
        "[c.yaml:1 kv_cache_config] got 5; need a mapping with keys among dtype, "
@@ -383,9 +383,22 @@ TEST(ConfigFields, AnswersTensorRtNames) {
                      "MAX_UTILIZATION}\nkv_cache_config: {host_cache_size: 0, onboard_blocks: "
                      "true, max_attention_window: null}\n"),
             "no error");
+  // Defaults of TensorRT-LLM, as its examples and its dumps of a configuration spell them out.
+  EXPECT_EQ(error_of("backend: pytorch\nattn_backend: TRTLLM\nsampler_type: auto\n"
+                     "stream_interval: 1\nnum_postprocess_workers: 0\nprint_iter_log: false\n"
+                     "enable_iter_perf_stats: false\nreturn_perf_metrics: true\n"
+                     "enable_autotuner: true\nmoe_config: null\nreasoning_parser: null\n"),
+            "no error");
   constexpr Bad kCases[] = {
       {"tensor_parallel_size: 2\n",
        "[c.yaml:1 tensor_parallel_size] got 2; need 1: Foveal runs on one device"},
+      {"attn_backend: VANILLA\n",
+       "[c.yaml:1 attn_backend] got VANILLA; need TRTLLM: sparse_attention_config chooses the "
+       "method"},
+      {"moe_config: {backend: CUTLASS}\n",
+       "[c.yaml:1 moe_config] got a mapping; need no such key: Foveal has one way to run experts"},
+      {"return_perf_metrics: 2\n",
+       "[c.yaml:1 return_perf_metrics] got 2; need true: every output carries timings"},
       {"speculative_config: {a: 1}\n",
        "[c.yaml:1 speculative_config] got a mapping; need no such key: Foveal has no speculative "
        "decoding"},

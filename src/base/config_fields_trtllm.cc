@@ -9,6 +9,11 @@ OptionField fixed(std::string_view name, std::string_view accepts, std::string_v
   return {.name = name, .target = FixedOption{accepts, why, /*listed=*/false}, .help = ""};
 }
 
+/// A switch that neither way changes what a user sees.
+OptionField either(std::string_view name, std::string_view why) {
+  return {.name = name, .target = FixedOption{"true", why, /*listed=*/false, "false"}, .help = ""};
+}
+
 constexpr std::string_view kOneDevice = "Foveal runs on one device";
 constexpr std::string_view kNoOffload = "Foveal keeps pages in one place";
 constexpr std::string_view kWholeContext = "every layer keeps what its own window needs";
@@ -32,11 +37,23 @@ std::vector<OptionField> trtllm_engine_fields() {
       fixed("model_kwargs", "", "hyperparameters are the checkpoint's"),
       fixed("max_input_len", "", "see max_seq_len"),
       fixed("max_beam_width", "1", "Foveal has no beam search"),
-      fixed("attn_backend", "", "sparse_attention_config chooses the method"),
+      fixed("backend", "pytorch", "Foveal has one backend of its own; see device"),
+      fixed("attn_backend", "TRTLLM", "sparse_attention_config chooses the method"),
       fixed("guided_decoding_backend", "llguidance", "it is the one in use"),
       fixed("speculative_config", "", "Foveal has no speculative decoding"),
       fixed("enable_lora", "false", "Foveal has no LoRA"),
       fixed("lora_config", "", "Foveal has no LoRA"),
+      fixed("moe_config", "", "Foveal has one way to run experts"),
+      fixed("torch_compile_config", "", "Foveal compiles nothing when it starts"),
+      fixed("env_overrides", "", "Foveal takes no settings from the environment"),
+      fixed("reasoning_parser", "", "answers hold everything the model says"),
+      fixed("sampler_type", "auto", "there is one sampler"),
+      fixed("stream_interval", "1", "every token is sent as soon as it is there"),
+      fixed("num_postprocess_workers", "0", "texts are made where requests are answered"),
+      fixed("print_iter_log", "false", "see log_level"),
+      either("enable_iter_perf_stats", "statistics are always kept"),
+      either("return_perf_metrics", "every output carries timings"),
+      either("enable_autotuner", "Foveal chooses by itself how products run"),
       {.name = "scheduler_config",
        .target = std::make_shared<OptionGroup>(describe_scheduler()),
        .help = "TensorRT-LLM's scheduler"},

@@ -1,5 +1,7 @@
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +18,10 @@ def error_of(make):
         make()
     assert isinstance(caught.value, ValueError)
     return str(caught.value)
+
+
+def test_importing_the_package_brings_llmapi():
+    subprocess.run([sys.executable, "-c", "import foveal; foveal.llmapi.KvCacheConfig()"], check=True)
 
 
 def test_defaults_are_tensorrt_llms():

@@ -19,7 +19,7 @@ from foveal.llmapi import (
     ({"max_batch": 3}, foveal.InvalidArgumentError,
      "[LLM.max_batch] got unknown key; need one of model, tokenizer, device"),
     ({"max_batch": None}, foveal.InvalidArgumentError, "[LLM.max_batch] got unknown key"),
-    ({"backend": "pytorch"}, foveal.InvalidArgumentError, "Foveal has one backend of its own"),
+    ({"backend": "tensorrt"}, foveal.InvalidArgumentError, "Foveal has one backend of its own"),
     ({"tensor_parallel_size": 2}, foveal.InvalidArgumentError, "need 1: Foveal runs on one device"),
     ({"trust_remote_code": True}, foveal.InvalidArgumentError, "need false"),
     ({"dtype": "float16"}, foveal.InvalidArgumentError, "need auto"),
