@@ -268,6 +268,8 @@ TEST(ConfigJson, RopeScalings) {
                  R"(,"rope_scaling":{"type":"llama3","factor":8,"low_freq_factor":4,)"
                  R"("high_freq_factor":4,"original_max_position_embeddings":64})");
   expect_refused(ErrorKind::kCorruptFile, "rope_theta", "llama", R"(,"rope_theta":"x")");
+  expect_refused(ErrorKind::kCorruptFile, "got rope_theta 1 with yarn", "llama",
+                 R"(,"rope_theta":1,"rope_scaling":{"type":"yarn","factor":8})");
 }
 
 TEST(ConfigJson, RefusesSizesThatCannotBe) {

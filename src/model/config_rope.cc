@@ -71,6 +71,9 @@ void read_yarn(RopeConfig& out, const JsonFields& rope) {
   out.mscale_all_dim = rope.number("mscale_all_dim", 0, kMaxFactor).value_or(0);
   FOVEAL_CHECK(rope.boolean("truncate").value_or(true), ErrorKind::kUnsupported, rope.source(),
                "got yarn with truncate false; need true");
+  // Which channels turn how often comes from theta's logarithm.
+  FOVEAL_CHECK(out.theta > 1, ErrorKind::kCorruptFile, rope.source(),
+               "got rope_theta {} with yarn; need more than 1", out.theta);
 }
 
 /// "dynamic" changes angles only past max_position_embeddings, where Foveal never goes, unless it
