@@ -1,5 +1,7 @@
 #include "model/checkpoint.h"
 
+#include <cmath>
+
 #include "base/half.h"
 #include "model/safetensors_writer.h"
 #include "model/test_files.h"
@@ -300,6 +302,9 @@ TEST(Checkpoint, RefusesFp8WithoutItsScales) {
   const auto odd = folder.with("a.weight_scale", {2, 3}, {1, 1, 1, 1, 1, 1});
   expect_error(kind, "as [2, 3]; need one, [5], [5, 1] or [1, 1]",
                [&] { odd->matrix("a.weight", 5, 6); });
+  const auto endless = folder.with("a.weight_scale", {5}, {1, 1, INFINITY, 1, 1});
+  expect_error(kind, "got inf in the scale of 'a.weight'; need finite numbers",
+               [&] { endless->fp8_matrix("a.weight"); });
 }
 
 TEST(Checkpoint, RefusesFp8WithoutElements) {

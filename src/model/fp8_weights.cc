@@ -1,5 +1,6 @@
 #include "model/fp8_weights.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -56,6 +57,11 @@ Fp8Scales scales_of(const std::string& where, std::string_view name, const Tenso
          fmt::join(shape, ", "), rows, rows, row_blocks, col_blocks);
   }
   out.values = widen(*scale);
+  // One of these would make every logit a NaN, and the error come with the first token.
+  const auto odd = std::find_if_not(out.values.begin(), out.values.end(),
+                                    [](float value) { return std::isfinite(value); });
+  FOVEAL_CHECK(odd == out.values.end(), ErrorKind::kCorruptFile, where,
+               "got {} in the scale of '{}'; need finite numbers", *odd, name);
   return out;
 }
 
