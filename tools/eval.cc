@@ -120,14 +120,17 @@ Plan make_plan(const EvalOptions& options, const LlmConfig& config, const Task& 
   return plan;
 }
 
-// Enough for what runs at once, twice where a method copies what it keeps; the rest of the memory
+// Enough for what runs at once, twice where a method copies what it keeps, as far as there is
+// memory: a task's longest request may be a limit that no sample comes near. The rest of the memory
 // is for the other arm and for logits.
 void size_cache(LlmConfig& config, const Task& task, int64_t concurrency) {
   if (config.kv_cache_config.max_tokens || config.kv_cache_config.free_memory_fraction) return;
-  constexpr int64_t kMost = int64_t{1} << 40;
+  constexpr int64_t kMost = int64_t{1} << 31;
+  constexpr double kShare = 0.4;  // two arms may need it
   const int64_t pages = config.kv_cache_config.tokens_per_block;
-  const int64_t request = std::min(task.longest(), kMost / concurrency) + 2 * pages;
-  config.kv_cache_config.max_tokens = 2 * concurrency * request;
+  const int64_t request = std::min(task.longest(), kMost) + 2 * pages;
+  config.kv_cache_config.max_tokens = std::min(2 * concurrency * request, kMost - 1);
+  config.kv_cache_config.free_memory_fraction = kShare;
 }
 
 measure::Settings settings_of(const TaskEntry& entry, const Task& task, const Command& command,

@@ -66,7 +66,7 @@ struct KvCacheConfig {
   std::string dtype = "auto";         ///< auto, bf16; on a CPU f16, f32; fp8 (e4m3): CUDA's
   bool enable_block_reuse = true;     ///< share the pages of equal prompt prefixes
   std::optional<int64_t> max_tokens;  ///< cache size in tokens; absent: from free memory
-  /// Of the free memory after weights, when max_tokens is absent. Absent: 0.5, on CUDA 0.9.
+  /// Of the free memory after weights; beside max_tokens the smaller counts. Absent: 0.5, CUDA 0.9.
   std::optional<double> free_memory_fraction;
   int64_t tokens_per_block = 32;  ///< page size: 16, 32, 64 or 128
 };

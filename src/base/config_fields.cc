@@ -131,8 +131,8 @@ OptionGroup describe(KvCacheConfig& config) {
                   .range = {.min = 1, .max = kMaxTokens}},
                  {.name = "free_memory_fraction",
                   .target = &config.free_memory_fraction,
-                  .help = "of the memory free after loading, when max_tokens is absent; absent: "
-                          "0.5, on CUDA 0.9",
+                  .help = "of the memory free after loading; beside max_tokens the smaller counts; "
+                          "without either 0.5, on CUDA 0.9",
                   .range = {.min = 0, .max = 1, .above_min = true},
                   .also = {"free_gpu_memory_fraction"}},
                  {.name = "tokens_per_block",

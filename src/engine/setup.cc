@@ -130,10 +130,12 @@ int64_t longest_request(const Setup& setup) {
   return std::max(kept, std::min(length, pool - spare_tokens(setup, length)));
 }
 
-// Without a size, the pool holds what max_batch_size requests of full length need, at most.
+// Of a size and a share of memory the smaller counts. Without a size, the pool holds what
+// max_batch_size requests of full length need, at most.
 kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup, int64_t weights_to_come) {
   const KvCacheConfig& cache = config.kv_cache_config;
-  kv::CapacityRequest request{.max_tokens = cache.max_tokens,
+  const bool both = cache.max_tokens && cache.free_memory_fraction;
+  kv::CapacityRequest request{.max_tokens = both ? std::nullopt : cache.max_tokens,
                               .free_memory_fraction = cache.free_memory_fraction.value_or(
                                   defaults_of(setup.device).free_memory_fraction)};
   const std::vector<kv::LaneSpec> lanes = setup.attention->lanes(setup.geometry);
@@ -148,9 +150,10 @@ kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup, int64_t 
   kv::CapacityPlan plan = kv::plan_capacity(setup.geometry, lanes, request);
   if (!request.max_tokens) {
     const std::optional<int64_t> whole = checked_mul(setup.max_seq_len, config.max_batch_size);
-    const int64_t most = whole ? checked_add(*whole, spare_tokens(setup, setup.max_seq_len))
-                                     .value_or(std::numeric_limits<int64_t>::max())
-                               : std::numeric_limits<int64_t>::max();
+    const int64_t needed = whole ? checked_add(*whole, spare_tokens(setup, setup.max_seq_len))
+                                       .value_or(std::numeric_limits<int64_t>::max())
+                                 : std::numeric_limits<int64_t>::max();
+    const int64_t most = cache.max_tokens.value_or(needed);
     if (plan.num_tokens > most) {
       request.max_tokens = most;
       plan = kv::plan_capacity(setup.geometry, lanes, request);

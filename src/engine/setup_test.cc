@@ -39,6 +39,21 @@ TEST(Setup, CpuDefaults) {
   EXPECT_TRUE(setup.graph_sizes.empty());
 }
 
+TEST(Setup, OfASizeAndAShareOfMemoryTheSmallerCounts) {
+  LlmConfig config = dummy_config();
+  config.kv_cache_config.free_memory_fraction = 0.5;
+  EXPECT_EQ(setup_of(config).capacity.num_tokens, 1024);
+  config.kv_cache_config.free_memory_fraction.reset();
+  config.kv_cache_config.max_tokens = INT32_MAX;
+  EXPECT_NE(error_of(config).find("got max_tokens 2147483647"), std::string::npos);
+  config.kv_cache_config.free_memory_fraction = 1e-3;
+  const int64_t small = setup_of(config).capacity.num_bytes;
+  config.kv_cache_config.free_memory_fraction = 0.5;
+  const int64_t large = setup_of(config).capacity.num_bytes;
+  EXPECT_GT(small, 0);
+  EXPECT_GT(large, 50 * small);
+}
+
 TEST(Setup, RefusesWhatTheDeviceHasNot) {
   LlmConfig config = dummy_config();
   config.kv_cache_config.dtype = "fp8";

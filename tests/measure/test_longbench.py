@@ -129,6 +129,9 @@ class Real(Case):
         words = ("--dataset-path", file, "--max-input-length", 64, "--max-output-length", 2)
         self.assertEqual(self.eval("longbench_v2", *words, "--domain", "Law")["samples"], 2)
         self.assertEqual(self.eval("longbench_v2", *words, "--start-idx", 3, out="late")["samples"], 1)
+        # The default limit is for long contexts: so many of them would not fit, but no sample is so long.
+        words = ("--dataset-path", file, "--max-output-length", 2, "--num-samples", 1, "--concurrency", 1024)
+        self.assertEqual(self.eval("longbench_v2", *words, out="wide")["samples"], 1)
         self.eval("longbench_v2", *words, "--difficulty", "hard", out="none", status=2)
         self.eval("longbench_v2", *words, "--rag", 1, "--no-context", out="both", status=2)
 
