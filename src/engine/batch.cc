@@ -15,6 +15,7 @@ float own_factor(const PhaseValue& factors, bool prefill) {
 }  // namespace
 
 void Batch::clear() {
+  trace_ = nullptr;
   prefill_rows_ = 0;
   tokens_.clear();
   positions_.clear();
@@ -67,7 +68,8 @@ model::ForwardInput Batch::input(std::span<const KvLayerView> kv, bool exact) co
           .prefill = prefill_,
           .decode = decode_,
           .kv = kv,
-          .logit_rows = logit_rows_};
+          .logit_rows = logit_rows_,
+          .trace = trace_};
 }
 
 }  // namespace foveal::engine

@@ -35,6 +35,10 @@ class Batch {
     for (const scheduler::SeqWork& work : plan.work) add(work, scheduler, wishes(work.id));
   }
 
+  /// Who takes intermediate tensors of the step that was built; null: nobody.
+  void set_trace(TraceSink* trace) { trace_ = trace; }
+  bool traced() const { return trace_ != nullptr; }
+
   /// Views into this batch; valid until the next build.
   model::ForwardInput input(std::span<const KvLayerView> kv, bool exact) const;
   std::span<const LogitRow> logit_rows() const { return logit_info_; }
@@ -53,6 +57,7 @@ class Batch {
   void add(const scheduler::SeqWork& work, const scheduler::Scheduler& scheduler,
            const Wishes& wishes);
 
+  TraceSink* trace_ = nullptr;
   int64_t prefill_rows_ = 0;
   std::vector<int32_t> tokens_;
   std::vector<int32_t> positions_;

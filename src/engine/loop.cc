@@ -132,9 +132,6 @@ void Engine::Loop::check(const EngineRequest& request) const {
   FOVEAL_CHECK(request.sampling.n == 1 || !single, ErrorKind::kInvalidArgument, "n",
                "got {} with a trace, generation_logits or forced_tokens; need 1",
                request.sampling.n);
-  FOVEAL_CHECK(!request.trace_filter || setup_.device.kind == DeviceKind::kCpu,
-               ErrorKind::kUnsupported, "trace", "got a trace on {}; need device cpu",
-               device_name(setup_.device));
   check_kept_logits(request, vocab);
 }
 

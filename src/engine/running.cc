@@ -131,7 +131,7 @@ bool Running::describe(kernels::cuda::SampleRow& row,
 }
 
 bool Running::may_run_ahead() const {
-  return request_.constraint == nullptr && sampler_.memoryless() &&
+  return request_.constraint == nullptr && trace_ == nullptr && sampler_.memoryless() &&
          generated_ + 1 < request_.sampling.max_tokens;
 }
 

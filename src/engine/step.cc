@@ -76,11 +76,11 @@ void Engine::Loop::prepare(Flight& flight) {
                          .state = running.state(),
                          .pending_row = running.pending_row()};
   });
+  if (traced_ != 0) flight.batch.set_trace(running_.at(traced_)->trace());
 }
 
 void Engine::Loop::compute(Flight& flight) {
-  model::ForwardInput input = flight.batch.input(views_, setup_.exact);
-  if (traced_ != 0) input.trace = running_.at(traced_)->trace();
+  const model::ForwardInput input = flight.batch.input(views_, setup_.exact);
   attention_.begin(input.prefill, input.decode, flight.batch.states());
   float* logits = model_->forward(input, attention_, stream_);
   count_work(flight.batch);

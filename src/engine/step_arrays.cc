@@ -45,7 +45,7 @@ StepShape choose_shape(const Batch& batch, std::span<const int32_t> sizes, bool 
                   .prefill_stride = most_pages(batch.prefill(), limits.page_size)};
   if (decodes == 0) return shape;
   shape.decode_stride = graph_table_stride(pages, limits.max_pages);
-  if (!batch.prefill().empty()) return shape;
+  if (!batch.prefill().empty() || batch.traced()) return shape;
   const std::optional<int32_t> size = choose_graph_size(sizes, decodes, padding);
   shape.padded = size.has_value();
   shape.decode_rows = size.value_or(decodes);

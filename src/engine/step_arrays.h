@@ -22,7 +22,7 @@ struct StepLimits {
 };
 
 /// Sizes of a step that kernels are launched with. Steps that only decode are filled up to few of
-/// them, recorded or not, so that recording changes no result.
+/// them, recorded or not, so that recording changes no result; those that are traced are not.
 struct StepShape {
   int32_t decode_rows = 0;     ///< filled-up rows included
   int32_t prefill_stride = 0;  ///< pages of a table row

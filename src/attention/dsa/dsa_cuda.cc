@@ -1,6 +1,9 @@
 // DeepSeek Sparse Attention on CUDA: from AttendArgs to the kernels of index keys, scores, top-k
 // and latent attention. Every size follows from a step's shape, so that recorded steps replay.
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 #include "attention/dsa/dsa_device.h"
@@ -83,6 +86,7 @@ class DsaCuda final : public DsaDevice {
       select(places, workspace, args, stream);
       if (SetHook* hook = set_hook()) show(*hook, layer, places, workspace, args, stream);
     }
+    if (args.trace != nullptr) trace_sets(layer, places, workspace, args, stream);
     if (args.heads != nullptr) {
       args.heads->attend(args, stream);
     } else {
@@ -199,6 +203,36 @@ class DsaCuda final : public DsaDevice {
     top.indices_stride = places.stride;
     top.counts = at<int32_t>(workspace, places.counts) + scores.row_begin;
     cuda::top_k(top, stream.native());
+  }
+
+  /// As on a CPU: each row's set, ascending, filled up with -1.
+  void trace_sets(int32_t layer, const Places& places, std::byte* workspace, const AttendArgs& args,
+                  const Stream& stream) const {
+    const std::string name = fmt::format("dsa.topk.{}", layer);
+    if (!args.trace->wants(name)) return;
+    const auto rows = static_cast<size_t>(args.device_seqs->num_rows);
+    std::vector<int32_t> host(places.all ? 0 : rows * static_cast<size_t>(places.stride));
+    if (!places.all) {
+      stream.copy(host.data(), at<int32_t>(workspace, places.tokens), host.size() * 4);
+      stream.synchronize();
+    }
+    std::vector<float> values(rows * static_cast<size_t>(settings_.topk), -1.0F);
+    auto set = host.begin();
+    auto to = values.begin();
+    for (const kernels::AttentionSeq& seq : args.seqs) {
+      for (int32_t row = 0; row < seq.q_len; ++row, to += settings_.topk) {
+        const int32_t seen = seq.kv_len - seq.q_len + row + 1;
+        if (places.all || seen <= places.most) {
+          std::iota(to, to + seen, 0.0F);
+        } else {
+          std::sort(set, set + places.most);
+          std::copy(set, set + places.most, to);
+        }
+        if (!places.all) set += places.stride;
+      }
+    }
+    args.trace->add(name, values.data(), static_cast<int64_t>(rows), settings_.topk,
+                    settings_.topk);
   }
 
   /// By way of the host, and back.

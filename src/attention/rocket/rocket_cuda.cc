@@ -1,4 +1,6 @@
 // The method on CUDA: from its calls to the kernels' parameters.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -132,6 +134,7 @@ class RocketCuda final : public RocketDevice {
         continue;
       }
       select_prompt(layer, kv, end.seq, state, tokens, stream);
+      if (end.trace != nullptr) trace_kept(*end.trace, layer, kv.num_kv_heads, tokens, stream);
       if (settings_.evicts) {
         move(kv, tokens, stream);
         bound_moved(kv, stream);
@@ -235,6 +238,19 @@ class RocketCuda final : public RocketDevice {
     params.workspace = prompt_workspace_.reserve(stream.device(), bytes);
     params.workspace_bytes = prompt_workspace_.size();
     cuda::rocket_prompt(params, stream.native());
+  }
+
+  /// A row a KV head.
+  void trace_kept(TraceSink& trace, int32_t layer, int32_t heads, const int32_t* tokens,
+                  const Stream& stream) const {
+    const std::string name = fmt::format("rocket.prompt.{}", layer);
+    if (!trace.wants(name)) return;
+    std::vector<int32_t> host(static_cast<size_t>(heads) *
+                              static_cast<size_t>(settings_.prompt_budget));
+    stream.copy(host.data(), tokens, host.size() * sizeof(int32_t));
+    stream.synchronize();
+    const std::vector<float> values(host.begin(), host.end());
+    trace.add(name, values.data(), heads, settings_.prompt_budget, settings_.prompt_budget);
   }
 
   void move(const KvLayerView& kv, const int32_t* tokens, Stream& stream) const {

@@ -96,8 +96,9 @@ class SkipSoftmax final : public AttentionMethod {
     const double factor = settings_.factor(layer, phase);
     constexpr double kMax = std::numeric_limits<float>::max();
     const auto skip_factor = static_cast<float>(std::min(factor, kMax));
-    const std::string name = args.trace == nullptr ? "" : trace_name(layer, phase, args);
-    if (args.trace != nullptr && factor > 0 && args.trace->wants(name)) {
+    const bool traced = args.trace != nullptr && args.device_seqs == nullptr;
+    const std::string name = traced ? trace_name(layer, phase, args) : "";
+    if (traced && factor > 0 && args.trace->wants(name)) {
       attend_traced(name, phase, args, skip_factor, stream);
     } else {
       attend_paged(phase, args, skip_factor, stream);

@@ -13,6 +13,7 @@
 #include "model/cuda/layer.h"
 #include "model/cuda/products.h"
 #include "model/cuda/scratch.h"
+#include "model/cuda/trace.h"
 #include "model/layers/rope_table.h"
 #include "model/layers/weights.h"
 
@@ -57,6 +58,7 @@ class CudaDecoder final : public Model {
     return (int64_t{config_.num_heads} + 2 * int64_t{config_.num_kv_heads}) * config_.head_dim;
   }
   int64_t q_width() const { return int64_t{config_.num_heads} * config_.head_dim; }
+  int64_t kv_width() const { return int64_t{config_.num_kv_heads} * config_.head_dim; }
 
   ModelConfig config_;
   DecoderTraits traits_;
@@ -142,6 +144,8 @@ float* CudaDecoder::forward(const ForwardInput& input, attention::AttentionStep&
               stream);
   for (size_t layer = 0; layer < layers_.size(); ++layer) {
     run_layer(layer, input, attention, stream);
+    trace_on_device(input, "hidden", static_cast<int32_t>(layer), scratch_.hidden,
+                    config_.hidden_size, config_.hidden_size, stream);
   }
   const auto wanted = static_cast<int64_t>(input.logit_rows.size());
   return more_logits(input, 0, std::min(wanted, limits_.max_logit_rows), stream);
@@ -204,7 +208,12 @@ void CudaDecoder::run_layer(size_t layer, const ForwardInput& input,
   } else {
     products_.run(weights.qkv, scratch_.normed, scratch_.qkv, rows, stream);
     store(layer, input, stream);
+    const auto number = static_cast<int32_t>(layer);
+    const uint16_t* v = scratch_.qkv + qkv_width() - kv_width();
+    trace_on_device(input, "q", number, scratch_.qkv, q_width(), qkv_width(), stream);
+    trace_on_device(input, "v", number, v, kv_width(), qkv_width(), stream);
     attend(layer, input, attention, stream);
+    trace_on_device(input, "attention", number, scratch_.attention, q_width(), q_width(), stream);
   }
   join(weights.o, scratch_.attention, sandwich ? &weights.post_attention_norm : nullptr, rows,
        stream);
@@ -252,7 +261,6 @@ void CudaDecoder::attend(size_t layer, const ForwardInput& input,
                          attention::AttentionStep& attention, Stream& stream) const {
   const double scale = config_.attention_scale != 0 ? config_.attention_scale
                                                     : 1.0 / std::sqrt(double{1} * config_.head_dim);
-  const int64_t kv_width = int64_t{config_.num_kv_heads} * config_.head_dim;
   int64_t first = 0;
   for (const attention::Phase phase : attention::kPhases) {
     const bool prefill = phase == attention::Phase::kPrefill;
@@ -262,7 +270,7 @@ void CudaDecoder::attend(size_t layer, const ForwardInput& input,
     const attention::AttendArgs args{.activation = DType::kBF16,
                                      .q = q,
                                      .k = q + q_width(),
-                                     .v = q + q_width() + kv_width,
+                                     .v = q + q_width() + kv_width(),
                                      .out = scratch_.attention + first * q_width(),
                                      .q_e4m3 = prefill && limits_.e4m3_prefill
                                                    ? quantise_queries(q, seqs.num_rows, stream)
@@ -276,7 +284,8 @@ void CudaDecoder::attend(size_t layer, const ForwardInput& input,
                                      .device_seqs = &seqs,
                                      .softmax_scale = static_cast<float>(scale),
                                      .window = config_.windows[layer],
-                                     .batch_invariant = limits_.batch_invariant};
+                                     .batch_invariant = limits_.batch_invariant,
+                                     .trace = input.trace};
     attention.attend(static_cast<int32_t>(layer), phase, args, stream);
     first += seqs.num_rows;
   }

@@ -5,6 +5,7 @@
 #include "kernels/cuda/latent.h"
 #include "kernels/cuda/latent_any.h"
 #include "model/cuda/latent_heads.h"
+#include "model/cuda/trace.h"
 #include "model/layers/latent_norm.h"
 
 namespace foveal::model {
@@ -178,7 +179,8 @@ class Layer {
         .seqs = prefill ? run_.input.prefill : run_.input.decode,
         .device_seqs = &seqs,
         .softmax_scale = static_cast<float>(run_.config.attention_scale),
-        .batch_invariant = run_.batch_invariant};
+        .batch_invariant = run_.batch_invariant,
+        .trace = run_.input.trace};
     run_.attention.attend(layer_, phase, args, stream_);
   }
 
@@ -220,6 +222,11 @@ void run_latent(const DeviceLatent& weights, int32_t layer, const LatentRun& run
   one.index();
   one.attend();
   one.expand_values();
+  const LatentConfig& dims = *run.config.latent;
+  const int64_t values = int64_t{run.config.num_heads} * dims.value_dim;
+  trace_on_device(run.input, "k", layer, run.scratch.latent_rows, dims.width(), dims.width(),
+                  stream);
+  trace_on_device(run.input, "attention", layer, run.scratch.attention, values, values, stream);
 }
 
 foveal_latent_cache latent_cache(const KvLayerView& kv) {
