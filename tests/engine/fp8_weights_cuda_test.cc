@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/half.h"
+#include "engine/inspect.h"
 #include "foveal/llm.h"
 #include "model/latent_files.h"
 
@@ -217,6 +218,21 @@ TEST_P(Fp8WeightsCuda, CompanyChangesNothingInBatchInvariantMode) {
   for (size_t at = 0; at < running.size(); ++at) {
     EXPECT_EQ(running[at].result().outputs[0].token_ids, alone[at]) << prompts[at];
   }
+}
+
+TEST(Fp8Inspection, SaysWhatIsExpanded) {
+  const Twins twins(kOddMoe, Scaling::kBlock);
+  const engine::Inspection shown = engine::inspect(cuda_config(twins.fp8));
+  EXPECT_NE(shown.expanded.find("48 (model.layers.0.mlp.experts.0.down_proj.weight, ...): experts"),
+            std::string::npos)
+      << shown.expanded;
+  const auto expanded =
+      std::count_if(shown.tensors.begin(), shown.tensors.end(),
+                    [](const engine::TensorInspection& one) { return !one.expanded.empty(); });
+  EXPECT_EQ(expanded, 48);
+  LlmConfig cpu = cuda_config(twins.fp8);
+  cpu.device = "cpu";
+  EXPECT_TRUE(engine::inspect(cpu).expanded.empty());
 }
 
 INSTANTIATE_TEST_SUITE_P(
