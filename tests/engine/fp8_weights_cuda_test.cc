@@ -102,25 +102,28 @@ void quantise(const std::string& name, Scaling scaling, Files& fp8, Files& twin)
   twin.tensors[name] = {"BF16", shape, bytes_of(wide)};
 }
 
+/// `twin`'s matrices in e4m3; `twin` then holds what they stand for.
+Files quantised(Files& twin, Scaling scaling) {
+  Files stored = twin;
+  stored.config.insert(stored.config.size() - 1,
+                       scaling == Scaling::kBlock
+                           ? R"(,"quantization_config":{"quant_method":"fp8",)"
+                             R"("weight_block_size":[128,128]})"
+                           : R"(,"quantization_config":{"quant_method":"fp8"})");
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : twin.tensors) {
+    if (name.ends_with("_proj.weight") || name.ends_with("with_mqa.weight")) names.push_back(name);
+  }
+  for (const std::string& name : names) quantise(name, scaling, stored, twin);
+  return stored;
+}
+
 struct Twins {
   model::TempFolder fp8, wide;
 
   Twins(const std::string& config, Scaling scaling) {
     Files twin = files_of(config);
-    Files stored = twin;
-    stored.config.insert(stored.config.size() - 1,
-                         scaling == Scaling::kBlock
-                             ? R"(,"quantization_config":{"quant_method":"fp8",)"
-                               R"("weight_block_size":[128,128]})"
-                             : R"(,"quantization_config":{"quant_method":"fp8"})");
-    std::vector<std::string> names;
-    for (const auto& [name, tensor] : twin.tensors) {
-      if (name.ends_with("_proj.weight") || name.ends_with("with_mqa.weight")) {
-        names.push_back(name);
-      }
-    }
-    for (const std::string& name : names) quantise(name, scaling, stored, twin);
-    stored.write(fp8);
+    quantised(twin, scaling).write(fp8);
     twin.write(wide);
   }
 };
@@ -233,6 +236,23 @@ TEST(Fp8Inspection, SaysWhatIsExpanded) {
   LlmConfig cpu = cuda_config(twins.fp8);
   cpu.device = "cpu";
   EXPECT_TRUE(engine::inspect(cpu).expanded.empty());
+}
+
+// Experts lie side by side: one of another shape would be read past its end.
+TEST(Fp8Experts, AreOfTheConfigsShape) {
+  Files twin = files_of(kMoe);
+  Files stored = quantised(twin, Scaling::kTensor);
+  stored.tensors.at("model.layers.1.mlp.experts.3.up_proj.weight").shape = {256, 128};
+  const model::TempFolder folder;
+  stored.write(folder);
+  try {
+    const LLM llm(cuda_config(folder));
+    FAIL() << "it was taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kCorruptFile) << error.what();
+    EXPECT_NE(std::string_view(error.what()).find("experts.3.up_proj"), std::string_view::npos)
+        << error.what();
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(
