@@ -24,6 +24,10 @@ int32_t head_groups(const foveal_mla_params& p) {
   return static_cast<int32_t>(ceil_div(p.num_heads, foveal::cuda::kLatentGroup));
 }
 
+int64_t cluster_splits(const foveal_mla_params& p) {
+  return ceil_div(p.max_keys, foveal::cuda::kLatentKeys * foveal::cuda::kLatentCluster);
+}
+
 size_t part_bytes(const foveal_mla_params& p, int32_t splits) {
   return static_cast<size_t>(p.num_rows) * static_cast<size_t>(head_groups(p)) *
          static_cast<size_t>(splits) * foveal::cuda::kLatentGroup * FOVEAL_MLA_VALUE_DIM *
@@ -32,6 +36,16 @@ size_t part_bytes(const foveal_mla_params& p, int32_t splits) {
 size_t workspace_bytes(const foveal_mla_params& p, int32_t splits) {
   if (splits == 1) return 0;
   return part_bytes(p, splits) + part_bytes(p, splits) / (FOVEAL_MLA_VALUE_DIM / 2);
+}
+
+/// Few rows over some hundreds or thousands of keys: whether clusters, a tile of keys a CTA, leave
+/// a quarter of the GPU free.
+bool by_clusters(const foveal_mla_params& p, int32_t processors) {
+  if (p.splits > 0) return false;
+  const int64_t splits = cluster_splits(p);
+  return splits > 1 && splits <= foveal::cuda::kLatentMaxSplits &&
+         int64_t{p.num_rows} * head_tiles(p) * splits * foveal::cuda::kLatentCluster <=
+             int64_t{processors} * 3 / 4;
 }
 
 }  // namespace
@@ -79,6 +93,7 @@ LatentArgs latent_args(const foveal_mla_params& p, int64_t row_bytes, int32_t sp
 int32_t mla_splits(const foveal_mla_params& p, int32_t processors) {
   if (p.splits > 0) return p.splits;
   if (p.num_rows > 65535) return 1;
+  if (by_clusters(p, processors)) return static_cast<int32_t>(cluster_splits(p));
   const double per_tile = p.cache.dtype == FOVEAL_BF16 ? 1.5 : 1.9;
   constexpr double kStart = 4;
   constexpr double kJoin = 3.5;
@@ -121,10 +136,16 @@ void mla_attention(const foveal_mla_params& p, void* stream) {
   const int64_t row = p.cache.dtype == FOVEAL_BF16 ? FOVEAL_MLA_HEAD_DIM * 2 : FOVEAL_MLA_FP8_ROW;
   const LatentArgs args = latent_args(p, row, splits);
   auto* on = static_cast<cudaStream_t>(stream);
-  foveal::cuda::check_launch(p.cache.dtype == FOVEAL_BF16
-                                 ? foveal::cuda::latent_launch_bf16(args, processors, on)
-                                 : foveal::cuda::latent_launch_e4m3(args, processors, on),
-                             "latent_attention");
+  const bool bf16 = p.cache.dtype == FOVEAL_BF16;
+  if (by_clusters(p, processors)) {
+    foveal::cuda::check_launch(bf16 ? foveal::cuda::latent_launch_cluster_bf16(args, on)
+                                    : foveal::cuda::latent_launch_cluster_e4m3(args, on),
+                               "latent_cluster");
+  } else {
+    foveal::cuda::check_launch(bf16 ? foveal::cuda::latent_launch_bf16(args, processors, on)
+                                    : foveal::cuda::latent_launch_e4m3(args, processors, on),
+                               "latent_attention");
+  }
   if (splits > 1) {
     foveal::cuda::check_launch(foveal::cuda::latent_launch_combine(args, on), "latent_combine");
   }

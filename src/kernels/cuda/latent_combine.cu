@@ -73,10 +73,11 @@ __global__ void __launch_bounds__(kLanes* kShares) latent_combine(const LatentAr
   __shared__ float4 shares[kShares][kLanes];
   const auto row = static_cast<int32_t>(blockIdx.z);
   const auto group = static_cast<int32_t>(blockIdx.y);
-  kernels::cuda::wait_for_previous();
-  kernels::cuda::let_next_start();
+  // Counts are older than the parts: the kernel before this one let it start when it had them.
   const auto splits =
       static_cast<int32_t>(LatentShares(latent_count(args, row), args.splits).splits);
+  kernels::cuda::wait_for_previous();
+  kernels::cuda::let_next_start();
   // All parts at once, before it is known what they weigh.
   const int at = static_cast<int>(threadIdx.x) % kLanes;
   const int share = static_cast<int>(threadIdx.x) / kLanes;

@@ -15,6 +15,8 @@ inline constexpr int kLatentGroup = 16;  ///< heads of a warp
 inline constexpr int kLatentPieces = kLatentValueDim / 8;
 inline constexpr int kLatentFp8Row = 656;
 inline constexpr int kLatentMaxSplits = 64;
+/// CTAs that share a part where rows are few, a tile of keys each.
+inline constexpr int kLatentCluster = 4;
 
 /// What the kernels of latent attention need to know; see include/foveal/kernels_mla.h.
 struct LatentArgs {
@@ -59,6 +61,9 @@ struct LatentItem {
 
 cudaError_t latent_launch_bf16(const LatentArgs& args, int32_t num_sms, cudaStream_t stream);
 cudaError_t latent_launch_e4m3(const LatentArgs& args, int32_t num_sms, cudaStream_t stream);
+/// For splits of at most kLatentCluster tiles.
+cudaError_t latent_launch_cluster_bf16(const LatentArgs& args, cudaStream_t stream);
+cudaError_t latent_launch_cluster_e4m3(const LatentArgs& args, cudaStream_t stream);
 cudaError_t latent_launch_combine(const LatentArgs& args, cudaStream_t stream);
 
 }  // namespace foveal::cuda

@@ -173,6 +173,7 @@ struct LatentProducerE4m3 {
   static constexpr int kRowBytes = kLatentFp8Row;
   static constexpr int kScaleBytes = kLatentValueDim;      ///< where a row's scales begin
   static constexpr int kRopeBytes = kLatentValueDim + 16;  ///< and its rotating channels
+  static constexpr float kFactor = 1.329227995784916e36F;  ///< 2^120: see `widen`
   static constexpr int kArrivals = 128;
   using Fetch = LatentFetchE4m3;
   using Traits = Fetch::Traits;
@@ -243,7 +244,6 @@ struct LatentProducerE4m3 {
     constexpr int kAtOnce = 2;  // times eight keys
     uint8_t* first = to + ((quarter * 2) ^ row) * 16;
     uint8_t* second = to + ((quarter * 2 + 1) ^ row) * 16;
-    constexpr float kFactor = 1.329227995784916e36F;  // 2^120
 #pragma unroll 1
     for (int group = 0; group < Traits::kKeys / 8; group += kAtOnce) {
       uint4 x[kAtOnce][2];

@@ -8,6 +8,19 @@
 
 namespace foveal::cuda {
 
+/// -inf where there is no key: `none` has a bit for each that is none.
+template <int kCount>
+__device__ inline void latent_mask(float (&s)[kCount], uint64_t none, int32_t lane) {
+  if (none == 0) return;
+  const uint64_t bits = none >> (lane % 4 * 2);
+#pragma unroll
+  for (int block = 0; block < kCount / 4; ++block) {
+    const auto pair = static_cast<uint32_t>(bits >> (block * 8));
+    if ((pair & 1) != 0) s[block * 4] = s[block * 4 + 2] = -INFINITY;
+    if ((pair & 2) != 0) s[block * 4 + 1] = s[block * 4 + 3] = -INFINITY;
+  }
+}
+
 /// The warpgroup of scores and probabilities.
 template <class Traits>
 struct LatentScores {
@@ -122,18 +135,10 @@ struct LatentScores {
     registers_fence(s);
   }
 
-  /// -inf where there is no key.
   __device__ void mask() {
     const uint32_t low = shared.none[ring.stage][0];
     const uint32_t high = shared.none[ring.stage][1];
-    if ((low | high) == 0) return;
-    const uint64_t bits = (uint64_t{high} << 32 | low) >> (lane % 4 * 2);
-#pragma unroll
-    for (int block = 0; block < Traits::kKeys / 8; ++block) {
-      const auto pair = static_cast<uint32_t>(bits >> (block * 8));
-      if ((pair & 1) != 0) s[block * 4] = s[block * 4 + 2] = -INFINITY;
-      if ((pair & 2) != 0) s[block * 4 + 1] = s[block * 4 + 3] = -INFINITY;
-    }
+    latent_mask(s, uint64_t{high} << 32 | low, lane);
   }
 
   /// The tile's probabilities.
