@@ -16,6 +16,14 @@ struct LogitRow {
   bool sample = false;   ///< a token is to be chosen from it
 };
 
+/// What is to become of a row of logits.
+enum class RowUse : uint8_t {
+  kLogits,  ///< the host reads them
+  kChoose,  ///< a device chooses a token by them
+  kScore,   ///< a device tells the log-probability of a given token
+  kNothing
+};
+
 /// A step plan as the arrays a model reads. Reused from step to step.
 class Batch {
  public:

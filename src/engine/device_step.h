@@ -7,20 +7,28 @@
 #include "engine/batch.h"
 #include "engine/setup.h"
 #include "kernels/cuda/sample.h"
+#include "kernels/cuda/token_logprob.h"
 #include "kv/storage.h"
 
 namespace foveal::engine {
 
 /// What a step made of one row of Batch::logit_rows.
 struct RowResult {
-  std::span<float> logits;  ///< [vocab]; empty where the device chose a token
-  int32_t token = -1;
-  uint32_t flags = 0;  ///< kernels::cuda::SampleFlag
+  RowUse use = RowUse::kLogits;
+  std::span<float> logits;  ///< kLogits: [vocab]
+  int32_t token = -1;       ///< kChoose
+  uint32_t flags = 0;       ///< kChoose: kernels::cuda::SampleFlag
+  kernels::cuda::ScoredToken score;
 };
 
-/// Fills in how the device is to sample a row; false: its logits are wanted on the host.
-using DescribeRow = std::function<bool(const LogitRow&, kernels::cuda::SampleRow&,
-                                       std::vector<kernels::cuda::LogitEdit>&)>;
+/// How a row is to be used; a device that cannot do it gives the host the logits.
+struct RowPlan {
+  RowUse use = RowUse::kLogits;
+  kernels::cuda::SampleRow how;  ///< kChoose
+  int32_t token = -1;            ///< kScore
+};
+/// May add edits, of kChoose.
+using PlanRow = std::function<RowPlan(const LogitRow&, std::vector<kernels::cuda::LogitEdit>&)>;
 
 /// Steps on a device that runs behind the host: arrays go up in one copy, kernels are issued, or
 /// replayed where the step only decodes, and tokens come back. A second step may be launched while
@@ -35,7 +43,7 @@ class DeviceStep {
   /// Issues a step and returns while it runs. `stale`: pages to be zeroed before it. The batch must
   /// live as long as the ticket is used.
   virtual Ticket launch(const Batch& batch, std::span<const kv::PageId> stale,
-                        const DescribeRow& describe) = 0;
+                        const PlanRow& plan_row) = 0;
   /// Which of the step's choices is that of Batch::logit_rows[idx]; -1: the host chooses.
   virtual int32_t choice_row(Ticket step, size_t idx) const = 0;
   virtual bool is_done(Ticket step) const = 0;

@@ -30,7 +30,7 @@ class CudaStep final : public DeviceStep {
            const kv::KvStorage& storage, std::span<const KvLayerView> views, Stream& stream);
 
   Ticket launch(const Batch& batch, std::span<const kv::PageId> stale,
-                const DescribeRow& describe) override;
+                const PlanRow& plan_row) override;
   int32_t choice_row(Ticket step, size_t idx) const override;
   bool is_done(Ticket step) const override { return flights_[step].done.is_done(); }
   std::span<const RowResult> wait(Ticket step) override;
@@ -52,28 +52,32 @@ class CudaStep final : public DeviceStep {
   struct Flight {
     PinnedBuffer choices;   ///< [2, num_choices]: tokens, flags
     PinnedBuffer counters;  ///< as on the device
+    PinnedBuffer scores;    ///< likewise
     Event done;
     const Batch* batch = nullptr;
     StepShape shape = {};
     size_t num_choices = 0;
-    std::vector<bool> chosen = {};  ///< by Batch::logit_rows: the device samples it
-    std::vector<RowResult> results = {};
+    std::vector<RowResult> results = {};  ///< by Batch::logit_rows
 
     // Which row of logits answers which request: in a padded step every row has logits.
     int64_t logits_row(size_t idx) const {
       return shape.padded ? batch->rows_with_logits()[idx] : static_cast<int64_t>(idx);
     }
-    bool any_chosen() const {
-      return std::find(chosen.begin(), chosen.end(), true) != chosen.end();
+    bool any(RowUse use) const {
+      return std::any_of(results.begin(), results.end(),
+                         [use](const RowResult& result) { return result.use == use; });
     }
   };
 
-  void plan_sampling(Flight& flight, const DescribeRow& describe);
+  void plan_rows(Flight& flight, const PlanRow& plan_row);
+  RowUse plan(const LogitRow& row, size_t at, const PlanRow& plan_row);
   void zero(std::span<const kv::PageId> stale);
   void run_model(Flight& flight);
   void run(Flight& flight, const model::ForwardInput& input);
   void run_in_blocks(Flight& flight, const model::ForwardInput& input);
   void sample(Flight& flight, float* logits);
+  void score(const float* logits, int64_t first, int64_t count);
+  void fetch_scores(Flight& flight);
   void fetch_logits(Flight& flight, const float* logits);
   int32_t* choices() { return reinterpret_cast<int32_t*>(choices_.data()); }
   float* host_row(size_t row) {
@@ -93,6 +97,7 @@ class CudaStep final : public DeviceStep {
   std::map<std::pair<int32_t, int32_t>, Recording> recordings_;  ///< by rows and table stride
   Buffer counters_;           ///< [2, num_layers, max_seqs] AttentionCounters
   Buffer choices_;            ///< [2, max_seqs]: tokens, flags; of the step launched last
+  Buffer scores_;             ///< [max_rows] ScoredToken, likewise
   PinnedBuffer host_logits_;  ///< [max_seqs, logits_stride], made when first needed
   std::vector<float> kept_;   ///< logits of a step with more rows than the model holds at once
   SamplePlan sampling_;
@@ -116,20 +121,23 @@ CudaStep::CudaStep(const Setup& setup, model::Model& model, attention::Attention
   counters_ = Buffer(stream.device(), count * sizeof(AttentionCounters), "counters");
   attention_.count_on_device(reinterpret_cast<AttentionCounters*>(counters_.data()), seqs);
   choices_ = Buffer(stream.device(), 2 * seqs * sizeof(int32_t), "chosen tokens");
+  const auto rows = static_cast<size_t>(limits_.max_rows);
+  scores_ = Buffer(stream.device(), rows * sizeof(kernels::cuda::ScoredToken), "scores");
   for (int idx = 0; idx < 2; ++idx) {
     flights_.push_back({.choices = PinnedBuffer(stream.device(), choices_.size(), "chosen tokens"),
                         .counters = PinnedBuffer(stream.device(), counters_.size(), "counters"),
+                        .scores = PinnedBuffer(stream.device(), scores_.size(), "scores"),
                         .done = Event(stream.device())});
   }
 }
 
 DeviceStep::Ticket CudaStep::launch(const Batch& batch, std::span<const kv::PageId> stale,
-                                    const DescribeRow& describe) {
+                                    const PlanRow& plan_row) {
   last_ = 1 - last_;
   Flight& flight = flights_[last_];
   flight.batch = &batch;
   flight.shape = choose_shape(batch, setup_.graph_sizes, setup_.graph_padding, limits_);
-  plan_sampling(flight, describe);
+  plan_rows(flight, plan_row);
   places_.clear();
   for (const kv::PageId page : stale) storage_.append_pool_pages(page, places_);
   arrays_.send(batch, flight.shape, places_, sampling_, stream_);
@@ -145,33 +153,42 @@ DeviceStep::Ticket CudaStep::launch(const Batch& batch, std::span<const kv::Page
 
 int32_t CudaStep::choice_row(Ticket step, size_t idx) const {
   const Flight& flight = flights_[step];
-  return flight.chosen[idx] ? static_cast<int32_t>(flight.logits_row(idx)) : -1;
+  const bool chosen = flight.results[idx].use == RowUse::kChoose;
+  return chosen ? static_cast<int32_t>(flight.logits_row(idx)) : -1;
 }
 
-void CudaStep::plan_sampling(Flight& flight, const DescribeRow& describe) {
+void CudaStep::plan_rows(Flight& flight, const PlanRow& plan_row) {
   const std::span<const LogitRow> rows = flight.batch->logit_rows();
   sampling_.clear();
-  flight.chosen.assign(rows.size(), false);
   flight.results.assign(rows.size(), {});
   const StepShape& shape = flight.shape;
   const size_t num_rows = shape.padded ? static_cast<size_t>(shape.decode_rows) : rows.size();
   flight.num_choices = num_rows;
-  if (num_rows > static_cast<size_t>(limits_.max_seqs)) return;  // see run_in_blocks
-  sampling_.rows.resize(num_rows);
+  // More rows than the model makes logits of at once are a prompt's: see run_in_blocks.
+  if (num_rows <= static_cast<size_t>(limits_.max_seqs)) sampling_.rows.resize(num_rows);
   size_t next = 0;
-  for (size_t row = 0; row < num_rows; ++row) {
-    if (next < rows.size() && static_cast<size_t>(flight.logits_row(next)) == row) {
-      const size_t before = sampling_.edits.size();
-      const bool good = describe(rows[next], sampling_.rows[row], sampling_.edits) &&
-                        sampling_.edits.size() <= StepArrays::kMaxEdits;
-      if (!good) {
-        sampling_.edits.resize(before);
-        sampling_.rows[row] = {};
-      }
-      flight.chosen[next++] = good;
+  for (size_t at = 0; at < num_rows; ++at) {
+    if (next < rows.size() && static_cast<size_t>(flight.logits_row(next)) == at) {
+      flight.results[next].use = plan(rows[next], at, plan_row);
+      ++next;
     }
     sampling_.edit_begin.push_back(static_cast<int32_t>(sampling_.edits.size()));
   }
+  if (!flight.any(RowUse::kScore)) sampling_.scored.clear();
+}
+
+RowUse CudaStep::plan(const LogitRow& row, size_t at, const PlanRow& plan_row) {
+  const size_t before = sampling_.edits.size();
+  const RowPlan plan = plan_row(row, sampling_.edits);
+  sampling_.scored.resize(at + 1, -1);
+  sampling_.scored[at] = plan.token;
+  if (plan.use != RowUse::kChoose) return plan.use;
+  if (sampling_.rows.empty() || sampling_.edits.size() > StepArrays::kMaxEdits) {
+    sampling_.edits.resize(before);
+    return RowUse::kLogits;
+  }
+  sampling_.rows[at] = plan.how;
+  return RowUse::kChoose;
 }
 
 void CudaStep::zero(std::span<const kv::PageId> stale) {
@@ -216,30 +233,58 @@ void CudaStep::run(Flight& flight, const model::ForwardInput& input) {
   }
   if (logits == nullptr || flight.results.empty()) return;
   fetch_logits(flight, logits);
-  if (flight.any_chosen()) sample(flight, logits);
+  if (flight.any(RowUse::kScore)) {
+    score(logits, 0, static_cast<int64_t>(flight.results.size()));
+    fetch_scores(flight);
+  }
+  if (flight.any(RowUse::kChoose)) sample(flight, logits);
 }
 
 // A prompt whose logits are wanted has more rows than the model makes logits of at once.
 void CudaStep::run_in_blocks(Flight& flight, const model::ForwardInput& input) {
   const auto total = static_cast<int64_t>(input.logit_rows.size());
-  const auto width = static_cast<int64_t>(vocab());
-  kept_.resize(static_cast<size_t>(total * width));
+  const bool scored = flight.any(RowUse::kScore);
+  const auto held = std::count_if(flight.results.begin(), flight.results.end(),
+                                  [](const auto& row) { return row.use == RowUse::kLogits; });
+  kept_.resize(static_cast<size_t>(held) * vocab());
+  float* to = kept_.data();
   const float* logits = model_.forward(input, attention_, stream_);
   for (int64_t first = 0; first < total; first += limits_.max_seqs) {
     const int64_t count = std::min<int64_t>(limits_.max_seqs, total - first);
     if (first > 0) logits = model_.more_logits(input, first, count, stream_);
+    if (scored) score(logits, first, count);
     for (int64_t row = 0; row < count; ++row) {
-      float* to = kept_.data() + (first + row) * width;
+      RowResult& result = flight.results[static_cast<size_t>(first + row)];
+      if (result.use != RowUse::kLogits) continue;
       stream_.copy(to, logits + row * model_.logits_stride(), vocab() * sizeof(float));
-      flight.results[static_cast<size_t>(first + row)].logits = {to, vocab()};
+      result.logits = {to, vocab()};
+      to += vocab();
     }
   }
+  if (scored) fetch_scores(flight);
+}
+
+// Scored rows are a prompt's: their step is not padded.
+void CudaStep::score(const float* logits, int64_t first, int64_t count) {
+  using kernels::cuda::ScoredToken;
+  kernels::cuda::token_logprobs({.logits = logits,
+                                 .m = count,
+                                 .vocab = model_.config().vocab_size,
+                                 .logits_stride = model_.logits_stride(),
+                                 .tokens = arrays_.scored() + first,
+                                 .out = reinterpret_cast<ScoredToken*>(scores_.data()) + first},
+                                stream_);
+}
+
+void CudaStep::fetch_scores(Flight& flight) {
+  stream_.copy(flight.scores.data(), scores_.data(),
+               flight.results.size() * sizeof(kernels::cuda::ScoredToken));
 }
 
 void CudaStep::fetch_logits(Flight& flight, const float* logits) {
   size_t held = 0;
   for (size_t idx = 0; idx < flight.results.size(); ++idx) {
-    if (flight.chosen[idx]) continue;
+    if (flight.results[idx].use != RowUse::kLogits) continue;
     if (host_logits_.size() == 0) {
       const auto bytes = static_cast<size_t>(limits_.max_seqs * model_.logits_stride()) * 4;
       host_logits_ = PinnedBuffer(stream_.device(), bytes, "logits");
@@ -272,10 +317,13 @@ std::span<const RowResult> CudaStep::wait(Ticket step) {
   flight.done.synchronize();
   const auto* tokens = reinterpret_cast<const int32_t*>(flight.choices.data());
   const auto* flags = reinterpret_cast<const uint32_t*>(tokens + flight.num_choices);
+  const auto* scores = reinterpret_cast<const kernels::cuda::ScoredToken*>(flight.scores.data());
   for (size_t idx = 0; idx < flight.results.size(); ++idx) {
-    if (!flight.chosen[idx]) continue;
-    flight.results[idx].token = tokens[flight.logits_row(idx)];
-    flight.results[idx].flags = flags[flight.logits_row(idx)];
+    RowResult& result = flight.results[idx];
+    if (result.use == RowUse::kScore) result.score = scores[idx];
+    if (result.use != RowUse::kChoose) continue;
+    result.token = tokens[flight.logits_row(idx)];
+    result.flags = flags[flight.logits_row(idx)];
   }
   return flight.results;
 }

@@ -55,6 +55,7 @@ class Engine::Loop {
   void prepare(Flight& flight);
   void compute(Flight& flight);
   Flight* issue(Flight* before);
+  RowPlan plan_row(const LogitRow& row, std::vector<kernels::cuda::LogitEdit>& edits) const;
   bool may_run_ahead(const Flight& flight) const;
   void mark_pending(const Flight& flight);
   void note_gap(const Flight* before, Clock::time_point began);

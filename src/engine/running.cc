@@ -75,6 +75,13 @@ void Running::count_prompt(int64_t reached_tokens) {
   summary_.sparsity.kept_tokens = static_cast<uint64_t>(reached_tokens);
 }
 
+RowUse Running::prompt_use(int64_t position) const {
+  if (position < logits_from() || position >= prompt_len()) return RowUse::kNothing;
+  if (summary_.logits && position >= *request_.logits_from) return RowUse::kLogits;
+  if (!request_.sampling.prompt_logprobs || position + 1 == prompt_len()) return RowUse::kNothing;
+  return *request_.sampling.prompt_logprobs > 0 ? RowUse::kLogits : RowUse::kScore;
+}
+
 void Running::keep_logits(int64_t position, std::span<const float> logits) {
   if (summary_.logits && position >= *request_.logits_from) {
     sampler::check_logits(logits);  // what is not sampled must not reach a file unchecked either
@@ -83,10 +90,16 @@ void Running::keep_logits(int64_t position, std::span<const float> logits) {
   }
   if (request_.sampling.prompt_logprobs && position + 1 < prompt_len()) {
     const auto next = static_cast<size_t>(position + 1);
-    summary_.prompt_logprobs[next] = sampler::token_logprob(logits, request_.prompt[next]);
+    summary_.prompt_logprobs[next] = sampler::token_logprob(logits, prompt_token_after(position));
     const auto top = static_cast<int32_t>(*request_.sampling.prompt_logprobs);
     if (top > 0) summary_.prompt_top_logprobs[next] = sampler::top_logprobs(logits, top);
   }
+}
+
+void Running::keep_score(int64_t position, const kernels::cuda::ScoredToken& score) {
+  if (score.flags != 0) sampler::Sampler::fail_choice(score.flags);
+  summary_.prompt_logprobs[static_cast<size_t>(position) + 1] = {
+      .token = prompt_token_after(position), .logprob = score.logprob, .rank = score.rank};
 }
 
 TokenEvent Running::forced_event(std::span<const float> logits) {

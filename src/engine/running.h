@@ -5,9 +5,11 @@
 #include <optional>
 
 #include "attention/step.h"
+#include "engine/batch.h"
 #include "engine/request.h"
 #include "engine/token_stream.h"
 #include "engine/trace.h"
+#include "kernels/cuda/token_logprob.h"
 #include "sampler/sampler.h"
 #include "scheduler/scheduler.h"
 
@@ -53,8 +55,16 @@ class Running {
   void count_prompt(int64_t reached_tokens);
   /// Adds what it counted to a total.
   void add_work(SparsityReport& total) const { total.add(summary_.sparsity); }
-  /// Logits of a prompt position other than for sampling.
+  /// What a position's logits are wanted for other than for sampling: kLogits, kScore (of
+  /// prompt_token_after) or kNothing.
+  RowUse prompt_use(int64_t position) const;
+  int32_t prompt_token_after(int64_t position) const {
+    return request_.prompt[static_cast<size_t>(position) + 1];
+  }
+  /// Logits of a position that has such a use.
   void keep_logits(int64_t position, std::span<const float> logits);
+  /// The same where a device has scored the token, or throws what it says of having no score.
+  void keep_score(int64_t position, const kernels::cuda::ScoredToken& score);
   /// Chooses and publishes the next token; says why the request ends, if it does.
   FinishReason sample(std::span<float> logits, int32_t* token);
   /// How a device would choose it; false where it cannot.

@@ -127,16 +127,23 @@ Engine::Loop::Flight* Engine::Loop::issue(Flight* before) {
   if (!plan_next(flight)) return nullptr;
   attention_.begin(flight.batch.prefill(), flight.batch.decode(), flight.batch.states());
   flight.ticket = device_step_->launch(
-      flight.batch, stale_, [this](const LogitRow& row, auto& how, auto& edits) {
-        const Running& running = *running_.at(row.id);
-        const bool kept =
-            row.position >= running.logits_from() && row.position < running.prompt_len();
-        return row.sample && !kept && running.describe(how, edits);
-      });
+      flight.batch, stale_,
+      [this](const LogitRow& row, auto& edits) { return plan_row(row, edits); });
   // Of steps that follow a decode and only decode: others are issued kernel by kernel, and the
   // device works meanwhile.
   if (step_ended_ && flight.batch.prefill().empty()) note_gap(before, began);
   return &flight;
+}
+
+RowPlan Engine::Loop::plan_row(const LogitRow& row,
+                               std::vector<kernels::cuda::LogitEdit>& edits) const {
+  const Running& running = *running_.at(row.id);
+  RowPlan plan{.use = running.prompt_use(row.position)};
+  if (plan.use == RowUse::kScore) plan.token = running.prompt_token_after(row.position);
+  if (!row.sample) return plan;
+  const bool choose = plan.use == RowUse::kNothing && running.describe(plan.how, edits);
+  plan.use = choose ? RowUse::kChoose : RowUse::kLogits;
+  return plan;
 }
 
 /// How long the device had nothing to do; at most, where it finished while the host was at work.
@@ -260,15 +267,17 @@ void Engine::Loop::publish_row(const LogitRow& row, const RowResult& result) {
   const auto found = running_.find(row.id);
   if (found == running_.end()) return;  // it ended at an earlier row or with the step before
   Running& running = *found->second;
-  if (row.position >= running.logits_from() && row.position < running.prompt_len()) {
+  if (result.use == RowUse::kScore) {
+    running.keep_score(row.position, result.score);
+  } else if (running.prompt_use(row.position) != RowUse::kNothing) {
     running.keep_logits(row.position, result.logits);
   }
   if (!row.sample) return;
   counted_.generated_tokens += 1;
   int32_t token = result.token;
   const bool pending = running.pending_row() >= 0;
-  const FinishReason reason = result.logits.empty() ? running.take(token, result.flags)
-                                                    : running.sample(result.logits, &token);
+  const FinishReason reason = result.use == RowUse::kChoose ? running.take(token, result.flags)
+                                                            : running.sample(result.logits, &token);
   if (pending) {
     scheduler_.settle_token(row.id, token);
   } else {

@@ -31,7 +31,7 @@ size_t upload_bytes(const StepLimits& limits) {
   const size_t pages = rows / static_cast<size_t>(limits.page_size) + 2 * seqs;
   const size_t places = pages * 2 * static_cast<size_t>(limits.num_layers);
   return (2 * rows + 16 * seqs + tables + places) * sizeof(int32_t) +
-         rows * (sizeof(kernels::cuda::SampleRow) + sizeof(int32_t)) +
+         rows * (sizeof(kernels::cuda::SampleRow) + 2 * sizeof(int32_t)) +
          StepArrays::kMaxEdits * sizeof(kernels::cuda::LogitEdit) + kArrays * kAlignment;
 }
 
@@ -163,6 +163,7 @@ void StepArrays::add_rest(std::span<const int32_t> places, const SamplePlan& sam
   sample_rows_ = add_copy(std::span(sampling.rows));
   edits_ = sampling.edits.empty() ? nullptr : add_copy(std::span(sampling.edits));
   edit_begin_ = sampling.edits.empty() ? nullptr : add_copy(std::span(sampling.edit_begin));
+  scored_ = sampling.scored.empty() ? nullptr : add_copy(std::span(sampling.scored));
 }
 
 }  // namespace foveal::engine

@@ -34,12 +34,15 @@ struct StepShape {
 StepShape choose_shape(const Batch& batch, std::span<const int32_t> sizes, bool padding,
                        const StepLimits& limits);
 
-/// Rows that the device samples.
+/// Rows that the device samples or scores.
 struct SamplePlan {
-  std::vector<kernels::cuda::SampleRow> rows;  ///< one for each row of logits
+  std::vector<kernels::cuda::SampleRow> rows;  ///< one for each row of logits, or none
   std::vector<kernels::cuda::LogitEdit> edits;
   std::vector<int32_t> edit_begin;  ///< [rows + 1]
+  /// Tokens whose log-probabilities are wanted, one for each row of logits (-1: none), or empty.
+  std::vector<int32_t> scored;
   void clear() {
+    scored.clear();
     rows.clear();
     edits.clear();
     edit_begin.assign(1, 0);
@@ -63,6 +66,7 @@ class StepArrays {
   const kernels::cuda::SampleRow* sample_rows() const { return sample_rows_; }
   const kernels::cuda::LogitEdit* edits() const { return edits_; }
   const int32_t* edit_begin() const { return edit_begin_; }
+  const int32_t* scored() const { return scored_; }
 
   static constexpr size_t kMaxEdits = 65536;  ///< of a step; rows beyond are sampled on the host
 
@@ -87,6 +91,7 @@ class StepArrays {
   const kernels::cuda::SampleRow* sample_rows_ = nullptr;
   const kernels::cuda::LogitEdit* edits_ = nullptr;
   const int32_t* edit_begin_ = nullptr;
+  const int32_t* scored_ = nullptr;
 };
 
 }  // namespace foveal::engine

@@ -572,13 +572,56 @@ TEST(CudaEngine, StepsThatRunAheadAreCounted) {
   EXPECT_GT(ahead.decode.skipped(), 0);
 }
 
-TEST(CudaEngine, PromptLogprobsComeInBlocks) {
+// The token's own log-probability comes from the device, where others' are wanted too from the
+// host; the logits are the same. Prompts of more rows than logits are made of at once, and of
+// fewer.
+TEST(CudaEngine, PromptLogprobsAreTheHosts) {
   LLM llm(cuda_config(family("llama3")));
-  SamplingParams sampling = greedy(2);
-  sampling.prompt_logprobs = 0;
-  const RequestOutput out = llm.generate({.token_ids = random_ids(500, 1)}, sampling);
-  ASSERT_EQ(out.prompt_logprobs.size(), 500U);
-  EXPECT_TRUE(out.prompt_logprobs[499]);
+  for (const size_t length : {1, 2, 40, 500}) {
+    const std::vector<int32_t> ids = random_ids(length, 1);
+    SamplingParams sampling = greedy(3);
+    sampling.prompt_logprobs = 0;
+    const RequestOutput scored = llm.generate({.token_ids = ids}, sampling);
+    sampling.prompt_logprobs = 1;
+    const RequestOutput host = llm.generate({.token_ids = ids}, sampling);
+    EXPECT_EQ(scored.outputs[0].token_ids, host.outputs[0].token_ids);
+    ASSERT_EQ(scored.prompt_logprobs.size(), length);
+    ASSERT_EQ(host.prompt_logprobs.size(), length);
+    EXPECT_FALSE(scored.prompt_logprobs[0]);
+    for (size_t at = 1; at < length; ++at) {
+      ASSERT_TRUE(scored.prompt_logprobs[at]) << at;
+      const TokenLogprob& got = *scored.prompt_logprobs[at];
+      const TokenLogprob& want = host.prompt_logprobs[at].value();
+      EXPECT_EQ(got.token, ids[at]);
+      EXPECT_EQ(got.rank, want.rank) << at;
+      // 1e-6 of the device's sum, 2e-6 of the host's, a rounding each.
+      EXPECT_NEAR(got.logprob, want.logprob, 3e-6 + std::abs(want.logprob) * 0x1p-23) << at;
+    }
+  }
+}
+
+// Requests that want scores, logits and tokens share steps.
+TEST(CudaEngine, PromptLogprobsBesideOtherRequests) {
+  const std::vector<int32_t> ids = random_ids(70, 5);
+  SamplingParams scoring = greedy(0);
+  scoring.prompt_logprobs = 0;
+  LLM llm(cuda_config(family("llama3")));
+  const RequestOutput alone = llm.generate({.token_ids = ids}, scoring);
+  std::vector<Generation> others;
+  for (uint32_t seed = 0; seed < 3; ++seed) {
+    others.push_back(llm.submit({.token_ids = random_ids(30 + seed, seed)}, greedy(20)));
+  }
+  Generation both = llm.submit({.token_ids = ids}, scoring, {.logits = true, .logits_last = 7});
+  Generation again = llm.submit({.token_ids = ids}, scoring);
+  for (Generation& other : others) other.result();
+  const RequestOutput with_logits = both.result();
+  EXPECT_EQ(with_logits.logits.value().rows, 7);
+  for (const RequestOutput& out : {with_logits, again.result()}) {
+    for (size_t at = 1; at < ids.size(); ++at) {
+      EXPECT_NEAR(out.prompt_logprobs[at].value().logprob, alone.prompt_logprobs[at]->logprob, 0.05)
+          << at;
+    }
+  }
 }
 
 TEST(CudaEngine, RefusesWhatItHasNoKernelFor) {

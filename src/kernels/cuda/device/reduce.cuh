@@ -10,15 +10,28 @@ __device__ __forceinline__ float group_sum(float x) {
   return x;
 }
 
-/// Sum over the block in a fixed order, to every thread. `parts` [32] is shared memory that nobody
-/// else uses between two barriers.
-__device__ __forceinline__ float block_sum(float x, float* parts) {
-  x = group_sum(x);
+/// Everybody's value combined in a fixed order, to every thread of the block. `parts` [32] is
+/// shared memory that nobody else uses between two barriers; x op `nothing` is x.
+template <class T, class Op>
+__device__ __forceinline__ T block_reduce(T x, T* parts, T nothing, const Op& op) {
+  const auto reduce_warp = [&op](T value) {
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+      value = op(value, __shfl_xor_sync(0xffffffffU, value, step));
+    }
+    return value;
+  };
+  x = reduce_warp(x);
   const unsigned lane = threadIdx.x % 32;
   const unsigned num_warps = (blockDim.x + 31) / 32;
   if (lane == 0) parts[threadIdx.x / 32] = x;
   __syncthreads();
-  return group_sum(lane < num_warps ? parts[lane] : 0.0F);
+  return reduce_warp(lane < num_warps ? parts[lane] : nothing);
+}
+
+/// Sum over the block, as block_reduce.
+__device__ __forceinline__ float block_sum(float x, float* parts) {
+  return block_reduce(x, parts, 0.0F, [](float a, float b) { return a + b; });
 }
 
 }  // namespace foveal::kernels::cuda
