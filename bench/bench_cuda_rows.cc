@@ -12,6 +12,7 @@
 #include "kernels/cuda/expand.h"
 #include "kernels/cuda/moe.h"
 #include "kernels/cuda/sample.h"
+#include "kernels/cuda/token_logprob.h"
 
 namespace foveal::bench {
 namespace {
@@ -167,6 +168,17 @@ void RowBench::sampling() {
       });
       std::printf("sample m %2d %-20s %8.2f us\n", static_cast<int>(m), c.name, us);
     }
+    const Buffer scores = zeros(static_cast<size_t>(m) * sizeof(ScoredToken));
+    const double us = time([&] {
+      token_logprobs({.logits = reinterpret_cast<const float*>(logits_dev.data()),
+                      .m = m,
+                      .vocab = kVocab,
+                      .logits_stride = kVocab,
+                      .tokens = reinterpret_cast<const int32_t*>(tokens.data()),
+                      .out = reinterpret_cast<ScoredToken*>(scores.data())},
+                     stream());
+    });
+    std::printf("score  m %2d %29.2f us\n", static_cast<int>(m), us);
   }
 }
 

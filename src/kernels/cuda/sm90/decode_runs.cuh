@@ -202,8 +202,10 @@ class StepWalk {
   int32_t step_unit_ = 0;
 };
 
-/// How both kernels begin. All threads.
+/// How both kernels begin. All threads. CTAs of the next kernel come where one of these ends, or has
+/// nothing to do: a product of few rows then fills its ring with weights while parts are joined.
 __device__ inline DecodeDeal open_call(const DecodeArgs& args, const RunQueue& runs, int lane) {
+  let_next_start();
   wait_for_previous();
   // Nothing can be asked for before a length is known.
   const int32_t kv_len = lane < args.num_seqs ? foveal::cuda::load_now(args.kv_len + lane) : 0;
@@ -222,7 +224,6 @@ __device__ inline DecodeDeal open_call(const DecodeArgs& args, const RunQueue& r
 template <class Tile>
 __device__ void close_call(const DecodeArgs& args, const DecodeDeal& deal,
                            const DecodeMerge<Tile>& merge) {
-  let_next_start();
   if (deal.runs > deal.workers && threadIdx.x == 0 &&
       foveal::cuda::atomic_inc_acq_rel(args.tickets + 1, gridDim.x - 1) == gridDim.x - 1) {
     args.tickets[0] = 0;
