@@ -202,8 +202,8 @@ class StepWalk {
   int32_t step_unit_ = 0;
 };
 
-/// How both kernels begin. All threads. CTAs of the next kernel come where one of these ends, or has
-/// nothing to do: a product of few rows then fills its ring with weights while parts are joined.
+/// How both kernels begin. All threads. CTAs of the next kernel come where one of these has ended
+/// or has no work: a product of few rows fills its ring with weights while parts are joined.
 __device__ inline DecodeDeal open_call(const DecodeArgs& args, const RunQueue& runs, int lane) {
   let_next_start();
   wait_for_previous();
