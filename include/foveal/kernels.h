@@ -53,7 +53,7 @@ typedef enum foveal_dtype { FOVEAL_BF16 = 0, FOVEAL_F16 = 1, FOVEAL_E4M3 = 2 } f
  * the first tile is never dropped. In decode running_max starts, in every split, from the maximum
  * over the row's first and last keys (64 each, 32 above head_dim 128), wherever the split lies.
  * Nothing is dropped when factor >= threshold_len. Tiles are at absolute positions;
- * foveal_attention_tiles tells their geometry. */
+ * foveal_attention_prefill_tiling and foveal_attention_decode_tiling tell their geometry. */
 typedef struct foveal_attention_params {
   uint32_t struct_size; /* sizeof(foveal_attention_params) */
   int32_t q_dtype;      /* bf16 or f16; e4m3 where kv_dtype is. The output is bf16 for e4m3 */

@@ -200,8 +200,8 @@ void AttentionSet::after_prefill(const PromptEnd& end, Stream& stream) const {
 std::unique_ptr<AttentionSet> make_attention(std::span<const SparseAttentionConfig> configs,
                                              const ModelShape& shape,
                                              std::string_view checkpoint_sparse_json, Device device,
-                                             bool exact) {
-  const MethodContext context{shape, checkpoint_sparse_json, device, exact};
+                                             bool exact, bool e4m3_prefill) {
+  const MethodContext context{shape, checkpoint_sparse_json, device, exact, e4m3_prefill};
   AttentionSet::Methods methods =
       configs.empty() ? make_from_checkpoint(context) : make_configured(configs, context);
   methods.push_back(find_method(kDenseMethod).make(nullptr, context));

@@ -66,13 +66,13 @@ class AttentionSet {
 
 /// Settles which method serves which phase. `configs` as the user gave them: several combine by
 /// phase. Empty: what the checkpoint asks for (its JSON text, or empty; its indexer), else dense.
-/// `exact`: compute_dtype f32.
+/// `exact`: compute_dtype f32. `e4m3_prefill`: use_fp8_context_fmha.
 ///
 /// Throws kInvalidArgument when two configurations claim one phase or one algorithm is named twice,
 /// kUnsupported when a method cannot run on the device, and whatever the methods refuse.
 std::unique_ptr<AttentionSet> make_attention(std::span<const SparseAttentionConfig> configs,
                                              const ModelShape& shape,
                                              std::string_view checkpoint_sparse_json, Device device,
-                                             bool exact = false);
+                                             bool exact = false, bool e4m3_prefill = false);
 
 }  // namespace foveal::attention

@@ -4,6 +4,7 @@
 
 #include "attention/capabilities.h"
 #include "attention/registry.h"
+#include "attention/tiles.h"
 #include "foveal/error.h"
 
 namespace foveal::attention {
@@ -160,6 +161,34 @@ TEST(AttentionSet, ChunksAndPrefixKeysFollowTheDevice) {
   EXPECT_EQ(on_cuda->prefill_chunk_multiple(), kernels::kCudaKeyTile);
   EXPECT_EQ(on_cpu->prefill_chunk_multiple(), kernels::kQueryTile);
   EXPECT_NE(on_cuda->prefix_key(1000), on_cpu->prefix_key(1000));
+}
+
+// Factors belong to tiles, which follow the device, the head size and what prefill multiplies in.
+TEST(AttentionSet, TilesAreThoseOfThePrefillThatRuns) {
+  ModelShape shape = kShape;
+  const auto name = [&](DeviceKind device, int32_t head_dim, bool e4m3) {
+    shape.head_dim = head_dim;
+    return prefill_tiles(device, shape, e4m3).name();
+  };
+  EXPECT_EQ(name(DeviceKind::kCpu, 128, false), "16x32");
+  EXPECT_EQ(name(DeviceKind::kCuda, 128, false), "64x128");
+  EXPECT_EQ(name(DeviceKind::kCuda, 256, false), "64x64");
+  EXPECT_EQ(name(DeviceKind::kCuda, 128, true), "64x96");
+  shape.value_dim = 512;
+  EXPECT_EQ(name(DeviceKind::kCuda, 576, false), "64x128");
+}
+
+// What one prefill kernel left out of a prefix is not what another would.
+TEST(AttentionSet, PrefixKeysFollowTheTiles) {
+  SkipSoftmaxAttentionConfig config;
+  config.threshold_scale_factor = PhaseValue{.prefill = 100, .decode = {}};
+  const std::vector<SparseAttentionConfig> configs{config};
+  ModelShape shape = kShape;
+  shape.head_dim = 128;
+  const Device cuda{DeviceKind::kCuda, 0};
+  const auto in_bf16 = make_attention(configs, shape, {}, cuda);
+  const auto in_e4m3 = make_attention(configs, shape, {}, cuda, false, /*e4m3_prefill=*/true);
+  EXPECT_NE(in_bf16->prefix_key(1000), in_e4m3->prefix_key(1000));
 }
 
 class Claims final : public AttentionMethod {

@@ -68,7 +68,8 @@ struct MethodContext {
   /// The checkpoint's `sparse_attention_config` as JSON text, or empty.
   std::string_view checkpoint_sparse_json;
   Device device;
-  bool exact = false;  ///< compute_dtype f32
+  bool exact = false;         ///< compute_dtype f32
+  bool e4m3_prefill = false;  ///< CUDA: prefill's attention multiplies in e4m3
 };
 
 /// How large a step can get.

@@ -7,11 +7,11 @@
 #include <random>
 #include <thread>
 
+#include "attention/tiles.h"
 #include "base/check.h"
 #include "base/math.h"
 #include "engine/graph_sizes.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/paged_attention.h"
 #include "model/cuda/memory_plan.h"
 #include "model/shape.h"
 
@@ -191,9 +191,9 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   setup.device = parse_device(config.device);
   setup.exact = parse_exact(config.compute_dtype, setup.device);
   setup.shape = model::shape_of(model);
-  setup.attention =
-      attention::make_attention(config.sparse_attention_config, setup.shape,
-                                model.sparse_attention_json, setup.device, setup.exact);
+  setup.attention = attention::make_attention(config.sparse_attention_config, setup.shape,
+                                              model.sparse_attention_json, setup.device,
+                                              setup.exact, config.use_fp8_context_fmha);
   setup.geometry = {.num_layers = model.num_layers,
                     .num_kv_heads = setup.shape.num_kv_heads,
                     .head_dim = setup.shape.head_dim,
@@ -224,22 +224,21 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
 }
 
 EngineInfo engine_info(const Setup& setup, int num_threads) {
-  const bool cpu = setup.device.kind == DeviceKind::kCpu;
-  return {.device = device_name(setup.device),
-          .isa = std::string(kernels::cpu::isa_name(kernels::cpu::active_isa())),
-          .threads = num_threads,
-          .method = setup.attention->name(),
-          .attention = setup.attention->describe(setup.shape.num_layers) +
-                       (setup.e4m3_prefill ? "; prefill's attention in e4m3" : ""),
-          .kv_dtype = std::string(dtype_name(setup.geometry.dtype)),
-          .tiles = fmt::format("{}x{}", cpu ? kernels::kQueryTile : kernels::kCudaQueryTile,
-                               cpu ? kernels::kKeyTile : kernels::kCudaKeyTile),
-          .max_seq_len = setup.max_seq_len,
-          .kv_tokens = setup.capacity.num_tokens,
-          .kv_bytes_per_token = setup.capacity.bytes_per_page / setup.geometry.page_size,
-          .kv_bytes = setup.capacity.num_bytes,
-          .weights_bytes = setup.weights_bytes,
-          .workspace_bytes = setup.workspace_bytes};
+  return {
+      .device = device_name(setup.device),
+      .isa = std::string(kernels::cpu::isa_name(kernels::cpu::active_isa())),
+      .threads = num_threads,
+      .method = setup.attention->name(),
+      .attention = setup.attention->describe(setup.shape.num_layers) +
+                   (setup.e4m3_prefill ? "; prefill's attention in e4m3" : ""),
+      .kv_dtype = std::string(dtype_name(setup.geometry.dtype)),
+      .tiles = attention::prefill_tiles(setup.device.kind, setup.shape, setup.e4m3_prefill).name(),
+      .max_seq_len = setup.max_seq_len,
+      .kv_tokens = setup.capacity.num_tokens,
+      .kv_bytes_per_token = setup.capacity.bytes_per_page / setup.geometry.page_size,
+      .kv_bytes = setup.capacity.num_bytes,
+      .weights_bytes = setup.weights_bytes,
+      .workspace_bytes = setup.workspace_bytes};
 }
 
 }  // namespace foveal::engine

@@ -11,6 +11,7 @@
 #include "attention/paged.h"
 #include "attention/skip_softmax/checkpoint.h"
 #include "attention/skip_softmax/resolve.h"
+#include "attention/tiles.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/math.h"
@@ -45,12 +46,11 @@ void attend_traced(const std::string& name, Phase phase, const AttendArgs& args,
 
 class SkipSoftmax final : public AttentionMethod {
  public:
-  SkipSoftmax(Settings settings, int32_t num_layers, DeviceKind device)
+  SkipSoftmax(Settings settings, int32_t num_layers, DeviceKind device, PrefillTiles tiles)
       : settings_(std::move(settings)),
         num_layers_(num_layers),
         capabilities_(paged_capabilities(device)),
-        query_tile_(device == DeviceKind::kCpu ? kernels::kQueryTile : kernels::kCudaQueryTile),
-        key_tile_(device == DeviceKind::kCpu ? kernels::kKeyTile : kernels::kCudaKeyTile) {
+        tiles_(tiles) {
     // Chunks end at whole tiles, so that a tile's rows vote together whatever the chunk.
     capabilities_.prefill_chunk_multiple =
         device == DeviceKind::kCpu ? kernels::kQueryTile : kernels::kCudaKeyTile;
@@ -88,7 +88,7 @@ class SkipSoftmax final : public AttentionMethod {
       if (!off) layers += fmt::format(",{}:{}", layer, factor);
     }
     if (layers.empty()) return {};
-    return fmt::format("skip_softmax,tile={}x{},len={}{}", query_tile_, key_tile_,
+    return fmt::format("skip_softmax,tile={},len={}{}", tiles_.name(),
                        prompt_len ? fmt::format("{}", *prompt_len) : "any", layers);
   }
 
@@ -109,19 +109,15 @@ class SkipSoftmax final : public AttentionMethod {
   Settings settings_;
   int32_t num_layers_;
   Capabilities capabilities_;
-  int32_t query_tile_;  ///< of prefill on this device
-  int32_t key_tile_;
+  PrefillTiles tiles_;
 };
 
 /// A formula belongs to the tiles that it was calibrated with: elsewhere another share is left out.
-void compare_tiles(std::string_view checkpoint_json, DeviceKind device) {
+void compare_tiles(std::string_view checkpoint_json, const std::string& own) {
   const skip_softmax::CheckpointSettings settings = skip_softmax::read_checkpoint(checkpoint_json);
   const boost::json::value* calibration = settings.group.if_contains("calibration");
   if (calibration == nullptr || !calibration->is_object()) return;
   const boost::json::value* tiles = calibration->get_object().if_contains("tiles");
-  const bool cpu = device == DeviceKind::kCpu;
-  const std::string own = fmt::format("{}x{}", cpu ? kernels::kQueryTile : kernels::kCudaQueryTile,
-                                      cpu ? kernels::kKeyTile : kernels::kCudaKeyTile);
   if (tiles == nullptr || !tiles->is_string() || tiles->get_string() == own) return;
   log_warn(
       "[sparse_attention_config] got a formula calibrated for tiles of {} on tiles of {}; need "
@@ -146,11 +142,13 @@ std::unique_ptr<AttentionMethod> make_skip_softmax(const SparseAttentionConfig* 
   std::optional<Settings> settings =
       skip_softmax::resolve_settings(own, context.checkpoint_sparse_json, context.shape.num_layers);
   if (!settings) return nullptr;
+  const PrefillTiles tiles =
+      prefill_tiles(context.device.kind, context.shape, context.e4m3_prefill);
   if (own == nullptr || !own->threshold_scale_factor) {
-    compare_tiles(context.checkpoint_sparse_json, context.device.kind);
+    compare_tiles(context.checkpoint_sparse_json, tiles.name());
   }
   return std::make_unique<SkipSoftmax>(*std::move(settings), context.shape.num_layers,
-                                       context.device.kind);
+                                       context.device.kind, tiles);
 }
 
 std::vector<MethodExample> skip_softmax_examples() {

@@ -12,6 +12,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_check.h"
 #include "kernels/cuda/prefill_scratch.h"
+#include "kernels/cuda/prefill_tiles.h"
 
 namespace foveal::kernels::cuda {
 namespace {
@@ -206,8 +207,7 @@ size_t prefill_pool_workspace_bytes(const Params& params) {
 
 foveal_attention_tiling prefill_tiling(const Params& params) {
   return {.vote_rows = 64,
-          .keys = params.q_dtype == FOVEAL_E4M3 ? foveal::cuda::e4m3_keys(params.head_dim)
-                                                : foveal::cuda::prefill_keys(params.head_dim)};
+          .keys = prefill_tile_keys(params.head_dim, params.q_dtype == FOVEAL_E4M3)};
 }
 
 }  // namespace foveal::kernels::cuda
