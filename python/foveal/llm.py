@@ -140,8 +140,9 @@ class LLM:
         """What was loaded, and how it runs."""
         return self._engine.info()
 
-    def get_stats(self):
-        """Counts since the start, and what the engine holds now."""
+    def get_stats(self, timeout=None):
+        """Counts since the start, and what the engine holds now: at once, whatever `timeout` allows,
+        which is there for calls written for TensorRT-LLM."""
         return self._engine.stats()
 
     # --- ending ---

@@ -122,7 +122,7 @@ def test_reuse_and_salt(model_path, long_text):
         assert llm.generate(text, params).cached_tokens == 0
         assert llm.generate(text, params).cached_tokens > 0
         assert llm.generate(text, params, cache_salt="other").cached_tokens == 0
-        stats = llm.get_stats()
+        stats = llm.get_stats(timeout=2)
         assert stats.cached_tokens > 0 and stats.running == 0 and stats.kv_pages_used == 0
         assert stats.to_dict()["sparsity"]["method"] == "dense"
 
