@@ -42,6 +42,7 @@ void scale_latent(ModelConfig& config);
 struct TwoWords {
   std::string_view yes;
   std::string_view no;
+  std::string_view also_yes = {};  ///< a later spelling
 };
 
 /// A list of one of two words a layer (`layer_types` and its kin) as flags, absent where there is

@@ -79,10 +79,12 @@ IndexerConfig read_indexer(const ModelConfig& config, const JsonFields& fields,
   return out;
 }
 
-/// V3.2's files say nothing of layer types, or that all are of this one.
+/// V3.2's files say nothing of layer types, or that all are of this one, which transformers calls
+/// indexed_attention since 5.24.
 void check_layer_types(const ModelConfig& config, const JsonFields& fields) {
   constexpr std::string_view kSparse = "deepseek_sparse_attention";
-  const auto types = layer_words(config, fields, "layer_types", {kSparse, "full_attention"});
+  const auto types =
+      layer_words(config, fields, "layer_types", {kSparse, "full_attention", "indexed_attention"});
   if (!types) return;
   const uint8_t need = config.indexer ? 1 : 0;
   FOVEAL_CHECK(std::all_of(types->begin(), types->end(), [&](auto x) { return x == need; }),

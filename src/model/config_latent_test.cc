@@ -127,6 +127,15 @@ TEST(ConfigLatent, SharedIndexersByPatternOrRule) {
             (Flags{1, 0, 1, 0}));
 }
 
+TEST(ConfigLatent, LayerTypesMayBeSaidInEitherSpelling) {
+  for (const std::string word : {"deepseek_sparse_attention", "indexed_attention"}) {
+    const std::string one = '"' + word + '"';
+    const std::string four = ",\"layer_types\":[" + one + ',' + one + ',' + one + ',' + one + ']';
+    EXPECT_TRUE(parse("glm_moe_dsa", four).indexer.has_value());
+    expect_refused("need full_attention alone", "deepseek_v3", four, ErrorKind::kUnsupported);
+  }
+}
+
 TEST(ConfigLatent, RefusesIndexersThatCannotBe) {
   const std::string v32 = "deepseek_v32";
   expect_refused("got index_topk 0; need", v32, R"(,"index_topk":0)");

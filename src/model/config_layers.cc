@@ -98,9 +98,10 @@ std::optional<std::vector<uint8_t>> layer_words(const ModelConfig& config, const
   std::vector<uint8_t> out;
   for (size_t layer = 0; layer < layers; ++layer) {
     const std::string& word = (*words)[layer];
-    FOVEAL_CHECK(word == known.yes || word == known.no, ErrorKind::kUnsupported, fields.source(),
+    const bool yes = word == known.yes || (!known.also_yes.empty() && word == known.also_yes);
+    FOVEAL_CHECK(yes || word == known.no, ErrorKind::kUnsupported, fields.source(),
                  "got '{}' in {}; need {} or {}", word, name, known.yes, known.no);
-    out.push_back(word == known.yes ? 1 : 0);
+    out.push_back(yes ? 1 : 0);
   }
   return out;
 }
