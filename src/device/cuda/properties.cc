@@ -10,6 +10,21 @@
 namespace foveal::cuda {
 namespace {
 
+/// 0 where the driver does not tell.
+double memory_rate(int index) {
+  int clock_khz = 0;
+  int width_bits = 0;
+  const bool known =
+      cudaDeviceGetAttribute(&clock_khz, cudaDevAttrMemoryClockRate, index) == cudaSuccess &&
+      cudaDeviceGetAttribute(&width_bits, cudaDevAttrGlobalMemoryBusWidth, index) == cudaSuccess;
+  if (!known) {
+    cudaGetLastError();  // nobody's failure
+    return 0;
+  }
+  constexpr double kTransfersAClock = 2;
+  return kTransfersAClock * clock_khz * 1e3 * width_bits / 8 / 1e9;
+}
+
 DeviceProperties read_properties(int index) {
   cudaDeviceProp device{};
   check(cudaGetDeviceProperties(&device, index), "cudaGetDeviceProperties");
@@ -21,6 +36,7 @@ DeviceProperties read_properties(int index) {
           .num_sms = device.multiProcessorCount,
           .l2_bytes = device.l2CacheSize,
           .memory_bytes = static_cast<int64_t>(device.totalGlobalMem),
+          .memory_gbs = memory_rate(index),
           .max_shared_bytes = device.sharedMemPerBlockOptin,
           .driver_version = driver};
 }

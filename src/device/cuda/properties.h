@@ -14,6 +14,7 @@ struct DeviceProperties {
   int num_sms = 0;
   int64_t l2_bytes = 0;
   int64_t memory_bytes = 0;
+  double memory_gbs = 0;        ///< GB/s by the data sheet: clock times width; 0: not known
   size_t max_shared_bytes = 0;  ///< a block, opted in
   int driver_version = 0;       ///< of CUDA, 13000 for 13.0
 };

@@ -123,6 +123,8 @@ TEST_F(DenseGemmCudaTest, DecodeRouteIsExactOnIntegers) {
     }
     for (const int64_t k : {8, 56, 64, 72, 520, 896, 2048, 4864}) {
       check_exact(gemm, GemmRoute::kDecode, dtype, exact_problem(3, 48, k));
+      // Two tiles a unit, the last of which has one and a part.
+      check_exact(gemm, GemmRoute::kDecode, dtype, exact_problem(3, 2600, k));
     }
     for (const int64_t n : {8, 16, 24, 128, 2600}) {
       check_exact(gemm, GemmRoute::kDecode, dtype, exact_problem(5, n, 192));
@@ -208,7 +210,7 @@ TEST_F(DenseGemmCudaTest, RandomWithinRounding) {
 TEST_F(DenseGemmCudaTest, GatedMatchesProductAndActivation) {
   DenseGemm gemm(kGpu, {});
   for (const int64_t m : {1, 8, 13, 32, 40}) {
-    for (const int64_t n : {8, 344, 1000}) {
+    for (const int64_t n : {8, 344, 1000, 1100}) {
       const int64_t k = 320;
       Problem p{m,
                 2 * n,

@@ -11,6 +11,11 @@ void* native_stream(const Stream& stream, std::string_view kernel) {
   return stream.native();
 }
 
+bool has_fast_memory() {
+  constexpr double kFastGbs = 4200;
+  return foveal::cuda::device_properties(foveal::cuda::current_device()).memory_gbs > kFastGbs;
+}
+
 int num_multiprocessors() {
   return foveal::cuda::device_properties(foveal::cuda::current_device()).num_sms;
 }

@@ -12,4 +12,7 @@ void* native_stream(const Stream& stream, std::string_view kernel);
 /// Multiprocessors of the calling thread's device.
 int num_multiprocessors();
 
+/// Whether its memory is of the H200's kind (4.9 TB/s) rather than the H100's (3.35).
+bool has_fast_memory();
+
 }  // namespace foveal::kernels::cuda
