@@ -15,7 +15,7 @@ extern "C" {
 typedef enum foveal_bound_dtype { FOVEAL_BOUND_BF16 = 0, FOVEAL_BOUND_E5M2 = 1 } foveal_bound_dtype;
 
 /* What stands for a page's keys: in each channel the least and the largest value, or the mean less
- * and plus the standard deviation. */
+ * and plus half the standard deviation. */
 typedef enum foveal_bound_kind {
   FOVEAL_BOUND_MIN_MAX = 0,
   FOVEAL_BOUND_MEAN_STD = 1

@@ -62,22 +62,37 @@ void reduce(const float* keys, int num_pages, int page_size, float* least, float
   }
 }
 
-/// The same with mean -+ standard deviation; the last page has fewer keys where `num_keys` ends.
-void spread(const float* keys, int num_keys, int num_pages, int page_size, float* least,
-            float* most) {
+/// The same with mean -+ half the standard deviation.
+template <int kPage>
+void spread(const float* keys, int num_pages, int page_size, float* least, float* most) {
+  const int len = kPage > 0 ? kPage : page_size;
   for (int page = 0; page < num_pages; ++page) {
-    const float* own = keys + page * page_size;
-    const int left = num_keys - page * page_size;
-    const int count = left < page_size ? left : page_size;
+    const float* own = keys + page * len;
     float sum = 0;
-    for (int idx = 0; idx < count; ++idx) sum += own[idx];
-    const float mean = sum / static_cast<float>(count);
+    for (int idx = 0; idx < len; ++idx) sum += own[idx];
+    const float mean = sum / static_cast<float>(len);
     float squares = 0;
-    for (int idx = 0; idx < count; ++idx) squares += (own[idx] - mean) * (own[idx] - mean);
-    const float deviation = __builtin_sqrtf(squares / static_cast<float>(count));
-    least[page] = mean - deviation;
-    most[page] = mean + deviation;
+    for (int idx = 0; idx < len; ++idx) squares += (own[idx] - mean) * (own[idx] - mean);
+    const float half = 0.5F * __builtin_sqrtf(squares / static_cast<float>(len));
+    least[page] = mean - half;
+    most[page] = mean + half;
   }
+}
+
+/// Of pages of which the last has fewer keys where `num_keys` ends.
+void spread_all(const float* keys, int num_keys, int num_pages, int page_size, float* least,
+                float* most) {
+  const int whole = num_keys / page_size < num_pages ? num_keys / page_size : num_pages;
+  if (page_size == 2) {
+    spread<2>(keys, whole, 2, least, most);
+  } else if (page_size == 4) {
+    spread<4>(keys, whole, 4, least, most);
+  } else {
+    spread<0>(keys, whole, page_size, least, most);
+  }
+  if (whole == num_pages) return;
+  const int done = whole * page_size;
+  spread<0>(keys + done, 1, num_keys - done, least + whole, most + whole);
 }
 
 struct Bounds {
@@ -109,7 +124,7 @@ struct Bounds {
     float most[kMaxTokens];
     const int count = item.page_end - item.page_begin;
     if (item.kind == BoundKind::kMeanStd) {
-      spread(keys + first, valid - first, count, item.page_size, least, most);
+      spread_all(keys + first, valid - first, count, item.page_size, least, most);
     } else if (item.page_size == 2) {
       reduce<2>(keys + first, count, 2, least, most);
     } else if (item.page_size == 4) {
@@ -153,7 +168,8 @@ struct Bounds {
 }  // namespace
 
 // Computes:  bounds[0][d][P] <= min, bounds[1][d][P] >= max over page P's tokens t of k[t][d], as
-//            the storage type's value nearest to it; or the same of mean - and + standard deviation
+//            the storage type's value nearest to it; or the same of mean - and + half the standard
+//            deviation
 // In/out:    K of one KV head in one cache page (base/kv_view.h); bounds [2, head_dim,
 //            cache_page_size / page_size] bf16 or e5m2
 // Units:     a page is page_size consecutive tokens of the sequence, counted within its cache page

@@ -18,8 +18,8 @@ using kernels::cpu::BoundKind;
 ///     [num_kv_heads][2][head_dim][cache page_size / page_size]
 ///
 /// with the minima of each channel over each page first, then the maxima (of BoundKind::kMeanStd:
-/// mean less and plus standard deviation): what one channel of the query needs of all pages lies
-/// together.
+/// mean less and plus half the standard deviation): what one channel of the query needs of all
+/// pages lies together.
 struct PageBounds {
   std::byte* data = nullptr;   ///< [cache pages][bytes_per_page]
   int64_t bytes_per_page = 0;  ///< bounds_bytes(...)

@@ -164,7 +164,8 @@ TEST_F(RocketBounds, LevelsAgree) {
   }
 }
 
-// Mean -+ spread of the tokens there are, rounded outward: within a step of the exact values.
+// Mean -+ half the spread of the tokens there are, rounded outward: within a step of the exact
+// values.
 TEST_F(RocketBounds, OfMeanAndSpread) {
   for (const BoundFormat format : {BoundFormat::kBf16, BoundFormat::kE5m2}) {
     const std::vector<double> values = values_of(format);
@@ -193,8 +194,8 @@ TEST_F(RocketBounds, OfMeanAndSpread) {
               largest = std::max(largest, std::abs(key));
             }
             const double mean = sum / (end - token);
-            const double deviation =
-                std::sqrt(std::max(0.0, squares / (end - token) - mean * mean));
+            const double half =  // of the standard deviation
+                0.5 * std::sqrt(std::max(0.0, squares / (end - token) - mean * mean));
             const double slack = 1e-5 * largest;
             const auto above = [&](double x) {
               return *std::lower_bound(values.begin(), values.end(), x);
@@ -204,10 +205,10 @@ TEST_F(RocketBounds, OfMeanAndSpread) {
             };
             const double low = reference::bound_at(data, 0, 1, 0, ch, token / page_size);
             const double high = reference::bound_at(data, 0, 1, 1, ch, token / page_size);
-            ASSERT_GE(low, below(mean - deviation - slack));
-            ASSERT_LE(low, below(mean - deviation + slack));
-            ASSERT_GE(high, above(mean + deviation - slack));
-            ASSERT_LE(high, above(mean + deviation + slack));
+            ASSERT_GE(low, below(mean - half - slack));
+            ASSERT_LE(low, below(mean - half + slack));
+            ASSERT_GE(high, above(mean + half - slack));
+            ASSERT_LE(high, above(mean + half + slack));
           }
         }
       }

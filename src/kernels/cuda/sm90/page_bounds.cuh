@@ -51,7 +51,8 @@ __device__ inline float read_key(const char* at, int32_t dtype) {
   return __uint_as_float(static_cast<uint32_t>(bits) << 16);
 }
 
-/// Mean less and plus standard deviation of `tokens` keys, each operation rounded, as on the CPU.
+/// Mean less and plus half the standard deviation of `tokens` keys, each operation rounded, as on
+/// the CPU.
 __device__ inline float2 key_spread(const char* at, int64_t token_bytes, int32_t dtype,
                                     int32_t tokens) {
   const auto count = static_cast<float>(tokens);
@@ -65,8 +66,8 @@ __device__ inline float2 key_spread(const char* at, int64_t token_bytes, int32_t
     const float off = __fsub_rn(read_key(at + token * token_bytes, dtype), mean);
     squares = __fadd_rn(squares, __fmul_rn(off, off));
   }
-  const float deviation = __fsqrt_rn(__fdiv_rn(squares, count));
-  return {__fsub_rn(mean, deviation), __fadd_rn(mean, deviation)};
+  const float half = __fmul_rn(0.5F, __fsqrt_rn(__fdiv_rn(squares, count)));
+  return {__fsub_rn(mean, half), __fadd_rn(mean, half)};
 }
 
 /// Four values of a key from a lane's own place in the row.
