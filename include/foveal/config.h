@@ -30,16 +30,22 @@ struct RocketSparseAttentionConfig {
   int64_t kernel_size = 63;
   /// Query channels that score pages: a number of them, or a share in (0, 1].
   std::variant<int64_t, double> topr = int64_t{128};
-  int64_t topk = 64;  ///< pages a KV head, those of sink and force_recent included
+  /// Pages a KV head, those of sink and force_recent included. Absent: 64, in multi_turn 128.
+  std::optional<int64_t> topk;
   int64_t prompt_budget = 2048;
   int64_t page_size = 4;
   std::string kt_cache_dtype = "float8_e5m2";
   std::string mode = "evict";         ///< evict; multi_turn: all K and V stay
-  std::string score = "minmax";       ///< of a page: from its bounds, or mean_std
+  std::string candidates = "all";     ///< of multi_turn's decode: all pages; prompt: chosen once
+  std::optional<int64_t> rank_size;   ///< tokens of a page that rank as one; absent: by mode
+  std::string score = "auto";         ///< of a page: from its bounds (minmax), mean_std; by mode
   std::string pool_group = "mean";    ///< of a page's probabilities over a group's heads; max
   int64_t force_recent = 1;           ///< newest pages always attended, at least one
   int64_t sink = 0;                   ///< first pages always kept and attended
   std::vector<int32_t> dense_layers;  ///< layers that attend to everything; needs multi_turn
+
+  /// TensorRT-LLM's where it evicts. Of a whole text more matters than of what a prompt kept.
+  int64_t settled_topk() const { return topk.value_or(mode == "multi_turn" ? 128 : 64); }
 };
 
 /// `algorithm: dsa` (DeepSeek Sparse Attention). Absent fields come from the checkpoint.

@@ -16,6 +16,7 @@ std::shared_ptr<OptionGroup> table() {
     OptionGroup group = describe(config);
   };
   auto held = std::make_shared<Held>();
+  if (held->group.check) held->group.check();  // settles what is absent but has a number
   return {held, &held->group};
 }
 

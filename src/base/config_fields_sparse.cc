@@ -46,9 +46,10 @@ OptionField fixed_field(std::string_view name, std::string_view accepts, std::st
   return {.name = name, .target = FixedOption{accepts, why}, .help = ""};
 }
 
-bool is_power_of_two(double value) {
+constexpr std::string_view kPageSizeNeed = "a power of two from 1 to 4096";
+bool is_page_size(double value) {
   const auto whole = static_cast<int64_t>(value);
-  return whole > 0 && (whole & (whole - 1)) == 0;
+  return value <= 4096 && whole > 0 && (whole & (whole - 1)) == 0;
 }
 
 // As TensorRT-LLM types it: an int is a number of channels, a float a share of them. So 1 is one
@@ -97,12 +98,24 @@ std::vector<OptionField> rocket_additions(RocketSparseAttentionConfig& config) {
   return {{.name = "mode",
            .target = &config.mode,
            .help = "evict: only prompt_budget tokens of a prompt stay in memory; multi_turn: all "
-                   "stay, and each prompt chooses prompt_budget of them to attend to",
+                   "stay",
            .choices = {"evict", "multi_turn"}},
+          {.name = "candidates",
+           .target = &config.candidates,
+           .help = "what decode chooses its pages from in mode multi_turn: all, or of a prompt "
+                   "those with the prompt_budget tokens that its last queries choose",
+           .choices = {"all", "prompt"}},
+          {.name = "rank_size",
+           .target = &config.rank_size,
+           .help = "tokens of a page that are ranked and chosen as one, up to page_size; absent: "
+                   "page_size, and half of it in mode multi_turn",
+           .number_rule = is_page_size,
+           .rule_text = kPageSizeNeed},
           {.name = "score",
            .target = &config.score,
-           .help = "what stands for a page's keys: their least and largest, or mean and spread",
-           .choices = {"minmax", "mean_std"}},
+           .help = "what stands for a page's keys: their least and largest, or mean and spread; "
+                   "auto: minmax, and mean_std in mode multi_turn",
+           .choices = {"auto", "minmax", "mean_std"}},
           {.name = "pool_group",
            .target = &config.pool_group,
            .help = "how the query heads of a KV head agree on pages",
@@ -130,9 +143,18 @@ std::optional<Complaint> rocket_complaint(const RocketSparseAttentionConfig& con
     return Complaint{"window_size", fmt::format("got {}; need less than prompt_budget ({}){}",
                                                 config.window_size, config.prompt_budget, beside)};
   }
-  if (config.topk < config.sink + config.force_recent) {
+  if (config.settled_topk() < config.sink + config.force_recent) {
     return Complaint{"topk", fmt::format("got {}; need at least sink ({}) and force_recent ({})",
-                                         config.topk, config.sink, config.force_recent)};
+                                         config.settled_topk(), config.sink, config.force_recent)};
+  }
+  if (config.rank_size.value_or(1) > config.page_size) {
+    return Complaint{"rank_size", fmt::format("got {}; need at most page_size ({})",
+                                              *config.rank_size, config.page_size)};
+  }
+  if (config.mode == "evict" && config.candidates != "all") {
+    return Complaint{"candidates", fmt::format("got {} with mode evict; need mode multi_turn: what "
+                                               "is evicted no step can choose",
+                                               config.candidates)};
   }
   if (config.mode == "evict" && !config.dense_layers.empty()) {
     return Complaint{
@@ -266,24 +288,27 @@ OptionGroup describe(RocketSparseAttentionConfig& config) {
       topr_field(config.topr),
       {.name = "topk",
        .target = &config.topk,
-       .help = "pages attended in decode, for each KV head",
+       .help = "pages attended in decode, for each KV head; absent: 64, and 128 in mode multi_turn",
        .range = {.min = 1, .max = kMaxTokens}},
       {.name = "prompt_budget",
        .target = &config.prompt_budget,
-       .help = "prompt tokens kept, for each KV head",
+       .help = "prompt tokens kept (mode evict) or chosen as candidates, for each KV head",
        .range = {.min = 2, .max = kMaxTokens}},
       {.name = "page_size",
        .target = &config.page_size,
-       .help = "tokens of a scoring page",
-       .number_rule = [](double value) { return value <= 4096 && is_power_of_two(value); },
-       .rule_text = "a power of two from 1 to 4096"},
+       .help = "tokens of a page",
+       .number_rule = is_page_size,
+       .rule_text = kPageSizeNeed},
       {.name = "kt_cache_dtype",
        .target = &config.kt_cache_dtype,
        .help = "type of the page bounds",
        .choices = {"bfloat16", "float8_e5m2"}},
       fixed_field("seq_len_threshold", "", "rocket does not use it")};
   for (OptionField& field : rocket_additions(config)) group.fields.push_back(std::move(field));
-  group.check = [&config] { return rocket_complaint(config); };
+  group.check = [&config] {
+    config.topk = config.settled_topk();  // so that whoever asks sees the number
+    return rocket_complaint(config);
+  };
   return group;
 }
 

@@ -137,6 +137,14 @@ TEST(ConfigFields, RocketAndDsaDefaultsAndNulls) {
       load("sparse_attention_config: {algorithm: rocket, topk: null, prompt_budget: 1024, "
            "topr: 0.5, kt_cache_dtype: bfloat16, seq_len_threshold: null}"));
   EXPECT_EQ(rocket.topk, 64);
+  EXPECT_EQ(only<RocketSparseAttentionConfig>(
+                load("sparse_attention_config: {algorithm: rocket, mode: multi_turn}"))
+                .topk,
+            128);
+  EXPECT_EQ(only<RocketSparseAttentionConfig>(
+                load("sparse_attention_config: {topk: 64, algorithm: rocket, mode: multi_turn}"))
+                .topk,
+            64);
   EXPECT_EQ(rocket.prompt_budget, 1024);
   EXPECT_EQ(std::get<double>(rocket.topr), 0.5);
   EXPECT_EQ(rocket.kt_cache_dtype, "bfloat16");
@@ -144,7 +152,9 @@ TEST(ConfigFields, RocketAndDsaDefaultsAndNulls) {
   EXPECT_EQ(rocket.kernel_size, 63);
   EXPECT_EQ(rocket.page_size, 4);
   EXPECT_EQ(rocket.mode, "evict");
-  EXPECT_EQ(rocket.score, "minmax");
+  EXPECT_EQ(rocket.candidates, "all");
+  EXPECT_EQ(rocket.rank_size, std::nullopt);
+  EXPECT_EQ(rocket.score, "auto");
   EXPECT_EQ(rocket.pool_group, "mean");
   EXPECT_EQ(rocket.force_recent, 1);
   EXPECT_EQ(rocket.sink, 0);
@@ -312,7 +322,15 @@ TEST(ConfigFields, RefusesRocketAndDsa) {
                           at, topr));
   }
   EXPECT_EQ(rocket("mode: keep"), at + "mode] got 'keep'; need one of evict, multi_turn");
-  EXPECT_EQ(rocket("score: max"), at + "score] got 'max'; need one of minmax, mean_std");
+  EXPECT_EQ(rocket("score: max"), at + "score] got 'max'; need one of auto, minmax, mean_std");
+  EXPECT_EQ(rocket("candidates: some"), at + "candidates] got 'some'; need one of all, prompt");
+  EXPECT_EQ(rocket("candidates: prompt"),
+            at + "candidates] got prompt with mode evict; need mode multi_turn: what is evicted no "
+                 "step can choose");
+  EXPECT_EQ(rocket("mode: multi_turn\n  candidates: prompt"), "no error");
+  EXPECT_EQ(rocket("rank_size: 3"), at + "rank_size] got 3; need a power of two from 1 to 4096");
+  EXPECT_EQ(rocket("rank_size: 8"), at + "rank_size] got 8; need at most page_size (4)");
+  EXPECT_EQ(rocket("rank_size: 1"), "no error");
   EXPECT_EQ(rocket("pool_group: sum"), at + "pool_group] got 'sum'; need one of mean, max");
   EXPECT_EQ(rocket("force_recent: 0"),
             at + "force_recent] got 0; need an integer from 1 to 2147483647");

@@ -161,10 +161,16 @@ TEST(Batched, SkippingEqualsSingle) {
         skip(100, 30));
 }
 
-std::vector<SparseAttentionConfig> rocket(const std::string& mode, int64_t budget) {
+/// To evict, or the candidates of a decode step where all stays.
+constexpr const char* kRocketWays[] = {"evict", "prompt", "all"};
+
+std::vector<SparseAttentionConfig> rocket(const std::string& way, int64_t budget) {
   RocketSparseAttentionConfig config{
       .window_size = 8, .kernel_size = 7, .topk = 8, .prompt_budget = budget};
-  config.mode = mode;
+  if (way != "evict") {
+    config.mode = "multi_turn";
+    config.candidates = way;
+  }
   return {config};
 }
 
@@ -206,8 +212,7 @@ TEST(Batched, RocketEqualsSingle) {
                 .vocab = 250,
                 .tight = 1536,
                 .wide = 16384};
-  check(mix, rocket("evict", 64));
-  check(mix, rocket("multi_turn", 64));
+  for (const char* way : kRocketWays) check(mix, rocket(way, 64));
   std::vector<SparseAttentionConfig> both = rocket("evict", 64);
   SkipSoftmaxAttentionConfig prefill;
   prefill.threshold_scale_factor = PhaseValue{.prefill = 100.0};
@@ -227,8 +232,7 @@ TEST(BatchedSlow, RealModelEqualsSingleUnderRocket) {
   if (model == nullptr) GTEST_SKIP() << "FOVEAL_TEST_MODEL is not set";
   const Mix mix{
       .model = model, .count = 10, .longest = 1500, .vocab = 49000, .tight = 3072, .wide = 65536};
-  check(mix, rocket("evict", 256));
-  check(mix, rocket("multi_turn", 256));
+  for (const char* way : kRocketWays) check(mix, rocket(way, 256));
 }
 
 TEST(BatchedSoak, RealModelEqualsSingleAtFullLength) {

@@ -359,57 +359,64 @@ TEST(CudaEngine, SkipSoftmaxRunsAndCounts) {
   expect_skip_softmax_runs_and_counts("e4m3");
 }
 
-LlmConfig with_rocket(const std::string& model, const std::string& mode, int64_t budget,
+/// RocketKV's: to evict, or the candidates of a decode step where all stays.
+constexpr const char* kRocketWays[] = {"evict", "prompt", "all"};
+
+LlmConfig with_rocket(const std::string& model, const std::string& way, int64_t budget,
                       int64_t topk) {
   LlmConfig config = cuda_config(model);
   RocketSparseAttentionConfig rocket{
       .window_size = 8, .kernel_size = 7, .topk = topk, .prompt_budget = budget};
-  rocket.mode = mode;
+  if (way != "evict") {
+    rocket.mode = "multi_turn";
+    rocket.candidates = way;
+  }
   config.sparse_attention_config = {rocket};
   return config;
 }
 
 TEST(CudaEngine, RocketIsDenseWhereNothingIsLeftOut) {
   const Ids dense = run_alone(cuda_config(family("llama3")), mixed_prompts(), 20);
-  for (const char* mode : {"evict", "multi_turn"}) {
-    const LlmConfig all = with_rocket(family("llama3"), mode, 1 << 20, 1 << 20);
-    EXPECT_EQ(run_alone(all, mixed_prompts(), 20), dense) << mode;
+  for (const char* way : kRocketWays) {
+    const LlmConfig all = with_rocket(family("llama3"), way, 1 << 20, 1 << 20);
+    EXPECT_EQ(run_alone(all, mixed_prompts(), 20), dense) << way;
   }
 }
 
 TEST(CudaEngine, RocketBatchedEqualsSingle) {
-  for (const char* mode : {"evict", "multi_turn"}) {
-    SCOPED_TRACE(mode);
-    expect_company_changes_nothing(with_rocket(family("llama3"), mode, 64, 8));
+  for (const char* way : kRocketWays) {
+    SCOPED_TRACE(way);
+    expect_company_changes_nothing(with_rocket(family("llama3"), way, 64, 8));
   }
 }
 
 TEST(CudaEngine, RocketFillsAndReusesATightCache) {
-  for (const char* mode : {"evict", "multi_turn"}) {
-    LlmConfig config = with_rocket(family("llama3"), mode, 64, 8);
+  for (const char* way : kRocketWays) {
+    LlmConfig config = with_rocket(family("llama3"), way, 64, 8);
     config.batch_invariant = true;
     const Ids alone = run_alone(config, mixed_prompts(), 30);
     config.kv_cache_config.max_tokens = 1536;
-    EXPECT_EQ(run_together(config, mixed_prompts(), 30), alone) << mode;
+    EXPECT_EQ(run_together(config, mixed_prompts(), 30), alone) << way;
   }
 }
 
 TEST(CudaEngine, RocketKeepsAndReadsWhatItReports) {
   constexpr int64_t kPrompt = 900;
   constexpr int64_t kTokens = 41;
-  for (const char* mode : {"evict", "multi_turn"}) {
-    LLM llm(with_rocket(family("llama3"), mode, 64, 8));
+  for (const char* way : kRocketWays) {
+    LLM llm(with_rocket(family("llama3"), way, 64, 8));
     const RequestOutput out = llm.generate({.token_ids = random_ids(kPrompt, 4)}, greedy(kTokens));
-    EXPECT_EQ(out.sparsity.prompt_tokens, uint64_t{kPrompt}) << mode;
-    EXPECT_EQ(out.sparsity.kept_tokens, 64U) << mode;
+    EXPECT_EQ(out.sparsity.prompt_tokens, uint64_t{kPrompt}) << way;
+    const int64_t reached = way == std::string_view("all") ? kPrompt : 64;
+    EXPECT_EQ(out.sparsity.kept_tokens, static_cast<uint64_t>(reached)) << way;
     for (const LayerSparsity& layer : out.sparsity.layers) {
       uint64_t text = 0;
       for (int64_t step = 1; step < kTokens; ++step) text += uint64_t{kPrompt} + step;
-      EXPECT_EQ(layer.decode.pairs % text, 0U) << mode;  // times the query heads
+      EXPECT_EQ(layer.decode.pairs % text, 0U) << way;  // times the query heads
       const uint64_t heads = layer.decode.pairs / text;
       // Eight pages of four tokens, of which the newest may be partly filled.
-      EXPECT_LE(layer.decode.pairs_used, heads * 32 * (kTokens - 1)) << mode;
-      EXPECT_GE(layer.decode.pairs_used, heads * 29 * (kTokens - 1)) << mode;
+      EXPECT_LE(layer.decode.pairs_used, heads * 32 * (kTokens - 1)) << way;
+      EXPECT_GE(layer.decode.pairs_used, heads * 29 * (kTokens - 1)) << way;
     }
   }
 }

@@ -143,6 +143,7 @@ TEST(CudaTrace, KeptPositionsAreTheCpus) {
       .window_size = 8, .kernel_size = 7, .topk = 8, .prompt_budget = 64};
   for (const char* mode : {"evict", "multi_turn"}) {
     rocket.mode = mode;
+    if (rocket.mode == "multi_turn") rocket.candidates = "prompt";
     config.sparse_attention_config = {rocket};
     expect_the_cpus_sets(config, "^rocket\\.prompt\\.", 2, 1, 64);
   }

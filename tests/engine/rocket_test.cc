@@ -45,11 +45,18 @@ LlmConfig config_of(const std::string& family) {
   return config;
 }
 
-RocketSparseAttentionConfig small_budget(const std::string& mode = "evict") {
-  RocketSparseAttentionConfig rocket{
-      .window_size = 8, .kernel_size = 7, .topk = 8, .prompt_budget = 64};
-  rocket.mode = mode;
+/// To evict, or the candidates of a decode step where all stays.
+constexpr const char* kWays[] = {"evict", "prompt", "all"};
+
+RocketSparseAttentionConfig in_way(RocketSparseAttentionConfig rocket, const std::string& way) {
+  if (way == "evict") return rocket;
+  rocket.mode = "multi_turn";
+  rocket.candidates = way;
   return rocket;
+}
+
+RocketSparseAttentionConfig small_budget(const std::string& way = "evict") {
+  return in_way({.window_size = 8, .kernel_size = 7, .topk = 8, .prompt_budget = 64}, way);
 }
 
 LlmConfig with(LlmConfig config, const RocketSparseAttentionConfig& rocket) {
@@ -81,11 +88,9 @@ TEST(Rocket, IsDenseWhereNothingIsLeftOut) {
   constexpr int64_t kAll = 1 << 20;
   for (const char* family : {"llama3", "gemma3", "qwen3_moe"}) {
     LLM dense(config_of(family));
-    for (const char* mode : {"evict", "multi_turn"}) {
-      SCOPED_TRACE(std::string(family) + " " + mode);
-      RocketSparseAttentionConfig covering{.topk = kAll, .prompt_budget = 400};
-      covering.mode = mode;
-      LLM rocket(with(config_of(family), covering));
+    for (const char* way : kWays) {
+      SCOPED_TRACE(std::string(family) + " " + way);
+      LLM rocket(with(config_of(family), in_way({.topk = kAll, .prompt_budget = 400}, way)));
       for (const size_t len : {1U, 33U, 400U}) {  // up to the budget
         const Prompt prompt{.token_ids = random_prompt(5, len)};
         const RequestOutput want = dense.generate(prompt, tokens(40));
@@ -119,24 +124,24 @@ TEST(Rocket, WindowsSeeWhatTheyWouldSee) {
 }
 
 TEST(Rocket, ChunksChangeNothing) {
-  for (const char* mode : {"evict", "multi_turn"}) {
+  for (const char* way : kWays) {
     std::optional<Answer> whole;
     for (const int64_t chunk : {512, 64, 3, 499}) {  // the window in one chunk, or across two
-      LlmConfig config = with(config_of("llama3"), small_budget(mode));
+      LlmConfig config = with(config_of("llama3"), small_budget(way));
       config.prefill_chunk = chunk;
       LLM llm(config);
       const RequestOutput output = llm.generate({.token_ids = random_prompt(7, 500)}, tokens(40));
       const Answer got = answer_of(output);
       if (!whole) whole = got;
-      EXPECT_EQ(got, *whole) << mode << " chunk " << chunk;
+      EXPECT_EQ(got, *whole) << way << " chunk " << chunk;
       EXPECT_GT(output.sparsity.total().decode.skipped(), 0.5);
     }
   }
 }
 
 TEST(Rocket, ReuseChangesNothing) {
-  for (const char* mode : {"evict", "multi_turn"}) {
-    LlmConfig config = with(config_of("llama3"), small_budget(mode));
+  for (const char* way : kWays) {
+    LlmConfig config = with(config_of("llama3"), small_budget(way));
     LLM reuses(config);
     config.kv_cache_config.enable_block_reuse = false;
     LLM alone(config);
@@ -147,10 +152,11 @@ TEST(Rocket, ReuseChangesNothing) {
       prompt.insert(prompt.end(), tail.begin(), tail.end());
       const RequestOutput got = reuses.generate({.token_ids = prompt}, tokens(30));
       EXPECT_EQ(answer_of(got), answer_of(alone.generate({.token_ids = prompt}, tokens(30))))
-          << mode << " " << question;
-      // The window's queries are computed anew, and what lies before comes from the index, whole:
-      // nothing that was compacted is found there.
-      const auto most = static_cast<int64_t>((prompt.size() - 8) / 32 * 32);
+          << way << " " << question;
+      // Rows whose queries select are computed anew, the last one always, and what lies before
+      // comes from the index, whole: nothing that was compacted is found there.
+      const size_t own = way == std::string_view("all") ? 1 : 8;
+      const auto most = static_cast<int64_t>((prompt.size() - own) / 32 * 32);
       EXPECT_EQ(got.cached_tokens, question == 0 ? 0 : std::min<int64_t>(512, most));
     }
     // A prompt within the budget finds the pages of a longer one, bounds included.
@@ -163,20 +169,20 @@ TEST(Rocket, ReuseChangesNothing) {
 
 // Each turn asks less than the window holds, after the turns and answers before it.
 TEST(Rocket, TurnsOfAConversationReuseThePromptsBeforeThem) {
-  for (const char* mode : {"evict", "multi_turn"}) {
-    LlmConfig config = with(config_of("llama3"), small_budget(mode));
+  for (const char* way : kWays) {
+    LlmConfig config = with(config_of("llama3"), small_budget(way));
     LLM reuses(config);
     config.kv_cache_config.enable_block_reuse = false;
     LLM alone(config);
     std::vector<int32_t> talk = random_prompt(30, 300);
     int64_t asked = 0;  // tokens of the prompt before this one
     for (uint32_t turn = 0; turn < 5; ++turn) {
-      SCOPED_TRACE(std::string(mode) + " turn " + std::to_string(turn));
+      SCOPED_TRACE(std::string(way) + " turn " + std::to_string(turn));
       const RequestOutput got = reuses.generate({.token_ids = talk}, tokens(37));
       EXPECT_EQ(answer_of(got), answer_of(alone.generate({.token_ids = talk}, tokens(37))));
       // Of what was decoded nothing is found again: it was computed from a selection.
       EXPECT_EQ(got.cached_tokens, asked / 32 * 32);
-      EXPECT_EQ(got.sparsity.kept_tokens, 64U);
+      EXPECT_EQ(got.sparsity.kept_tokens, way == std::string_view("all") ? talk.size() : 64U);
       asked = std::ssize(talk);
       const std::vector<int32_t> answer = got.outputs[0].token_ids;
       talk.insert(talk.end(), answer.begin(), answer.end());
@@ -229,17 +235,18 @@ TEST(Rocket, HoldsWhatItKeepsAndReportsIt) {
 TEST(Rocket, InspectShowsWhatARequestHolds) {
   const Prompt longest{.token_ids = random_prompt(16, 1020)};
   const RequestOutput dense = LLM(config_of("llama3")).generate(longest, tokens(4));
-  for (const char* mode : {"evict", "multi_turn"}) {
-    SCOPED_TRACE(mode);
-    const LlmConfig config = with(config_of("llama3"), small_budget(mode));
+  for (const char* way : kWays) {
+    SCOPED_TRACE(way);
+    const LlmConfig config = with(config_of("llama3"), small_budget(way));
     const engine::MemoryInspection shown = engine::inspect(config).memory.back();
     EXPECT_EQ(shown.prompt_tokens, 1024);
     EXPECT_EQ(shown.dense_bytes, dense.memory.kv_peak_bytes);
     const RequestOutput got = LLM(config).generate(longest, tokens(4));
     EXPECT_EQ(shown.reading_bytes, got.memory.kv_peak_bytes);
-    const int64_t page = shown.dense_bytes / 32 * 9 / 8;
-    const bool evicts = shown.kept_tokens == 64;
-    EXPECT_EQ(evicts, mode == std::string_view("evict"));
+    const bool evicts = way == std::string_view("evict");
+    // Where all stays, bounds are those of half as many tokens.
+    const int64_t page = shown.dense_bytes / 32 * (evicts ? 9 : 10) / 8;
+    EXPECT_EQ(shown.kept_tokens, evicts ? 64 : 1024);
     EXPECT_EQ(got.memory.kv_bytes, shown.kept_bytes + (evicts ? page : 0)) << "4 new tokens";
   }
 }
@@ -266,16 +273,16 @@ TEST(Rocket, ThePoolIsPlannedForTheCopy) {
   EXPECT_EQ(LLM(config).max_seq_len(), 64) << "all of it is kept";
 }
 
-void expect_preemption_changes_nothing(const std::string& mode) {
-  SCOPED_TRACE(mode);
+void expect_preemption_changes_nothing(const std::string& way) {
+  SCOPED_TRACE(way);
   std::vector<Answer> calm;
   {
-    LLM llm(with(config_of("llama3"), small_budget(mode)));
+    LLM llm(with(config_of("llama3"), small_budget(way)));
     for (uint32_t seed = 0; seed < 6; ++seed) {
       calm.push_back(answer_of(llm.generate({.token_ids = random_prompt(seed, 150)}, tokens(150))));
     }
   }
-  LlmConfig config = with(config_of("llama3"), small_budget(mode));
+  LlmConfig config = with(config_of("llama3"), small_budget(way));
   config.kv_cache_config.max_tokens = 512;  // six of 64 + 150 tokens cannot all stay
   config.kv_cache_config.tokens_per_block = 16;
   LLM llm(config);
@@ -286,15 +293,14 @@ void expect_preemption_changes_nothing(const std::string& mode) {
   for (size_t idx = 0; idx < running.size(); ++idx) {
     const RequestOutput output = running[idx].result();
     EXPECT_EQ(answer_of(output), calm[idx]) << idx;
-    EXPECT_EQ(output.sparsity.kept_tokens, 64U);
+    EXPECT_EQ(output.sparsity.kept_tokens, way == "all" ? 150U : 64U);
   }
   EXPECT_GT(llm.stats().preemptions, 0U);
   EXPECT_EQ(llm.stats().kv_pages_used, 0);
 }
 
 TEST(Rocket, PreemptionChangesNothing) {
-  expect_preemption_changes_nothing("evict");
-  expect_preemption_changes_nothing("multi_turn");
+  for (const char* way : kWays) expect_preemption_changes_nothing(way);
 }
 
 /// Scores of stage one, [KV heads, prompt - window], of a prompt of a length no other test has.
@@ -320,8 +326,8 @@ TEST(Rocket, AFailureInTheMiddleOfCompactionLosesNoPage) {
 }
 
 TEST(Rocket, CancelledRequestsGiveTheirPagesBack) {
-  for (const char* mode : {"evict", "multi_turn"}) {
-    LLM llm(with(config_of("llama3"), small_budget(mode)));
+  for (const char* way : kWays) {
+    LLM llm(with(config_of("llama3"), small_budget(way)));
     std::vector<Generation> doomed;
     for (uint32_t seed = 0; seed < 24; ++seed) {
       doomed.push_back(llm.submit({.token_ids = random_prompt(seed, 300 + seed)}, tokens(300)));
@@ -330,7 +336,7 @@ TEST(Rocket, CancelledRequestsGiveTheirPagesBack) {
     }
     for (Generation& generation : doomed) generation.cancel();
     for (Generation& generation : doomed) generation.result();
-    EXPECT_EQ(llm.stats().kv_pages_used, 0) << mode;
+    EXPECT_EQ(llm.stats().kv_pages_used, 0) << way;
     EXPECT_EQ(llm.stats().running, 0);
   }
 }
@@ -345,7 +351,7 @@ TEST(Rocket, RefusesWhatMakesNoSense) {
     }
   };
   const auto change = [](auto set) {
-    RocketSparseAttentionConfig rocket = small_budget("multi_turn");
+    RocketSparseAttentionConfig rocket = small_budget("all");
     set(rocket);
     return with(config_of("llama3"), rocket);
   };

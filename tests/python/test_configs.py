@@ -28,6 +28,9 @@ def test_defaults_are_tensorrt_llms():
     rocket = RocketSparseAttentionConfig()
     assert (rocket.window_size, rocket.kernel_size, rocket.topr, rocket.topk) == (32, 63, 128, 64)
     assert (rocket.prompt_budget, rocket.page_size) == (2048, 4)
+    assert (rocket.candidates, rocket.rank_size, rocket.score) == ("all", None, "auto")
+    assert RocketSparseAttentionConfig(mode="multi_turn").topk == 128
+    assert RocketSparseAttentionConfig(mode="multi_turn", topk=64).topk == 64
     assert (rocket.mode, rocket.force_recent, rocket.sink, rocket.dense_layers) == ("evict", 1, 0, [])
     assert rocket.kt_cache_dtype == "float8_e5m2" and rocket.algorithm == "rocket"
     dsa = DeepSeekSparseAttentionConfig()

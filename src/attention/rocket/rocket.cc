@@ -96,7 +96,7 @@ class Rocket final : public AttentionMethod {
   const Capabilities& capabilities() const override { return capabilities_; }
 
   std::vector<kv::LaneSpec> lanes(const kv::KvGeometry& cache) const override {
-    rocket::check_page_size(cache.page_size, settings_.page_size, "rocket.page_size");
+    rocket::check_page_size(cache.page_size, settings_.counted_page_size, "rocket.page_size");
     return {{.name = "page bounds",
              .bytes_per_page =
                  rocket::bounds_bytes(cache, settings_.page_size, settings_.bound_format)}};
@@ -120,9 +120,12 @@ class Rocket final : public AttentionMethod {
     if (settings_.dense.at(static_cast<size_t>(layer))) {
       return {"dense", "", "the layer has a window, or dense_layers lists it"};
     }
+    const std::string first =
+        settings_.ranks_all ? "ranks all pages"
+                            : fmt::format("{} {} tokens", settings_.evicts ? "keeps" : "chooses",
+                                          settings_.prompt_budget);
     return {"rocket",
-            fmt::format("{} {} tokens, topk {} pages of {}", settings_.evicts ? "keeps" : "chooses",
-                        settings_.prompt_budget, settings_.topk, settings_.page_size),
+            fmt::format("{}, topk {} pages of {}", first, settings_.topk, settings_.page_size),
             "from the configuration"};
   }
 
@@ -130,10 +133,10 @@ class Rocket final : public AttentionMethod {
     return settings_.evicts ? reached_tokens(prompt_len) : prompt_len;
   }
   int32_t reached_tokens(int32_t prompt_len) const override {
-    return std::min(prompt_len, settings_.prompt_budget);
+    return settings_.selects(prompt_len) ? settings_.prompt_budget : prompt_len;
   }
   int32_t own_tokens(int32_t prompt_len) const override {
-    return selects(prompt_len) ? settings_.window_size : 1;  // whose queries select
+    return settings_.selects(prompt_len) ? settings_.window_size : 1;  // whose queries select
   }
 
   std::unique_ptr<SequenceState> make_state() const override {
@@ -147,7 +150,7 @@ class Rocket final : public AttentionMethod {
     rocket::update_bounds(args.kv, args.seqs, bounds(args.kv), stream);
     if (phase == Phase::kDecode) return;
     for (size_t idx = 0; idx < args.seqs.size(); ++idx) {
-      if (selects(args.seqs[idx].threshold_len)) push_queries(layer, args, idx);
+      if (settings_.selects(args.seqs[idx].threshold_len)) push_queries(layer, args, idx);
     }
   }
 
@@ -183,7 +186,7 @@ class Rocket final : public AttentionMethod {
 
   void after_prefill(const PromptEnd& end, Stream& stream) override {
     const int32_t prompt_len = end.seq.kv_len;
-    if (!selects(prompt_len)) return;
+    if (!settings_.selects(prompt_len)) return;
     FOVEAL_INVARIANT(end.fresh.empty() != settings_.evicts);
     if (device_) return device_->after_prefill(end, stream);
     RocketState& state = state_of(end.state);
@@ -212,9 +215,6 @@ class Rocket final : public AttentionMethod {
   }
 
  private:
-  /// Whether a prompt is longer than what it keeps.
-  bool selects(int32_t prompt_len) const { return prompt_len > settings_.prompt_budget; }
-
   rocket::PageBounds bounds(const KvLayerView& kv) const {
     FOVEAL_INVARIANT(kv.lanes != nullptr);
     return {.data = kv.lanes[0],
@@ -341,10 +341,13 @@ std::vector<MethodExample> rocket_examples() {
       .window_size = 8, .kernel_size = 7, .topk = 8, .prompt_budget = 64};
   RocketSparseAttentionConfig turns = evict;
   turns.mode = "multi_turn";
-  RocketSparseAttentionConfig other = turns;
+  RocketSparseAttentionConfig candidates = turns;
+  candidates.candidates = "prompt";
+  RocketSparseAttentionConfig other = candidates;
   other.topr = 0.5;
   other.kt_cache_dtype = "bfloat16";
-  other.score = "mean_std";
+  other.rank_size = 4;
+  other.score = "minmax";
   other.pool_group = "max";
   other.force_recent = 2;
   other.sink = 1;
@@ -352,6 +355,7 @@ std::vector<MethodExample> rocket_examples() {
           example("all_turns", all_turns, /*equals_dense=*/true),
           example("evict", evict, /*equals_dense=*/false),
           example("multi_turn", turns, /*equals_dense=*/false),
+          example("candidates", candidates, /*equals_dense=*/false),
           example("other_scores", other, /*equals_dense=*/false)};
 }
 

@@ -101,7 +101,7 @@ class RocketCuda final : public RocketDevice {
     params.sink_pages = settings_.sink;
     params.recent_pages = settings_.recent;
     params.flags = settings_.max_over_group ? FOVEAL_ROCKET_GROUP_MAX : 0;
-    if (!settings_.evicts) {
+    if (!settings_.evicts && !settings_.ranks_all) {
       params.candidates = reinterpret_cast<const int32_t* const*>(args.device_seqs->states);
       params.candidates_offset = list_offset(layer, args.kv.num_kv_heads);
       params.candidates_stride = list_stride();
@@ -179,7 +179,7 @@ class RocketCuda final : public RocketDevice {
   void push_queries(int32_t layer, const AttendArgs& args, size_t idx, Stream& stream) {
     const kernels::AttentionSeq& seq = args.seqs[idx];
     const int32_t prompt_len = seq.threshold_len;
-    if (prompt_len <= settings_.prompt_budget) return;
+    if (!settings_.selects(prompt_len)) return;
     if (seq.kv_len <= prompt_len - settings_.window_size) return;
     FOVEAL_INVARIANT(args.activation == DType::kBF16);
     DeviceState& state = state_of(args.states[idx]);

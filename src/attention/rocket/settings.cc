@@ -1,6 +1,7 @@
 #include "attention/rocket/settings.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "attention/layer_list.h"
 #include "attention/rocket/page_select.h"
@@ -28,6 +29,20 @@ void check_windows(const RocketSparseAttentionConfig& config, const ModelShape& 
   }
 }
 
+// Eviction ranks as TensorRT-LLM does. Where a whole text is ranked, bounds of four tokens are too
+// coarse a guess at their best key: half as many, and mean and spread (README.md, Measured).
+int64_t rank_size(const RocketSparseAttentionConfig& config) {
+  const int64_t by_mode =
+      config.mode == "evict" ? config.page_size : std::max<int64_t>(config.page_size / 2, 1);
+  return config.rank_size.value_or(by_mode);
+}
+
+BoundKind bound_kind(const RocketSparseAttentionConfig& config) {
+  const bool spread =
+      config.score == "mean_std" || (config.score == "auto" && config.mode == "multi_turn");
+  return spread ? BoundKind::kMeanStd : BoundKind::kMinMax;
+}
+
 }  // namespace
 
 Settings make_settings(const RocketSparseAttentionConfig& config, const ModelShape& shape) {
@@ -36,19 +51,27 @@ Settings make_settings(const RocketSparseAttentionConfig& config, const ModelSha
                shape.head_dim);
   check_windows(config, shape);
   const auto int32 = [](int64_t value) { return static_cast<int32_t>(value); };
+  const int64_t ranked_size = rank_size(config);
+  // The configuration counts pages of page_size. More pages than any text has are as good as all.
+  const int64_t each = config.page_size / ranked_size;
+  const int64_t topk =
+      std::min<int64_t>(config.settled_topk() * each, std::numeric_limits<int32_t>::max());
+  const int64_t sink = config.sink * each;  // less than prompt_budget
   return {
       .window_size = int32(config.window_size),
       .kernel_size = int32(config.kernel_size),
       .num_channels = num_channels(config.topr, shape.head_dim),
-      .topk = int32(config.topk),
+      .topk = int32(topk),
       .prompt_budget = int32(config.prompt_budget),
-      .page_size = int32(config.page_size),
+      .page_size = int32(ranked_size),
+      .counted_page_size = int32(config.page_size),
       .bound_format = config.kt_cache_dtype == "bfloat16" ? BoundFormat::kBf16 : BoundFormat::kE5m2,
-      .bound_kind = config.score == "minmax" ? BoundKind::kMinMax : BoundKind::kMeanStd,
+      .bound_kind = bound_kind(config),
       .evicts = config.mode == "evict",
+      .ranks_all = config.mode == "multi_turn" && config.candidates == "all",
       .max_over_group = config.pool_group == "max",
-      .recent = int32(config.force_recent),
-      .sink = int32(config.sink),
+      .recent = int32(std::min(config.force_recent * each, topk - sink)),
+      .sink = int32(sink),
       .dense = dense_layers(config, shape)};
 }
 

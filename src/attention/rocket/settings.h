@@ -14,12 +14,14 @@ struct Settings {
   int32_t window_size = 0;
   int32_t kernel_size = 0;
   int32_t num_channels = 0;  ///< of the query, that score pages
-  int32_t topk = 0;
+  int32_t topk = 0;          ///< pages, as are recent and sink
   int32_t prompt_budget = 0;
-  int32_t page_size = 0;
+  int32_t page_size = 0;          ///< tokens that are ranked and chosen as one
+  int32_t counted_page_size = 0;  ///< the configuration's, whose topk counts pages of that size
   BoundFormat bound_format = BoundFormat::kE5m2;
   BoundKind bound_kind = BoundKind::kMinMax;
-  bool evicts = true;  ///< else all K and V stay, and prompts choose candidates
+  bool evicts = true;      ///< else all K and V stay
+  bool ranks_all = false;  ///< they do, and prompts choose no candidates among them
   bool max_over_group = false;
   int32_t recent = 1;  ///< pages
   int32_t sink = 0;
@@ -27,6 +29,9 @@ struct Settings {
 
   /// Tokens of the sink, which stage one keeps whatever their scores.
   int32_t sink_tokens() const { return sink * page_size; }
+
+  /// Whether the end of a prompt of this length chooses among its tokens.
+  bool selects(int32_t prompt_len) const { return !ranks_all && prompt_len > prompt_budget; }
 };
 
 /// Throws kInvalidArgument or kUnsupported, naming the field, for what this model cannot have.
