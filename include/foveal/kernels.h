@@ -31,6 +31,11 @@ typedef enum foveal_dtype { FOVEAL_BF16 = 0, FOVEAL_F16 = 1, FOVEAL_E4M3 = 2 } f
 #define FOVEAL_ATTENTION_FIXED_SPLITS                         \
   1u /* decode: splits at absolute positions, so that a row's \
         result does not depend on its batch */
+#define FOVEAL_ATTENTION_INT8_VOTES                       \
+  2u /* prefill: Skip Softmax votes by scores of keys and \
+        queries rounded to int8, in a kernel of its own;  \
+        what is kept is attended to exactly. Without a    \
+        skip_factor, and in decode, it changes nothing */
 
 /* softmax(scale * q K^T + mask) V over a ragged batch. Sequence s has kv_len[s] keys; its queries
  * are the tokens at the end of them: in prefill cu_q[s + 1] - cu_q[s] of them, in decode one.
@@ -126,9 +131,9 @@ foveal_status foveal_attention_decode(const foveal_attention_params* params, voi
                                       char* message, size_t message_size);
 
 /* Bytes of workspace for a call of this shape: from sizes alone, 0 where they are refused. Prefill
- * over an e4m3 cache lays keys and values out in the workspace first; it takes any size from one
- * KV head of one sequence of max_kv_len keys on, in more launches where it is less than this. No
- * result depends on it. */
+ * over an e4m3 cache lays keys and values out in the workspace first, and with int8 votes keys in
+ * int8 and a bit a tile; it takes any size from one KV head of one sequence of max_kv_len keys on,
+ * in more launches where it is less than this. No result depends on it. */
 size_t foveal_attention_prefill_workspace(const foveal_attention_params* params);
 size_t foveal_attention_decode_workspace(const foveal_attention_params* params);
 

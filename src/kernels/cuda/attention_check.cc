@@ -41,8 +41,11 @@ void check_shape(const Params& p, std::string_view where) {
       p.page_size == 16 || p.page_size == 32 || p.page_size == 64 || p.page_size == 128;
   FOVEAL_CHECK(pages || p.page_table == nullptr, ErrorKind::kUnsupported, where,
                "got page_size {}; need 16, 32, 64 or 128", p.page_size);
-  FOVEAL_CHECK((p.flags & ~FOVEAL_ATTENTION_FIXED_SPLITS) == 0, ErrorKind::kInvalidArgument, where,
-               "got flags {:#x}; need FOVEAL_ATTENTION_FIXED_SPLITS or 0", p.flags);
+  constexpr uint32_t kFlags = FOVEAL_ATTENTION_FIXED_SPLITS | FOVEAL_ATTENTION_INT8_VOTES;
+  FOVEAL_CHECK((p.flags & ~kFlags) == 0, ErrorKind::kInvalidArgument, where,
+               "got flags {:#x}; need FOVEAL_ATTENTION_FIXED_SPLITS, FOVEAL_ATTENTION_INT8_VOTES, "
+               "both or 0",
+               p.flags);
 }
 
 void check_dtypes(const Params& p, std::string_view where) {

@@ -38,11 +38,7 @@ CUtensorMap key_map(const Params& p, const void* data, int64_t page_stride, int6
 
 PrefillMaps make_maps(const Params& p, const PrefillConfig& config) {
   PrefillMaps maps;
-  maps.q = prefill_map(p.q, p.q_dtype,
-                       {static_cast<uint64_t>(p.head_dim), static_cast<uint64_t>(p.num_heads),
-                        static_cast<uint64_t>(p.num_rows)},
-                       {p.q_head_stride, p.q_row_stride, 0}, 3,
-                       {p.q_dtype == FOVEAL_E4M3 ? 32U : 64U, 1, 64});
+  maps.q = prefill_query_map(p);
   if (p.kv_dtype == FOVEAL_E4M3) {  // copied without one
     maps.k = maps.v = maps.q;
     return maps;
@@ -64,6 +60,21 @@ PrefillLaunch find_e4m3_launch(int32_t head_dim) {
       return foveal::cuda::prefill_e4m3_d192_launch;
     default:
       return foveal::cuda::prefill_e4m3_d256_launch;
+  }
+}
+
+PrefillLaunch find_listed_launch(int32_t head_dim) {
+  switch (head_dim) {
+    case 64:
+      return foveal::cuda::prefill_listed_d64_launch;
+    case 96:
+      return foveal::cuda::prefill_listed_d96_launch;
+    case 128:
+      return foveal::cuda::prefill_listed_d128_launch;
+    case 192:
+      return foveal::cuda::prefill_listed_d192_launch;
+    default:
+      return foveal::cuda::prefill_listed_d256_launch;
   }
 }
 
@@ -106,6 +117,14 @@ CUtensorMap prefill_map(const void* data, int32_t dtype, std::array<uint64_t, 4>
   return map;
 }
 
+CUtensorMap prefill_query_map(const Params& p) {
+  return prefill_map(p.q, p.q_dtype,
+                     {static_cast<uint64_t>(p.head_dim), static_cast<uint64_t>(p.num_heads),
+                      static_cast<uint64_t>(p.num_rows)},
+                     {p.q_head_stride, p.q_row_stride, 0}, 3,
+                     {p.q_dtype == FOVEAL_E4M3 ? 32U : 64U, 1, 64});
+}
+
 PrefillArgs prefill_args(const Params& p, int64_t lse_row_stride, int32_t box_rows,
                          int64_t l2_bytes) {
   constexpr float kLog2E = 1.4426950408889634F;
@@ -140,12 +159,13 @@ PrefillArgs prefill_args(const Params& p, int64_t lse_row_stride, int32_t box_ro
   return args;
 }
 
-PrefillConfig choose_prefill(const Params& params) {
+PrefillConfig choose_prefill(const Params& params, bool listed) {
   PrefillConfig config;
   config.head_dim = params.head_dim;
   config.choice.f16 = params.q_dtype == FOVEAL_F16;
   // Pairs of heads of one KV head read each tile of K and V from L2 once.
-  config.choice.cluster = params.num_heads / params.num_kv_heads % 2 == 0 ? 2 : 1;
+  config.choice.listed = listed;
+  config.choice.cluster = !listed && params.num_heads / params.num_kv_heads % 2 == 0 ? 2 : 1;
   config.choice.skip = params.skip_factor > 0;
   config.choice.count = config.choice.skip && params.counters != nullptr;
   const int32_t mine = foveal::cuda::prefill_keys(params.head_dim) / config.choice.cluster;
@@ -154,15 +174,17 @@ PrefillConfig choose_prefill(const Params& params) {
 }
 
 void launch_prefill(const Params& params, int64_t lse_row_stride, const PrefillTiles& tiles,
-                    void* stream) {
+                    const foveal::cuda::KeptTiles& kept, void* stream) {
   const auto& properties = foveal::cuda::device_properties(usable_device(kWhere));
-  const PrefillConfig config = choose_prefill(params);
+  const PrefillConfig config = choose_prefill(params, kept.bits != nullptr);
   const PrefillMaps maps = make_maps(params, config);
   PrefillArgs args = prefill_args(params, lse_row_stride, config.box_rows, properties.l2_bytes);
   args.k_tiles = tiles.k;
   args.v_tiles = tiles.v;
   args.tiles_head_bytes = tiles.head_bytes;
+  args.kept = kept;
   const PrefillLaunch launch = params.q_dtype == FOVEAL_E4M3 ? find_e4m3_launch(config.head_dim)
+                               : config.choice.listed        ? find_listed_launch(config.head_dim)
                                                              : find_launch(config.head_dim);
   foveal::cuda::check_launch(
       launch(config.choice, args, maps, properties.num_sms, static_cast<cudaStream_t>(stream)),
@@ -176,33 +198,43 @@ void attention_prefill(const Params& params, void* stream) {
                "got no cu_q; need its address on the device");
   FOVEAL_CHECK(params.counters == nullptr || params.skip_factor > 0, ErrorKind::kInvalidArgument,
                kWhere, "got counters without a skip_factor; need none (dense drops nothing)");
-  const bool e4m3 = params.kv_dtype == FOVEAL_E4M3;
-  const size_t least =
-      static_cast<size_t>(e4m3 ? least_scratch_bytes(scratch_shape(params)) : kPrefillCounterBytes);
+  const bool scratch = needs_scratch(params);
+  const auto least = static_cast<size_t>(scratch ? least_scratch_bytes(scratch_shape(params))
+                                                 : kPrefillCounterBytes);
   FOVEAL_CHECK(params.workspace != nullptr && params.workspace_bytes >= least,
                ErrorKind::kInvalidArgument, kWhere, "got a workspace of {} bytes; need {}",
                params.workspace == nullptr ? 0 : params.workspace_bytes, least);
-  if (e4m3) {
-    prefill_e4m3_cache(params, stream);
+  if (scratch) {
+    prefill_by_scratch(params, stream);
   } else {
-    launch_prefill(params, params.num_heads, {}, stream);
+    launch_prefill(params, params.num_heads, {}, {}, stream);
   }
 }
 
 void prefill_check_sizes(const Params& params) {
   check_sizes(params, kWhere);
-  if (params.kv_dtype == FOVEAL_E4M3) check_scratch(params);
+  if (needs_scratch(params)) check_scratch(params);
 }
 
 size_t prefill_workspace_bytes(const Params& params) {
-  if (params.kv_dtype != FOVEAL_E4M3) return static_cast<size_t>(kPrefillCounterBytes);
+  if (!needs_scratch(params)) return static_cast<size_t>(kPrefillCounterBytes);
   return static_cast<size_t>(wanted_scratch_bytes(scratch_shape(params)));
 }
 
 size_t prefill_pool_workspace_bytes(const Params& params) {
-  if (params.kv_dtype != FOVEAL_E4M3) return static_cast<size_t>(kPrefillCounterBytes);
+  if (!needs_scratch(params)) return static_cast<size_t>(kPrefillCounterBytes);
   const int64_t keys = int64_t{params.num_pages} * (params.page_table ? params.page_size : 1);
-  return static_cast<size_t>(pool_scratch_bytes(scratch_shape(params), keys));
+  ScratchShape shape = scratch_shape(params);
+  // Of the tiles that are kept, too, nearly as much for every call: of prompts as long as the pool,
+  // in steps of so many rows.
+  constexpr int64_t kRows = 8192;
+  Params most = params;
+  most.num_rows =
+      static_cast<int32_t>(std::min<int64_t>(round_up(int64_t{params.num_rows}, kRows), INT32_MAX));
+  most.max_kv_len = static_cast<int32_t>(
+      std::min<int64_t>(std::max<int64_t>(keys, params.max_kv_len), INT32_MAX));
+  shape.kept_bytes = scratch_shape(most).kept_bytes;
+  return static_cast<size_t>(pool_scratch_bytes(shape, keys));
 }
 
 foveal_attention_tiling prefill_tiling(const Params& params) {

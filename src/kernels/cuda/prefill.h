@@ -4,6 +4,7 @@
 
 #include "foveal/kernels.h"
 #include "kernels/cuda/prefill_scratch.h"
+#include "kernels/cuda/sm90/prefill_kept.h"
 #include "kernels/cuda/sm90/prefill_launch.h"
 
 namespace foveal::kernels::cuda {
@@ -14,7 +15,7 @@ struct PrefillConfig {
   int32_t head_dim = 0;
   int32_t box_rows = 0;  ///< keys a bulk copy
 };
-PrefillConfig choose_prefill(const foveal_attention_params& params);
+PrefillConfig choose_prefill(const foveal_attention_params& params, bool listed = false);
 
 /// Sizes that attention_prefill refuses throw, as they do there.
 void prefill_check_sizes(const foveal_attention_params& params);
@@ -24,6 +25,7 @@ void prefill_check_sizes(const foveal_attention_params& params);
 /// past the extent read as zero.
 CUtensorMap prefill_map(const void* data, int32_t dtype, std::array<uint64_t, 4> extents,
                         std::array<int64_t, 3> strides, int rank, std::array<uint32_t, 4> box);
+CUtensorMap prefill_query_map(const foveal_attention_params& params);
 foveal::cuda::PrefillArgs prefill_args(const foveal_attention_params& params,
                                        int64_t lse_row_stride, int32_t box_rows, int64_t l2_bytes);
 
@@ -34,13 +36,16 @@ struct PrefillTiles {
   int64_t head_bytes = 0;  ///< from a KV head to the next
 };
 
-/// One kernel over a checked call in one type; e4m3 by `tiles`. `lse` has a row every
-/// `lse_row_stride`.
+/// One kernel over a checked call in one type; e4m3 by `tiles`; with `kept`, over what that lists
+/// and without votes. `lse` has a row every `lse_row_stride`.
 void launch_prefill(const foveal_attention_params& params, int64_t lse_row_stride,
-                    const PrefillTiles& tiles, void* stream);
+                    const PrefillTiles& tiles, const foveal::cuda::KeptTiles& kept, void* stream);
 
-/// A checked call over a cache in e4m3 (prefill_e4m3.cc): by way of scratch memory.
-void prefill_e4m3_cache(const foveal_attention_params& params, void* stream);
+/// Calls over a cache in e4m3 or with votes in int8 (prefill_pieces.cc) go by way of scratch
+/// memory.
+bool needs_scratch(const foveal_attention_params& params);
+/// A checked one of them.
+void prefill_by_scratch(const foveal_attention_params& params, void* stream);
 ScratchShape scratch_shape(const foveal_attention_params& params);
 void check_scratch(const foveal_attention_params& params);
 

@@ -191,7 +191,7 @@ TEST(PrefillScratch, PiecesCoverTheCallInWhatThereIs) {
   const ScratchShape shape{.num_seqs = 5, .num_kv_heads = 8, .max_kv_len = 1000, .key_bytes = 512};
   const int64_t one = int64_t{1024} * 512;
   const auto piece = [&](int64_t heads_of_one) {
-    return choose_piece(shape, scratch_offset(5) + heads_of_one * one);
+    return choose_piece(shape, scratch_offset(shape) + heads_of_one * one);
   };
   for (const int64_t room : {1, 2, 4, 5, 9, 10, 25, 39, 40, 1000}) {
     const ScratchPiece got = piece(room);
@@ -213,6 +213,32 @@ TEST(PrefillScratch, RefusesLessThanAPiece) {
   EXPECT_EQ(foveal_attention_prefill(&p, nullptr, message, sizeof(message)),
             FOVEAL_INVALID_ARGUMENT);
   EXPECT_NE(std::string(message).find("need 524800"), std::string::npos) << message;
+}
+
+TEST(PrefillScratch, HoldsKeysInInt8AndABitATile) {
+  Params p = good();
+  p.flags = FOVEAL_ATTENTION_INT8_VOTES;
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 256U) << "dense";
+  p.skip_factor = 100;
+  const ScratchShape shape = scratch_shape(p);
+  EXPECT_EQ(shape.key_bytes, 129);
+  EXPECT_EQ(shape.kept_bytes, (p.num_rows / 64 + 2) * p.num_heads * 4);
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p),
+            static_cast<size_t>(scratch_offset(shape)) + size_t{2} * 1024 * 8 * 129);
+  const size_t pool = prefill_pool_workspace_bytes(p);
+  p.max_kv_len = 2000;
+  p.total_kv_len = 2000;
+  p.num_rows = 3000;
+  EXPECT_EQ(prefill_pool_workspace_bytes(p), pool) << "one size for all prompts of a pool";
+  p.kv_dtype = FOVEAL_E4M3;
+  EXPECT_EQ(scratch_shape(p).key_bytes, 512 + 129) << "keys and values in bf16 too";
+  p.q_dtype = FOVEAL_E4M3;
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 0U) << "no int8 votes of e4m3 queries";
+  p = good();
+  p.flags = FOVEAL_ATTENTION_INT8_VOTES;
+  p.skip_factor = 100;
+  p.num_heads = p.num_kv_heads = p.num_rows = INT_MAX;
+  EXPECT_EQ(foveal_attention_prefill_workspace(&p), 0U) << "bits past 2^40 bytes";
 }
 
 TEST(PrefillCheck, MessagesFitWhatIsThere) {

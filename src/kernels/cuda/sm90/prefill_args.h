@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/sm90/prefill_kept.h"
+
 namespace foveal::cuda {
 
 /// Keys a tile, and warpgroups of 64 query rows a CTA; see PrefillTraits for why.
@@ -44,7 +46,9 @@ struct PrefillArgs {
   const float* skip_factors;
   const int32_t* threshold_len;
   unsigned long long* counters;
-  uint32_t* next_item;  ///< 0 between launches
+  KeptTiles kept;           ///< ListedTraits and VoteTraits only
+  const float* key_scales;  ///< VoteTraits only: [num_kv_heads, tiles in tiles_head_bytes]
+  uint32_t* next_item;      ///< 0 between launches
   int32_t num_seqs;
   int32_t num_heads;
   int32_t num_kv_heads;

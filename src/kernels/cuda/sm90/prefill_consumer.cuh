@@ -78,6 +78,12 @@ struct PrefillConsumer : PrefillWarpgroup<Traits> {
   template <bool kMasked>
   __device__ void step(int32_t tile) {
     issue_both();
+    paired_softmax<kMasked>(tile);
+  }
+
+  /// What stands beside and behind the two products, scores first.
+  template <bool kMasked>
+  __device__ void paired_softmax(int32_t tile) {
     wgmma_wait<1>();
     registers_fence(s);
     this->hand_back_keys();

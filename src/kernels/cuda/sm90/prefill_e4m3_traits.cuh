@@ -13,6 +13,7 @@ struct E4m3Traits {
   static constexpr int kCluster = kCluster_;
   static constexpr bool kSkip = kSkip_;
   static constexpr bool kCount = kCount_;
+  static constexpr bool kListed = false;
   static constexpr bool kTiled = true;
   static constexpr bool kValuesApart = false;
 

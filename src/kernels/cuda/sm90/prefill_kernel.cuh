@@ -22,18 +22,19 @@ struct PrefillRoles {
 };
 
 /// Computes:  out = softmax(scale * q K^T + causal or window mask) V, tile by tile with a running
-///            softmax (FlashAttention); with kSkip key tiles are dropped as BLASST says.
+///            softmax (FlashAttention); with kSkip key tiles are dropped as BLASST says, with
+///            kListed only those of args.kept are there. VoteTraits: args.kept, by int8 scores.
 /// In/out:    q [rows, num_heads, head_dim], out likewise; K and V by pages or contiguous; see
 ///            include/foveal/kernels.h for strides and ragged batches.
 /// Units:     keys and rows; scores stay unscaled, exponents are base 2.
-/// Launch:    persistent: one CTA of 1 + kWarpgroups warpgroups an SM, in clusters of kCluster
-/// whose
-///            CTAs work on different heads of one KV head and copy K and V once for all; shared
-///            memory sizeof(PrefillShared).
+/// Launch:    persistent: one CTA of 1 + kWarpgroups warpgroups an SM, in clusters of kCluster,
+///            whose CTAs work on different heads of one KV head and copy K and V once for all;
+///            shared memory sizeof(PrefillShared).
 /// Needs:     sm_90a; rows of q, k, v and out at multiples of 16 bytes.
 /// Numerics:  float32 scores, sums and output; probabilities rounded to Element. A row that sees no
 ///            key gives 0. Deterministic; a row's result depends on its sequence alone.
 ///            All in e4m3 (E4m3Traits): both products in e4m3, probabilities rounded to it.
+///            Votes in int8 (VoteTraits): integers, no softmax and no output but a bit a tile.
 /// Source:    FlashAttention-3 (arXiv 2407.08608) for the two overlaps, BLASST (arXiv 2512.12087);
 ///            the lagging reference maximum as in FlashAttention-4; the multicast is ours.
 /// Measured:  docs/kernels/cuda_prefill.md
@@ -61,9 +62,11 @@ __global__ void __launch_bounds__(Traits::kThreads, 1)
       barrier_init(&shared.k_full[i], 1);
       barrier_init(&shared.k_empty[i], kConsumerWarps * Traits::kCluster);
     }
-    for (int i = 0; i < Traits::kValueStages; ++i) {
-      barrier_init(&shared.v_full[i], 1);
-      barrier_init(&shared.v_empty[i], kConsumerWarps * Traits::kCluster);
+    if constexpr (Traits::kValueStages > 0) {
+      for (int i = 0; i < Traits::kValueStages; ++i) {
+        barrier_init(&shared.v_full[i], 1);
+        barrier_init(&shared.v_empty[i], kConsumerWarps * Traits::kCluster);
+      }
     }
     if constexpr (Traits::kSkip) {
       for (auto& group : shared.kept) {

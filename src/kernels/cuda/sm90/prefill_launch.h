@@ -12,7 +12,8 @@ struct PrefillChoice {
   bool f16 = false;  ///< else bf16
   int32_t cluster = 1;
   bool skip = false;
-  bool count = false;  ///< with skip only
+  bool count = false;   ///< with skip only
+  bool listed = false;  ///< over the tiles of args.kept, without skip
 };
 
 struct PrefillMaps {
@@ -43,6 +44,21 @@ cudaError_t prefill_e4m3_d192_launch(const PrefillChoice&, const PrefillArgs&, c
                                      int32_t, cudaStream_t);
 cudaError_t prefill_e4m3_d256_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
                                      int32_t, cudaStream_t);
+
+/// Dense over lists of tiles (ListedTraits).
+cudaError_t prefill_listed_d64_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                      int32_t, cudaStream_t);
+cudaError_t prefill_listed_d96_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                      int32_t, cudaStream_t);
+cudaError_t prefill_listed_d128_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                       int32_t, cudaStream_t);
+cudaError_t prefill_listed_d192_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                       int32_t, cudaStream_t);
+cudaError_t prefill_listed_d256_launch(const PrefillChoice&, const PrefillArgs&, const PrefillMaps&,
+                                       int32_t, cudaStream_t);
+
+/// Votes of Skip Softmax by scores in int8; of `maps` only the queries'.
+PrefillLaunch find_prefill_vote_launch(int32_t head_dim, bool f16);
 
 /// Latent attention in the form of heads: `maps.k` has a head's own channels of keys and then its
 /// values, `maps.v` the channels of keys that all heads share.

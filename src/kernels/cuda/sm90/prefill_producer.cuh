@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/device/tma.cuh"
+#include "kernels/cuda/sm90/prefill_list.cuh"
 #include "kernels/cuda/sm90/prefill_schedule.cuh"
 
 namespace foveal::cuda {
@@ -34,8 +35,11 @@ struct PrefillProducer {
     Ring<2> slot;
     schedule.take();
     for (;;) {
-      const PrefillItem item = schedule.next();
+      PrefillItem item = schedule.next();
       if (item.seq >= 0) schedule.take();
+      if constexpr (Traits::kListed) {
+        if (item.seq >= 0) item.first = PrefillList<Traits>(args, item).first();
+      }
       barrier_wait(&shared.item_empty[slot.stage], slot.parity ^ 1);
       if (lane == 0) {
         shared.items[slot.stage] = item;
@@ -46,7 +50,9 @@ struct PrefillProducer {
       barrier_wait(&shared.q_empty[q_ring.stage], q_ring.parity ^ 1);
       load_queries(item);
       q_ring.next();
-      if constexpr (Traits::kTiled) {
+      if constexpr (Traits::kListed) {
+        load_listed(item);
+      } else if constexpr (Traits::kTiled) {
         copy_tiles(item);
       } else {
         load_keys(item);
@@ -72,16 +78,28 @@ struct PrefillProducer {
   __device__ void load_keys(const PrefillItem& item) {
     if (args.page_table != nullptr) start_pages(item);
     for (int32_t tile = item.first_tile; tile < item.end_tile; ++tile) {
-      load_tile<false>(item, tile, shared.k[k_ring.stage], &shared.k_full[k_ring.stage],
-                       &shared.k_empty[k_ring.stage], k_ring.parity);
-      k_ring.next();
+      load_keys(item, tile, PrefillEntry{});
       if constexpr (!Traits::kValuesApart) load_values(item, tile);
     }
   }
 
+  __device__ void load_listed(const PrefillItem& item) {
+    if (args.page_table != nullptr) start_pages(item);
+    PrefillList<Traits>(args, item).for_each([&](PrefillEntry entry, PrefillEntry following) {
+      load_keys(item, entry.tile(), following);
+      load_values(item, entry.tile());
+    });
+  }
+
+  __device__ void load_keys(const PrefillItem& item, int32_t tile, PrefillEntry following) {
+    load_tile<false>(item, tile, following, shared.k[k_ring.stage], &shared.k_full[k_ring.stage],
+                     &shared.k_empty[k_ring.stage], k_ring.parity);
+    k_ring.next();
+  }
+
   __device__ void load_values(const PrefillItem& item, int32_t tile) {
-    load_tile<true>(item, tile, shared.v[v_ring.stage], &shared.v_full[v_ring.stage],
-                    &shared.v_empty[v_ring.stage], v_ring.parity);
+    load_tile<true>(item, tile, PrefillEntry{}, shared.v[v_ring.stage],
+                    &shared.v_full[v_ring.stage], &shared.v_empty[v_ring.stage], v_ring.parity);
     v_ring.next();
   }
 
@@ -106,23 +124,24 @@ struct PrefillProducer {
     int64_t at = kv_head * args.tiles_head_bytes +
                  (item.key_base + int64_t{item.first_tile} * Traits::kKeys) * Traits::kHeadDim;
     for (int32_t left = item.end_tile - item.first_tile; left > 0; --left) {
-      copy_tile<1>(args.k_tiles + at, shared.k[k_ring.stage], &shared.k_full[k_ring.stage],
-                   &shared.k_empty[k_ring.stage], k_ring.parity);
+      copy_tile<1, 0>(args.k_tiles + at, shared.k[k_ring.stage], &shared.k_full[k_ring.stage],
+                      &shared.k_empty[k_ring.stage], k_ring.parity);
       k_ring.next();
-      copy_tile<Traits::kValueTileBytes / Traits::kValueBlockBytes>(
-          args.v_tiles + at, shared.v[v_ring.stage], &shared.v_full[v_ring.stage],
-          &shared.v_empty[v_ring.stage], v_ring.parity);
-      v_ring.next();
+      if constexpr (Traits::kValueStages > 0) {
+        copy_tile<Traits::kValueTileBytes / Traits::kValueBlockBytes, Traits::kValueBlockBytes>(
+            args.v_tiles + at, shared.v[v_ring.stage], &shared.v_full[v_ring.stage],
+            &shared.v_empty[v_ring.stage], v_ring.parity);
+        v_ring.next();
+      }
       at += Traits::kTileBytes;
     }
   }
 
-  /// In `kPieces` of equal size; pieces of V lie a little apart here.
-  template <int kPieces>
+  /// In `kPieces` of equal size, `kStride` apart here: pieces of V lie a little apart.
+  template <int kPieces, int kStride>
   __device__ void copy_tile(const uint8_t* from, uint8_t* smem, Barrier* full, Barrier* empty,
                             uint32_t parity) {
     constexpr int kPieceBytes = Traits::kTileBytes / kPieces;
-    constexpr int kStride = kPieces == 1 ? 0 : Traits::kValueBlockBytes;
     constexpr int kShare = kPieceBytes / Traits::kCluster;
     barrier_wait(empty, parity ^ 1);
     if (!elect_lane()) return;
@@ -160,12 +179,15 @@ struct PrefillProducer {
   }
 
   template <bool kValues>
-  __device__ void load_tile(const PrefillItem& item, int32_t tile, uint8_t* smem, Barrier* full,
-                            Barrier* empty, uint32_t parity) {
+  __device__ void load_tile(const PrefillItem& item, int32_t tile, PrefillEntry following,
+                            uint8_t* smem, Barrier* full, Barrier* empty, uint32_t parity) {
     constexpr int kBlocks = kValues ? Traits::kValueBlocks : Traits::kBlocks;
     const int32_t kv_head = item.head / args.group;
     barrier_wait(empty, parity ^ 1);
-    if (elect_lane()) barrier_arrive_expect(full, kBlocks * Traits::kBlockBytes);
+    if (elect_lane()) {
+      if constexpr (Traits::kListed && !kValues) shared.following[k_ring.stage] = following;
+      barrier_arrive_expect(full, kBlocks * Traits::kBlockBytes);
+    }
     __syncwarp();
     const int32_t first_row = static_cast<int32_t>(cta_rank) * kKeysMine;
     for (int32_t row = first_row; row < first_row + kKeysMine; row += args.box_rows) {
@@ -211,9 +233,9 @@ struct PrefillProducer {
   __device__ int32_t page_of(const PrefillItem& item, int32_t index, int32_t tile) {
     const int32_t base = ((tile * Traits::kKeys) >> args.page_shift) & ~31;
     if (base > pages_base) {
-      pages_base = base;
       pages_before = pages_now;
-      pages_now = pages_next;
+      pages_now = base == pages_base + 32 ? pages_next : fetch(item, base + lane);
+      pages_base = base;
       pages_next = fetch(item, base + 32 + lane);
     }
     return __shfl_sync(~0U, base < pages_base ? pages_before : pages_now, index & 31);

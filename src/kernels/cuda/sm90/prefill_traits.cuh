@@ -44,6 +44,8 @@ struct PrefillTraits {
 
   /// V is copied by a warp of its own.
   static constexpr bool kValuesApart = kSkip;
+  /// Only tiles of a list are worked on.
+  static constexpr bool kListed = false;
   /// K and V come by tensor copies of rows; else in pieces that lie in memory as they do here.
   static constexpr bool kTiled = false;
   static constexpr int kOutputs = kValueDim / 2;                ///< accumulators a thread
@@ -57,6 +59,31 @@ struct PrefillTraits {
   static constexpr int kQueryBlockBytes = 64 * 128;  ///< 64 channels of one warpgroup's queries
   static constexpr int kQueryBytes = kQueryBlockBytes * kBlocks;
   static constexpr int kStagingBytes = 16 * 128;  ///< a warp's 16 rows of 64 output channels
+  static constexpr int kStagings = kWarpgroups * 4;
+};
+
+/// Dense attention over the tiles that each vote unit keeps (args.kept). No cluster: heads that
+/// vote for themselves want other tiles, and all of a cluster would get what any of them wants.
+template <class Element_, int kHeadDim_>
+struct ListedTraits : PrefillTraits<Element_, kHeadDim_, 1, false, false> {
+  static constexpr bool kListed = true;
+  /// With more of them warpgroups that want other tiles drift further apart. There is room because
+  /// outputs leave by the memory of their queries.
+  static constexpr int kValueStages = 3;
+  static constexpr int kStagings = 1;
+};
+
+/// A key tile that somebody in the CTA keeps: its number, and a bit for each warpgroup that does.
+struct PrefillEntry {
+  static constexpr int kTileBits = 28;
+  uint32_t packed = ~0U;  ///< no entry
+
+  __device__ static PrefillEntry make(int32_t tile, uint32_t wants) {
+    return {static_cast<uint32_t>(tile) | wants << kTileBits};
+  }
+  __device__ bool exists() const { return packed != ~0U; }
+  __device__ int32_t tile() const { return static_cast<int32_t>(packed & ((1U << kTileBits) - 1)); }
+  __device__ uint32_t wants() const { return packed >> kTileBits; }
 };
 
 /// One query block of one head, as the producer hands it to the consumers.
@@ -67,10 +94,11 @@ struct PrefillItem {
   int32_t num_rows;   ///< that exist; the block's others are padding
   int32_t position;   ///< of the first row, in its sequence
   int32_t kv_len;
-  int32_t key_base;    ///< row of k and v where the sequence begins; contiguous keys only
-  int32_t first_tile;  ///< of keys
-  int32_t end_tile;
+  int32_t key_base;      ///< row of k and v where the sequence begins; contiguous keys only
+  int32_t first_tile;    ///< of keys
+  int32_t end_tile;      ///< ListedTraits: behind the last entry
   float log2_threshold;  ///< Skip Softmax; -inf: nothing is dropped
+  PrefillEntry first;    ///< ListedTraits
 };
 
 /// Item numbers on their way to the CTAs of a cluster. The first CTA sends the next one when it has
@@ -83,14 +111,15 @@ struct PrefillShared {
   alignas(1024) uint8_t q[Traits::kQueryStages][Traits::kWarpgroups][Traits::kQueryBytes];
   alignas(1024) uint8_t k[Traits::kKeyStages][Traits::kTileBytes];
   alignas(1024) uint8_t v[Traits::kValueStages][Traits::kValueTileBytes];
-  alignas(1024) uint8_t staging[Traits::kWarpgroups * 4][Traits::kStagingBytes];
+  alignas(1024) uint8_t staging[Traits::kStagings][Traits::kStagingBytes];
   PrefillItem items[2];
   uint32_t next_index[kPrefillNextSlots];
   Barrier next_full[kPrefillNextSlots];
   Barrier item_full[2], item_empty[2];
   Barrier q_full[Traits::kQueryStages], q_empty[Traits::kQueryStages];
   unsigned long long counts[Traits::kWarpgroups][4];  ///< Skip Softmax: as the counters
-  uint32_t kept[Traits::kWarpgroups][4];  ///< Skip Softmax: numbers of votes; see PrefillVotes
+  uint32_t kept[Traits::kWarpgroups][4];       ///< Skip Softmax: numbers of votes; see PrefillVotes
+  PrefillEntry following[Traits::kKeyStages];  ///< ListedTraits: the entry after that in k
   Barrier k_full[Traits::kKeyStages], k_empty[Traits::kKeyStages];
   Barrier v_full[Traits::kValueStages], v_empty[Traits::kValueStages];
 };

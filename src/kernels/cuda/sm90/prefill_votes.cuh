@@ -117,11 +117,7 @@ struct PrefillVotes : PrefillWarpgroup<Traits> {
         item.position + group * 64 >= (tile + 1) * Traits::kKeys - 1 && args.window == 0;
     unsigned long long pairs = whole ? max(rows, 0) * Traits::kKeys : 0;
     for (int32_t row = 0; row < rows && !whole; ++row) {
-      const int32_t position = item.position + group * 64 + row;
-      const int32_t low = args.window > 0 ? max(0, position - args.window + 1) : 0;
-      const int32_t begin = max(low, tile * Traits::kKeys);
-      const int32_t end = min(position + 1, (tile + 1) * Traits::kKeys);
-      if (end > begin) pairs += static_cast<unsigned>(end - begin);
+      pairs += static_cast<unsigned>(this->keys_seen(row, tile));
     }
     if (pairs == 0) return;
     unsigned long long* counts = shared.counts[group];

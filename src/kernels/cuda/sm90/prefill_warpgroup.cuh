@@ -3,89 +3,28 @@
 #include <cmath>
 
 #include "kernels/cuda/sm90/prefill_softmax.cuh"
-#include "kernels/cuda/sm90/prefill_traits.cuh"
+#include "kernels/cuda/sm90/prefill_unit.cuh"
 
 namespace foveal::cuda {
 
-/// What consumers of all kinds share: one warpgroup, 64 query rows, the products and the output.
+/// What consumers share that attend: the products and the output.
 template <class Traits>
-struct PrefillWarpgroup {
+struct PrefillWarpgroup : PrefillUnit<Traits> {
+  using Unit = PrefillUnit<Traits>;
+  using Unit::args, Unit::group, Unit::item, Unit::k_ring, Unit::lane, Unit::q_ring, Unit::shared,
+      Unit::thread;
+  using Unit::Unit;
   using Element = typename Traits::Element;
   static constexpr int kScores = Traits::kKeys / 2;
   static constexpr int kOut = Traits::kValueDim / 2;
   static constexpr int kSteps = Traits::kKeys / 16;  ///< of a product P V
-  static constexpr uint32_t kTurnBarrier = 1;        ///< + warpgroup
 
-  PrefillShared<Traits>& shared;
-  const PrefillArgs& args;
-  int group;  ///< warpgroup among the consumers
-
-  int32_t thread = threadIdx.x % 128;
-  int32_t lane = threadIdx.x % 32;
-  Ring<Traits::kKeyStages> k_ring{};
   Ring<Traits::kValueStages> v_ring{};
-  Ring<2> slot{};
-  Ring<Traits::kQueryStages> q_ring{};
-
   float o[Traits::kOutputs];
   RunningSoftmax softmax;
-  PrefillItem item;
-
-  __device__ PrefillWarpgroup(PrefillShared<Traits>& of, const PrefillArgs& with, int number)
-      : shared(of), args(with), group(number) {}
-
-  /// The next query block, from the producer; false when there is none.
-  __device__ bool take_item() {
-    barrier_wait(&shared.item_full[slot.stage], slot.parity);
-    item = shared.items[slot.stage];
-    __syncwarp();
-    if (lane == 0) barrier_arrive(&shared.item_empty[slot.stage]);
-    slot.next();
-    return item.seq >= 0;
-  }
-
-  /// Tiles of which all rows see all keys: [begin, end).
-  struct Tiles {
-    int32_t begin, end;
-    __device__ bool contain(int32_t tile) const { return tile >= begin && tile < end; }
-  };
-  __device__ Tiles whole_tiles() const {
-    const int32_t first_position = item.position + group * 64;
-    const int32_t last_position = first_position + 63;
-    const int32_t begin =
-        args.window > 0
-            ? (max(0, last_position - args.window + 1) + Traits::kKeys - 1) / Traits::kKeys
-            : 0;
-    return {begin, (first_position + 1) / Traits::kKeys};
-  }
-
-  __device__ void wait_turn() { named_sync(kTurnBarrier + group, 256); }
-  __device__ void give_turn() {
-    named_arrive(kTurnBarrier + (group + 1) % Traits::kWarpgroups, 256);
-  }
-
-  __device__ void release(Barrier* empty) {
-    if constexpr (Traits::kCluster == 1) {
-      if (lane == 0) barrier_arrive(empty);
-    } else {
-      if (lane < Traits::kCluster) barrier_arrive_cluster(empty, lane);
-    }
-  }
-
-  __device__ void release_queries() {
-    if (lane == 0) barrier_arrive(&shared.q_empty[q_ring.stage]);
-    q_ring.next();
-  }
-
-  __device__ void wait_queries() { barrier_wait(&shared.q_full[q_ring.stage], q_ring.parity); }
-
-  __device__ void hand_back_keys() {
-    release(&shared.k_empty[k_ring.stage]);
-    k_ring.next();
-  }
 
   __device__ void hand_back_values() {
-    release(&shared.v_empty[v_ring.stage]);
+    this->release(&shared.v_empty[v_ring.stage]);
     v_ring.next();
   }
 
@@ -130,10 +69,19 @@ struct PrefillWarpgroup {
     }
   }
 
+  /// Where a warp's outputs find their order: its own rows of the queries, or memory of its own.
+  __device__ uint8_t* staging() {
+    if constexpr (Traits::kListed) {
+      return shared.q[q_ring.stage][group] + thread / 32 * Traits::kStagingBytes;
+    } else {
+      return shared.staging[threadIdx.x / 32 - 4];
+    }
+  }
+
   /// Rounds, transposes through shared memory and writes the warp's sixteen rows.
   __device__ void write() {
     softmax.finish();
-    const int32_t warp = threadIdx.x / 32 - 4;
+    uint8_t* lines = staging();
     const int32_t first = group * 64 + thread / 32 * 16;
     float factor[2];
 #pragma unroll
@@ -148,7 +96,7 @@ struct PrefillWarpgroup {
                 : -INFINITY;
       }
     }
-    const uint32_t staging = smem_address(shared.staging[warp]);
+    const uint32_t staging = smem_address(lines);
     const int32_t to_row = lane % 16;
     using Type = typename Element::Type;
     auto* out = static_cast<Type*>(args.out) + int64_t{item.first_row} * args.out_row_stride +
@@ -172,8 +120,8 @@ struct PrefillWarpgroup {
       for (int i = 0; i < 4; ++i) {
         const int32_t row = i * 4 + lane / 8;
         const int32_t chunk = lane % 8;
-        const uint4 value = *reinterpret_cast<const uint4*>(shared.staging[warp] + row * 128 +
-                                                            ((chunk ^ (row % 8)) * 16));
+        const uint4 value =
+            *reinterpret_cast<const uint4*>(lines + row * 128 + ((chunk ^ (row % 8)) * 16));
         const int32_t channel = block * 64 + chunk * 8;
         if (first + row < item.num_rows && channel < Traits::kValueDim) {
           *reinterpret_cast<uint4*>(out + int64_t{first + row} * args.out_row_stride + channel) =

@@ -1,12 +1,15 @@
-// Prefill over an e4m3 cache: pieces of the call, each a pass that lays out its keys and values and
-// a kernel over them.
+// Prefill by way of scratch memory: pieces of the call, each a pass that lays out keys and values
+// of an e4m3 cache where there is one, one that votes in int8 where that is asked for, and a kernel
+// over them.
 #include <algorithm>
 #include <bit>
+#include <optional>
 
 #include "base/check.h"
 #include "kernels/cuda/attention_check.h"
 #include "kernels/cuda/prefill.h"
 #include "kernels/cuda/prefill_expand.h"
+#include "kernels/cuda/prefill_vote.h"
 
 namespace foveal::kernels::cuda {
 namespace {
@@ -96,29 +99,93 @@ Params over(Params p, const ExpandCacheParams& scratch) {
   return p;
 }
 
+bool votes_in_int8(const Params& p) {
+  return (p.flags & FOVEAL_ATTENTION_INT8_VOTES) != 0 && p.skip_factor > 0;
+}
+
+constexpr int64_t kMostKeptBytes = int64_t{1} << 40;
+
+int64_t cache_key_bytes(const Params& p) {
+  return int64_t{2} * p.head_dim * element_bytes(p.q_dtype);
+}
+
+int32_t words_a_unit(const Params& p) {
+  return foveal::cuda::kept_words(p.max_kv_len, foveal::cuda::prefill_keys(p.head_dim));
+}
+
+std::optional<int64_t> kept_tiles_bytes(const Params& p) {
+  const int64_t blocks = foveal::cuda::kept_blocks(p.num_rows, p.num_seqs);
+  const std::optional<int64_t> units = checked_mul(blocks, p.num_heads);
+  return units ? checked_mul(*units, int64_t{words_a_unit(p)} * 4) : std::nullopt;
+}
+
+/// `rows` of scratch a KV head.
+void run_piece(Params part, int64_t lse_row_stride, const ScratchShape& shape, int64_t rows,
+               void* stream) {
+  auto* workspace = static_cast<std::byte*>(part.workspace);
+  auto* starts = reinterpret_cast<int32_t*>(workspace + kPrefillCounterBytes);
+  std::byte* keys = workspace + scratch_offset(shape);
+  PrefillTiles tiles;
+  if (part.kv_dtype == FOVEAL_E4M3) {
+    const ExpandCacheParams scratch = expansion(part, rows, starts, keys);
+    expand_cache_launch(scratch, stream);
+    tiles = {.k = static_cast<const uint8_t*>(scratch.k_out),
+             .v = static_cast<const uint8_t*>(scratch.v_out),
+             .head_bytes = rows * part.head_dim};
+    part = over(part, scratch);
+    keys += rows * part.num_kv_heads * cache_key_bytes(part);
+  }
+  foveal::cuda::KeptTiles kept;
+  if (votes_in_int8(part)) {
+    kept = {.bits = reinterpret_cast<uint32_t*>(workspace + kept_offset(shape.num_seqs)),
+            .words = words_a_unit(part)};
+    const VoteScratch scratch{.starts = starts,
+                              .keys = keys,
+                              .rows = rows,
+                              .counter = reinterpret_cast<uint32_t*>(workspace + kVoteCounterAt)};
+    prefill_vote(part, scratch, kept, stream);
+    part.skip_factor = 0;
+    part.counters = nullptr;
+  }
+  launch_prefill(part, lse_row_stride, tiles, kept, stream);
+}
+
 }  // namespace
 
+bool needs_scratch(const Params& p) { return p.kv_dtype == FOVEAL_E4M3 || votes_in_int8(p); }
+
 ScratchShape scratch_shape(const Params& p) {
-  return {.num_seqs = p.num_seqs,
-          .num_kv_heads = p.num_kv_heads,
-          .max_kv_len = p.max_kv_len,
-          .total_kv_len = p.total_kv_len,
-          .key_bytes = int64_t{2} * p.head_dim * element_bytes(p.q_dtype),
-          .unit = p.q_dtype == FOVEAL_E4M3 ? foveal::cuda::e4m3_keys(p.head_dim) : 128};
+  ScratchShape shape{.num_seqs = p.num_seqs,
+                     .num_kv_heads = p.num_kv_heads,
+                     .max_kv_len = p.max_kv_len,
+                     .total_kv_len = p.total_kv_len,
+                     .unit = p.q_dtype == FOVEAL_E4M3 ? foveal::cuda::e4m3_keys(p.head_dim) : 128};
+  if (p.kv_dtype == FOVEAL_E4M3) shape.key_bytes = cache_key_bytes(p);
+  if (votes_in_int8(p)) {
+    shape.key_bytes += vote_key_bytes(p.head_dim);
+    shape.kept_bytes = kept_tiles_bytes(p).value_or(kMostKeptBytes);
+  }
+  return shape;
 }
 
 void check_scratch(const Params& p) {
   constexpr int32_t kMost = INT32_MAX - 128;  // rounded up to a tile
   FOVEAL_CHECK(p.max_kv_len <= kMost, ErrorKind::kUnsupported, kWhere,
-               "got max_kv_len {} of an e4m3 cache; need at most {}", p.max_kv_len, kMost);
+               "got max_kv_len {} of keys that scratch holds; need at most {}", p.max_kv_len,
+               kMost);
+  if (!votes_in_int8(p)) return;
+  FOVEAL_CHECK(p.q_dtype != FOVEAL_E4M3, ErrorKind::kUnsupported, kWhere,
+               "got int8 votes of e4m3 queries; need bf16 or f16");
+  const std::optional<int64_t> kept = kept_tiles_bytes(p);
+  FOVEAL_CHECK(kept && *kept <= kMostKeptBytes, ErrorKind::kUnsupported, kWhere,
+               "got {} rows of {} heads over up to {} keys; need at most {} bytes of a bit a tile",
+               p.num_rows, p.num_heads, p.max_kv_len, kMostKeptBytes);
 }
 
-void prefill_e4m3_cache(const Params& p, void* stream) {
+void prefill_by_scratch(const Params& p, void* stream) {
   const ScratchShape shape = scratch_shape(p);
   const auto bytes = static_cast<int64_t>(std::min<size_t>(p.workspace_bytes, INT64_MAX));
   const ScratchPiece size = choose_piece(shape, bytes);
-  auto* workspace = static_cast<std::byte*>(p.workspace);
-  auto* starts = reinterpret_cast<int32_t*>(workspace + kPrefillCounterBytes);
   for (int64_t seq = 0; seq < p.num_seqs; seq += size.num_seqs) {
     for (int64_t head = 0; head < p.num_kv_heads; head += size.num_kv_heads) {
       const Piece piece{
@@ -126,14 +193,7 @@ void prefill_e4m3_cache(const Params& p, void* stream) {
           .num_seqs = static_cast<int32_t>(std::min(size.num_seqs, p.num_seqs - seq)),
           .first_kv_head = static_cast<int32_t>(head),
           .num_kv_heads = static_cast<int32_t>(std::min(size.num_kv_heads, p.num_kv_heads - head))};
-      const Params part = narrowed(p, piece);
-      const ExpandCacheParams scratch =
-          expansion(part, size.rows, starts, workspace + scratch_offset(p.num_seqs));
-      expand_cache_launch(scratch, stream);
-      const PrefillTiles tiles{.k = static_cast<const uint8_t*>(scratch.k_out),
-                               .v = static_cast<const uint8_t*>(scratch.v_out),
-                               .head_bytes = scratch.rows * p.head_dim};
-      launch_prefill(over(part, scratch), p.num_heads, tiles, stream);
+      run_piece(narrowed(p, piece), p.num_heads, shape, size.rows, stream);
     }
   }
 }

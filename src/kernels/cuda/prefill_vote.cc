@@ -1,0 +1,76 @@
+#include "kernels/cuda/prefill_vote.h"
+
+#include <bit>
+
+#include "device/cuda/check.h"
+#include "device/cuda/properties.h"
+#include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/prefill.h"
+#include "kernels/cuda/prefill_vote_keys.h"
+
+namespace foveal::kernels::cuda {
+namespace {
+
+using foveal::cuda::PrefillArgs;
+using foveal::cuda::PrefillMaps;
+using Params = foveal_attention_params;
+
+constexpr std::string_view kWhere = "prefill_vote";
+
+VoteKeysParams vote_keys(const Params& p, const VoteScratch& scratch) {
+  VoteKeysParams out{};
+  ExpandCacheParams& cache = out.cache;
+  const int64_t bytes = element_bytes(p.kv_dtype);
+  cache.k = static_cast<const uint8_t*>(p.k);
+  cache.k_page_stride = p.k_page_stride * bytes;
+  cache.k_head_stride = p.k_head_stride * bytes;
+  cache.k_token_stride = p.k_token_stride * bytes;
+  cache.page_table = p.page_table;
+  cache.page_table_stride = p.page_table_stride;
+  cache.page_shift =
+      p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
+  cache.cu_k = p.cu_k;
+  cache.kv_len = p.kv_len;
+  cache.cu_q = p.cu_q;
+  cache.window = p.window;
+  cache.starts = scratch.starts;
+  cache.num_seqs = p.num_seqs;
+  cache.num_kv_heads = p.num_kv_heads;
+  cache.head_dim = p.head_dim;
+  cache.unit = 128;
+  cache.rows = scratch.rows;
+  cache.k_out = scratch.keys;
+  out.scales = reinterpret_cast<float*>(scratch.keys + scratch.rows * p.num_kv_heads * p.head_dim);
+  return out;
+}
+
+}  // namespace
+
+// A tile's scale takes no more than a byte a key.
+int64_t vote_key_bytes(int32_t head_dim) { return head_dim + 1; }
+
+void prefill_vote(const Params& call, const VoteScratch& scratch,
+                  const foveal::cuda::KeptTiles& kept, void* stream) {
+  const VoteKeysParams keys = vote_keys(call, scratch);
+  const bool f16 = call.q_dtype == FOVEAL_F16;
+  vote_keys_launch(keys, f16, stream);
+
+  const auto& properties = foveal::cuda::device_properties(usable_device(kWhere));
+  PrefillArgs args = prefill_args(call, 0, 0, properties.l2_bytes);
+  args.page_table = nullptr;
+  args.cu_k = scratch.starts;
+  args.k_tiles = reinterpret_cast<const uint8_t*>(scratch.keys);
+  args.tiles_head_bytes = scratch.rows * call.head_dim;
+  args.key_scales = keys.scales;
+  args.kept = kept;
+  args.next_item = scratch.counter;
+  PrefillMaps maps;
+  maps.q = prefill_query_map(call);
+  maps.k = maps.v = maps.q;  // keys are copied without one
+  const auto launch = foveal::cuda::find_prefill_vote_launch(call.head_dim, f16);
+  foveal::cuda::check_launch(
+      launch({}, args, maps, properties.num_sms, static_cast<cudaStream_t>(stream)),
+      "prefill_vote");
+}
+
+}  // namespace foveal::kernels::cuda
