@@ -21,7 +21,8 @@ struct PhaseValue {
 struct SkipSoftmaxAttentionConfig {
   std::optional<PhaseValue> threshold_scale_factor;
   std::optional<PhaseValue> target_sparsity;
-  std::vector<int32_t> dense_layers;  ///< layers that skip nothing; an addition
+  std::vector<int32_t> dense_layers;     ///< layers that skip nothing; an addition
+  std::string vote_precision = "exact";  ///< or int8: of prefill's scores, on CUDA; an addition
 };
 
 /// `algorithm: rocket` (RocketKV). The first seven fields are TensorRT-LLM's.

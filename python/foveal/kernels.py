@@ -15,6 +15,7 @@ import sys
 from foveal import _errors
 from foveal._tensors import view
 
+INT8_VOTES = 2  # flags: prefill's Skip Softmax votes by scores of keys and queries rounded to int8
 FIXED_SPLITS = 1  # flags: decode splits at absolute positions, so a row does not depend on its batch
 
 _FLOATS = ("bfloat16", "float16", "float8_e4m3fn")
@@ -116,7 +117,7 @@ def attention_decode(q, k, v, kv_len, **options):
     total_kv_len: a bound of their sum; prefill over float8 keys runs in fewer launches with it
     skip_factor (0: dense), skip_factors [sequences] float32, threshold_len [sequences] int32: Skip Softmax
     counters [sequences, 4] int64, added to: query-key pairs, pairs used, tiles, tiles skipped
-    split_keys, flags: see FIXED_SPLITS
+    split_keys, flags: see FIXED_SPLITS and INT8_VOTES
     workspace: uint8 tensor, zeroed once, of workspace_bytes(...) at least, not shared with the other phase; else
       one is kept a stream
     stream: a torch stream or a cudaStream_t as a number; defaults to PyTorch's current one"""

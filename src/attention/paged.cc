@@ -16,13 +16,13 @@ Capabilities paged_capabilities(DeviceKind device) {
   return out;
 }
 
-void attend_paged(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream,
+void attend_paged(Phase phase, const AttendArgs& args, const SkipPolicy& skip, Stream& stream,
                   const kernels::TileMap& tile_map) {
   if (stream.device().kind == DeviceKind::kCuda) {
     FOVEAL_INVARIANT(tile_map.tiles == nullptr && args.device_seqs != nullptr);
-    return attend_paged_cuda(phase, args, skip_factor, stream);
+    return attend_paged_cuda(phase, args, skip, stream);
   }
-  FOVEAL_INVARIANT(args.activation == DType::kF32);
+  FOVEAL_INVARIANT(args.activation == DType::kF32 && !skip.int8_votes);
   const kernels::PagedAttentionParams params{.q = static_cast<const float*>(args.q),
                                              .out = static_cast<float*>(args.out),
                                              .q_stride = args.q_stride,
@@ -32,7 +32,7 @@ void attend_paged(Phase phase, const AttendArgs& args, float skip_factor, Stream
                                              .seqs = args.seqs,
                                              .softmax_scale = args.softmax_scale,
                                              .window = args.window,
-                                             .skip_factor = skip_factor,
+                                             .skip_factor = skip.factor,
                                              .counters = args.counters,
                                              .exact = args.exact,
                                              .tile_map = tile_map};

@@ -11,12 +11,17 @@ inline constexpr double kMinFactor = 1e-30;
 /// What the paged loops can do on a device; a method built on them adds its own.
 Capabilities paged_capabilities(DeviceKind device);
 
-/// The paged loops over all keys; with `skip_factor` > 0 under the Skip Softmax tile policy.
-/// `tile_map` is for traces, on a CPU.
-void attend_paged(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream,
+/// Skip Softmax's tile policy; nothing is skipped at a factor of 0.
+struct SkipPolicy {
+  float factor = 0;
+  bool int8_votes = false;  ///< of prefill on CUDA
+};
+
+/// The paged loops over all keys, under a tile policy. `tile_map` is for traces, on a CPU.
+void attend_paged(Phase phase, const AttendArgs& args, const SkipPolicy& skip, Stream& stream,
                   const kernels::TileMap& tile_map = {});
 
 /// The same on CUDA; kUnsupported in builds without.
-void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream);
+void attend_paged_cuda(Phase phase, const AttendArgs& args, const SkipPolicy& skip, Stream& stream);
 
 }  // namespace foveal::attention

@@ -85,9 +85,11 @@ void give_workspace(foveal_attention_params& params, size_t bytes, const AttendA
   params.workspace_bytes = args.workspace->size();
 }
 
-void attend_paged_cuda(Phase phase, const AttendArgs& args, float skip_factor, Stream& stream) {
+void attend_paged_cuda(Phase phase, const AttendArgs& args, const SkipPolicy& skip,
+                       Stream& stream) {
   const bool prefill = phase == Phase::kPrefill;
-  foveal_attention_params params = paged_params(args, skip_factor);
+  foveal_attention_params params = paged_params(args, skip.factor);
+  if (skip.int8_votes) params.flags |= FOVEAL_ATTENTION_INT8_VOTES;
   if (!prefill) params.cu_q = nullptr;
   if (prefill && args.q_e4m3 != nullptr) take_e4m3_queries(params, args);
   const size_t bytes = prefill ? kernels::cuda::prefill_pool_workspace_bytes(params)

@@ -268,7 +268,12 @@ OptionGroup describe(SkipSoftmaxAttentionConfig& config) {
                      {.name = "dense_layers",
                       .target = &config.dense_layers,
                       .help = "layers that skip nothing",
-                      .range = {.min = 0, .max = kMaxChannels}}}};
+                      .range = {.min = 0, .max = kMaxChannels}},
+                     {.name = "vote_precision",
+                      .target = &config.vote_precision,
+                      .help = "exact: a prompt's tiles are judged by their scores; int8: by scores "
+                              "of rounded keys and queries, ahead of the softmax; CUDA only",
+                      .choices = {"exact", "int8"}}}};
 }
 
 OptionGroup describe(RocketSparseAttentionConfig& config) {

@@ -130,6 +130,10 @@ TEST(ConfigFields, SkipSoftmaxForms) {
       load("sparse_attention_config:\n  algorithm: skip_softmax\n  threshold_scale_factor: 5\n"
            "  dense_layers: [0, 7]\n"));
   EXPECT_EQ(layers.dense_layers, (std::vector<int32_t>{0, 7}));
+  EXPECT_EQ(layers.vote_precision, "exact");
+  const auto votes = only<SkipSoftmaxAttentionConfig>(
+      load("sparse_attention_config: {algorithm: skip_softmax, vote_precision: int8}"));
+  EXPECT_EQ(votes.vote_precision, "int8");
 }
 
 TEST(ConfigFields, RocketAndDsaDefaultsAndNulls) {
@@ -262,7 +266,9 @@ TEST(ConfigFields, RefusesSparse) {
        "rocket, dsa"},
       {"sparse_attention_config:\n  algorithm: skip_softmax\n  threshold: 3\n",
        "[c.yaml:3 sparse_attention_config.threshold] got unknown key; need one of algorithm, "
-       "threshold_scale_factor, target_sparsity, dense_layers"},
+       "threshold_scale_factor, target_sparsity, dense_layers, vote_precision"},
+      {"sparse_attention_config:\n  algorithm: skip_softmax\n  vote_precision: int4\n",
+       "[c.yaml:3 sparse_attention_config.vote_precision] got 'int4'; need one of exact, int8"},
       {"sparse_attention_config:\n  algorithm: skip_softmax\n  threshold_scale_factor:\n    "
        "prefill: 1\n    prefil: 2\n",
        "[c.yaml:5 sparse_attention_config.threshold_scale_factor.prefil] got unknown key; need one "

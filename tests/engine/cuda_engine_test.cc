@@ -315,15 +315,18 @@ TEST(CudaEngine, DeviceSamplesAsTheHost) {
   }
 }
 
-LlmConfig skipping(const std::string& model, double prefill, double decode) {
+LlmConfig skipping(const std::string& model, double prefill, double decode,
+                   const std::string& votes = "exact") {
   LlmConfig config = cuda_config(model);
   SkipSoftmaxAttentionConfig skip;
+  skip.vote_precision = votes;
   skip.threshold_scale_factor = PhaseValue{.prefill = prefill, .decode = decode};
   config.sparse_attention_config = {skip};
   return config;
 }
 
-void expect_skip_softmax_runs_and_counts(const std::string& types) {
+void expect_skip_softmax_runs_and_counts(const std::string& types,
+                                         const std::string& votes = "exact") {
   const std::string model = family("llama3");
   const Prompt prompt{.token_ids = random_ids(900, 4)};
   const auto run = [&](const LlmConfig& config) {
@@ -331,8 +334,8 @@ void expect_skip_softmax_runs_and_counts(const std::string& types) {
     return llm.generate(prompt, greedy(24), {.logits = true, .logits_last = 4});
   };
   const RequestOutput dense = run(cuda_config(model));
-  const RequestOutput never = run(skipping(model, 1e-30, 1e-30));
-  const RequestOutput much = run(skipping(model, 800, 800));
+  const RequestOutput never = run(skipping(model, 1e-30, 1e-30, votes));
+  const RequestOutput much = run(skipping(model, 800, 800, votes));
   EXPECT_EQ(never.outputs[0].token_ids, dense.outputs[0].token_ids);
   // Its kernel adds probabilities up in another order: a last bit of the output may differ, and
   // what is rounded after it.
@@ -357,6 +360,17 @@ TEST(CudaEngine, SkipSoftmaxRunsAndCounts) {
   expect_skip_softmax_runs_and_counts("bf16");
   expect_skip_softmax_runs_and_counts("fp8");
   expect_skip_softmax_runs_and_counts("e4m3");
+}
+
+TEST(CudaEngine, SkipSoftmaxByInt8VotesRunsAndCounts) {
+  expect_skip_softmax_runs_and_counts("bf16", "int8");
+  expect_skip_softmax_runs_and_counts("fp8", "int8");
+  try {
+    LLM llm(with_types(skipping(family("llama3"), 800, 800, "int8"), "e4m3"));
+    ADD_FAILURE() << "int8 votes of e4m3 queries were taken";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("vote_precision"), std::string::npos) << error.what();
+  }
 }
 
 /// RocketKV's: to evict, or the candidates of a decode step where all stays.

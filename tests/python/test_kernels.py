@@ -1,6 +1,7 @@
 """foveal.kernels without a GPU: what is read from tensors, what is refused, what reaches the library."""
 
 import ctypes
+import re
 import subprocess
 import sys
 import types
@@ -64,6 +65,13 @@ def decode_arguments(**changed):
 def test_struct_is_the_headers():
     expected = c_header.fields("kernels.h", "foveal_attention_params")
     assert [(name, ctypes.sizeof(kind)) for name, kind in kernels._Params._fields_] == expected
+
+
+def test_flags_are_those_of_c():
+    text = (c_header.INCLUDE / "kernels.h").read_text().replace("\\\n", " ")
+    for name in ("FIXED_SPLITS", "INT8_VOTES"):
+        value = re.search(rf"#define FOVEAL_ATTENTION_{name}\s+(\d+)u", text).group(1)
+        assert getattr(kernels, name) == int(value), name
 
 
 def test_decode_fills_the_struct(library):

@@ -35,7 +35,7 @@ class Dense final : public AttentionMethod {
 
   void attend(int32_t /*layer*/, Phase phase, const AttendArgs& args, Stream& stream) override {
     if (args.heads != nullptr) return args.heads->attend(args, stream);
-    if (args.kv.value_dim == 0) return attend_paged(phase, args, /*skip_factor=*/0, stream);
+    if (args.kv.value_dim == 0) return attend_paged(phase, args, {}, stream);
     if (args.device_seqs != nullptr) return attend_latent_cuda(args, stream);
     attend_latent(args, /*sets=*/nullptr, stream);
   }

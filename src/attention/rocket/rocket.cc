@@ -157,7 +157,7 @@ class Rocket final : public AttentionMethod {
   void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) override {
     FOVEAL_INVARIANT(phase == Phase::kDecode);
     if (settings_.dense.at(static_cast<size_t>(layer))) {
-      return attend_paged(phase, args, /*skip_factor=*/0, stream);
+      return attend_paged(phase, args, {}, stream);
     }
     if (device_) return device_->attend(args, layer, stream);
     const OwnedSelection selection = select(layer, args, stream);

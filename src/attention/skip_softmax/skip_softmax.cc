@@ -30,8 +30,8 @@ std::string trace_name(int32_t layer, Phase phase, const AttendArgs& args) {
 /// Adds the tile map: 0 nobody sees it, 1 used, 2 skipped. Rows are (query tile, query head) in
 /// prefill and KV heads in decode; columns are key tiles of the whole prompt or of the length so
 /// far.
-void attend_traced(const std::string& name, Phase phase, const AttendArgs& args, float skip_factor,
-                   Stream& stream) {
+void attend_traced(const std::string& name, Phase phase, const AttendArgs& args,
+                   const SkipPolicy& skip, Stream& stream) {
   FOVEAL_INVARIANT(args.seqs.size() == 1);
   const kernels::AttentionSeq& seq = args.seqs.front();
   const int64_t cols = ceil_div(seq.threshold_len, kernels::kKeyTile);
@@ -39,16 +39,18 @@ void attend_traced(const std::string& name, Phase phase, const AttendArgs& args,
                            ? args.kv.num_kv_heads
                            : ceil_div(seq.q_len, kernels::kQueryTile) * args.num_heads;
   std::vector<uint8_t> tiles(static_cast<size_t>(rows * cols));
-  attend_paged(phase, args, skip_factor, stream, {.tiles = tiles.data(), .stride = cols});
+  attend_paged(phase, args, skip, stream, {.tiles = tiles.data(), .stride = cols});
   const std::vector<float> values(tiles.begin(), tiles.end());
   args.trace->add(name, values.data(), rows, cols, cols);
 }
 
 class SkipSoftmax final : public AttentionMethod {
  public:
-  SkipSoftmax(Settings settings, int32_t num_layers, DeviceKind device, PrefillTiles tiles)
+  SkipSoftmax(Settings settings, int32_t num_layers, DeviceKind device, PrefillTiles tiles,
+              bool int8_votes)
       : settings_(std::move(settings)),
         num_layers_(num_layers),
+        int8_votes_(int8_votes),
         capabilities_(paged_capabilities(device)),
         tiles_(tiles) {
     // Chunks end at whole tiles, so that a tile's rows vote together whatever the chunk.
@@ -72,7 +74,9 @@ class SkipSoftmax final : public AttentionMethod {
     const auto& dense_why = settings_.dense_why.at(static_cast<size_t>(layer));
     if (phase_factor.factor == 0) return {"dense", "", phase_factor.why};
     if (dense_why) return {"dense", "", *dense_why};
-    return {"skip_softmax", fmt::format("threshold_scale_factor {:.6g}", phase_factor.factor),
+    const std::string_view votes = int8_votes_ && phase == Phase::kPrefill ? ", int8 votes" : "";
+    return {"skip_softmax",
+            fmt::format("threshold_scale_factor {:.6g}{}", phase_factor.factor, votes),
             phase_factor.why};
   }
 
@@ -88,26 +92,29 @@ class SkipSoftmax final : public AttentionMethod {
       if (!off) layers += fmt::format(",{}:{}", layer, factor);
     }
     if (layers.empty()) return {};
-    return fmt::format("skip_softmax,tile={},len={}{}", tiles_.name(),
-                       prompt_len ? fmt::format("{}", *prompt_len) : "any", layers);
+    return fmt::format("skip_softmax,tile={},len={}{}{}", tiles_.name(),
+                       prompt_len ? fmt::format("{}", *prompt_len) : "any",
+                       int8_votes_ ? ",votes=int8" : "", layers);
   }
 
   void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) override {
     const double factor = settings_.factor(layer, phase);
     constexpr double kMax = std::numeric_limits<float>::max();
-    const auto skip_factor = static_cast<float>(std::min(factor, kMax));
+    const SkipPolicy skip{.factor = static_cast<float>(std::min(factor, kMax)),
+                          .int8_votes = int8_votes_};
     const bool traced = args.trace != nullptr && args.device_seqs == nullptr;
     const std::string name = traced ? trace_name(layer, phase, args) : "";
     if (traced && factor > 0 && args.trace->wants(name)) {
-      attend_traced(name, phase, args, skip_factor, stream);
+      attend_traced(name, phase, args, skip, stream);
     } else {
-      attend_paged(phase, args, skip_factor, stream);
+      attend_paged(phase, args, skip, stream);
     }
   }
 
  private:
   Settings settings_;
   int32_t num_layers_;
+  bool int8_votes_;
   Capabilities capabilities_;
   PrefillTiles tiles_;
 };
@@ -124,6 +131,16 @@ void compare_tiles(std::string_view checkpoint_json, const std::string& own) {
       "foveal "
       "calibrate on this device for its target to be met",
       std::string_view(tiles->get_string()), own);
+}
+
+bool takes_int8_votes(const SkipSoftmaxAttentionConfig& config, DeviceKind device) {
+  constexpr std::string_view kField = "skip_softmax.vote_precision";
+  const bool int8 = config.vote_precision == "int8";
+  FOVEAL_CHECK(int8 || config.vote_precision == "exact", ErrorKind::kInvalidArgument, kField,
+               "got {}; need exact or int8", config.vote_precision);
+  FOVEAL_CHECK(!int8 || device == DeviceKind::kCuda, ErrorKind::kUnsupported, kField,
+               "got int8 on cpu; need exact, or cuda");
+  return int8;
 }
 
 MethodExample example(std::string name, PhaseValue factors, bool equals_dense) {
@@ -144,11 +161,12 @@ std::unique_ptr<AttentionMethod> make_skip_softmax(const SparseAttentionConfig* 
   if (!settings) return nullptr;
   const PrefillTiles tiles =
       prefill_tiles(context.device.kind, context.shape, context.e4m3_prefill);
+  const bool int8_votes = own != nullptr && takes_int8_votes(*own, context.device.kind);
   if (own == nullptr || !own->threshold_scale_factor) {
     compare_tiles(context.checkpoint_sparse_json, tiles.name());
   }
   return std::make_unique<SkipSoftmax>(*std::move(settings), context.shape.num_layers,
-                                       context.device.kind, tiles);
+                                       context.device.kind, tiles, int8_votes);
 }
 
 std::vector<MethodExample> skip_softmax_examples() {

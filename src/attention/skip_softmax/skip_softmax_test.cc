@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "foveal/error.h"
+
 namespace foveal::attention {
 namespace {
 
@@ -54,6 +56,33 @@ TEST(SkipSoftmax, KeepsListedLayersDense) {
   EXPECT_EQ(method->resolve(0, Phase::kDecode).method, "skip_softmax");
   EXPECT_EQ(method->resolve(1, Phase::kDecode).why, "dense_layers lists the layer");
   EXPECT_NE(method->prefix_key(1000, {}), make(200, 100)->prefix_key(1000, {}));
+}
+
+TEST(SkipSoftmax, VotesInInt8OnCudaOnly) {
+  SkipSoftmaxAttentionConfig config;
+  config.threshold_scale_factor = PhaseValue{200, 100};
+  const auto make_votes = [&](std::string precision, DeviceKind device) {
+    config.vote_precision = std::move(precision);
+    const SparseAttentionConfig any(config);
+    return make_skip_softmax(&any, {.shape = {.num_layers = 1}, .device = {.kind = device}});
+  };
+  const auto int8 = make_votes("int8", DeviceKind::kCuda);
+  const auto exact = make_votes("exact", DeviceKind::kCuda);
+  EXPECT_EQ(int8->resolve(0, Phase::kPrefill).setting, "threshold_scale_factor 200, int8 votes");
+  EXPECT_EQ(int8->resolve(0, Phase::kDecode).setting, "threshold_scale_factor 100");
+  EXPECT_NE(int8->prefix_key(1000, {}), exact->prefix_key(1000, {})) << "other tiles are left out";
+  const auto error = [&](std::string precision, DeviceKind device) -> std::string {
+    try {
+      make_votes(std::move(precision), device);
+      return "no error";
+    } catch (const Error& thrown) {
+      return thrown.what();
+    }
+  };
+  EXPECT_EQ(error("int8", DeviceKind::kCpu),
+            "[skip_softmax.vote_precision] got int8 on cpu; need exact, or cuda");
+  EXPECT_EQ(error("int4", DeviceKind::kCuda),
+            "[skip_softmax.vote_precision] got int4; need exact or int8");
 }
 
 TEST(SkipSoftmax, AsksForWholeQueryTiles) {
