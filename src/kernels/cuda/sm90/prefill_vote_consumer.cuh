@@ -104,6 +104,7 @@ struct VoteConsumer : PrefillUnit<Traits> {
 #pragma unroll
       for (int half = 0; half < kSteps * 2; ++half) raw[r][half] = query_channels(r, half);
     }
+    __syncwarp();  // all lanes have theirs
     this->release_queries();
     float scale[2];
 #pragma unroll
