@@ -108,8 +108,9 @@ class DenseGemm {
   void run(const DenseGemmParams& params, Stream& stream);
   void run_gated(const GatedGemmParams& params, Stream& stream);
   /// True when `run` with kAuto would take the decode kernel for these rows, so that a caller can
-  /// take run_gated; with weights in e4m3, when the decode route is as fast.
-  bool decodes(int64_t m, DType weight = DType::kBF16) const;
+  /// take run_gated; with weights in e4m3, of n k `values`, when the decode route is as fast.
+  bool decodes(int64_t m, DType weight = DType::kBF16, GemmScaling scaling = GemmScaling::kNone,
+               int64_t values = 0) const;
 
  private:
   struct Impl;

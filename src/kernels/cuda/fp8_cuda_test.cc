@@ -173,6 +173,19 @@ TEST_F(Fp8CudaTest, GatedMatchesProductAndActivation) {
   }
 }
 
+TEST_F(Fp8CudaTest, TheWidestMatricesLeaveTheDecodeRouteFirst) {
+  const DenseGemm gemm(kGpu, {});
+  const auto most = [&](GemmScaling scaling, int64_t values) {
+    int64_t m = 0;
+    while (gemm.decodes(m + 1, DType::kF8E4M3, scaling, values)) ++m;
+    return m;
+  };
+  EXPECT_EQ(most(GemmScaling::kBlock, 14336 * 4096), 32);
+  EXPECT_EQ(most(GemmScaling::kBlock, 28672 * 4096), 16);
+  EXPECT_EQ(most(GemmScaling::kRow, 28672 * 4096), 32);
+  EXPECT_FALSE(DenseGemm(kGpu, {.batch_invariant = true}).decodes(1, DType::kF8E4M3));
+}
+
 TEST_F(Fp8CudaTest, LibraryRouteIsExactOnIntegers) {
   DenseGemm gemm(kGpu, {});
   struct Case {

@@ -67,8 +67,9 @@ void Products::multiply(const DenseGemmParams& params, const StepRows& rows, Str
 }
 
 bool Products::decodes(const DeviceTensor& weight, int64_t count, GemmRoute route) const {
-  const DType dtype = weight.fp8() ? DType::kF8E4M3 : DType::kBF16;
-  return route == GemmRoute::kDecode || (route == GemmRoute::kAuto && gemm_.decodes(count, dtype));
+  if (route != GemmRoute::kAuto) return route == GemmRoute::kDecode;
+  return gemm_.decodes(count, weight.fp8() ? DType::kF8E4M3 : DType::kBF16, weight.scaling,
+                       weight.rows * weight.cols);
 }
 
 void Products::multiply(const DeviceLinear& linear, const DenseGemmParams& params,
