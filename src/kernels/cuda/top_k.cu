@@ -160,16 +160,16 @@ class TopK {
       foveal::cuda::cluster_wait();
       if (!all && deal.spread) gate.key = agree(gate.key);
     }
-    const float least = all ? -INFINITY : key_float(gate.key);
+    const float below = float_below(gate.key);
 #pragma unroll 1
     for (int32_t t = 0; t < deal.tiles; ++t) {
       Tile next;
       if (t + 1 < deal.tiles) next.load(row, deal, t + 1);
       if (all || row.length < row.loaded) tile.mend(row, deal, t, all);
-      append(deal, tile, t, least);
+      append(row, deal, tile, t, below, all);
       tile = next;
     }
-    append(row, edge, least, all);
+    append(row, edge, below, all);
     reinterpret_cast<uint4*>(memory_.bins)[thread_] = {0, 0, 0, 0};
     const Candidates candidates{memory_.candidates, log2_ctas_, args_.capacity};
     if (!gather(candidates, gate)) return shared_.failed == 0;
@@ -234,15 +234,18 @@ class TopK {
 
   /// Candidates of a tile behind those before, a warp's in one go. What does not fit is not
   /// written.
-  __device__ void append(const Deal& deal, const Tile& tile, int32_t t, float least) {
+  __device__ void append(const Row& row, const Deal& deal, const Tile& tile, int32_t t, float below,
+                         bool all) {
     const int lane = thread_ % 32;
-    uint32_t own = 0;
+    uint32_t bits;
+    if (all) {
+      bits = 0;
 #pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const float* values = &tile.loads[i].x;
-#pragma unroll
-      for (int j = 0; j < 4; ++j) own += values[j] >= least ? 1 : 0;
+      for (int i = 0; i < kLoads; ++i) bits |= row.inside(deal.first(t, i)) << 4 * i;
+    } else {
+      bits = tile.greater(below);
     }
+    const auto own = static_cast<uint32_t>(__popc(bits));
     uint32_t through = own;
 #pragma unroll
     for (int step = 1; step < 32; step *= 2) {
@@ -257,19 +260,13 @@ class TopK {
     if (begin + total > static_cast<uint32_t>(args_.capacity)) return;
     auto* to =
         reinterpret_cast<uint2*>(memory_.candidates + sizeof(Header)) + begin + through - own;
-#pragma unroll
-    for (int i = 0; i < kLoads; ++i) {
-      const auto first = static_cast<uint32_t>(deal.first(t, i));
-      const float* values = &tile.loads[i].x;
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        if (values[j] >= least) *to++ = {__float_as_uint(values[j]), first + j};
-      }
-    }
+    tile.each_of(bits, [&](float value, int i, int j) {
+      *to++ = {__float_as_uint(value), static_cast<uint32_t>(deal.first(t, i) + j)};
+    });
   }
-  __device__ void append(const Row& row, const Edge& edge, float least, bool all) {
+  __device__ void append(const Row& row, const Edge& edge, float below, bool all) {
     const float value = all ? fmaxf(edge.value, -INFINITY) : edge.value;
-    if (edge.index < 0 || edge.index >= row.length || !(value >= least)) return;
+    if (edge.index < 0 || edge.index >= row.length || !(all || value > below)) return;
     const uint32_t at = atomicAdd(&shared_.count, 1U);
     if (at >= static_cast<uint32_t>(args_.capacity)) return;
     reinterpret_cast<uint2*>(memory_.candidates + sizeof(Header))[at] = {

@@ -107,6 +107,20 @@ struct Deal {
   }
 };
 
+__device__ inline float key_float(uint32_t key) {
+  return __uint_as_float((key & 0x80000000U) != 0 ? key ^ 0x80000000U : ~key);
+}
+
+/// The greatest number that is less than those of a key; the two zeros have one.
+__device__ inline float float_below(uint32_t key) {
+  return key_float(key - (key == 0x80000000U ? 2 : 1));
+}
+/// Shifts `bits` and puts behind them whether `value` is greater than `bound`: the sign of
+/// a difference, which is never rounded to 0. Nothing is greater than NaN or the other way round.
+__device__ inline uint32_t push_greater(uint32_t bits, float value, float bound) {
+  return __funnelshift_l(__float_as_uint(bound - value), bits, 1);
+}
+
 /// What a thread has loaded of a tile.
 struct Tile {
   float4 loads[kLoads];
@@ -127,14 +141,46 @@ struct Tile {
   }
 
   __device__ void load(const Row& row, const Deal& deal, int32_t tile) {
+    const int32_t first = deal.first(tile, 0);
+    if (first >= 0 && deal.first(tile, kLoads - 1) + 4 <= row.loaded) {
+      const float* from = row.values + first;
+#pragma unroll
+      for (int i = 0; i < kLoads; ++i) {
+        loads[i] = __ldcg(reinterpret_cast<const float4*>(from + i * deal.load_step));
+      }
+      return;
+    }
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) loads[i] = row.load(deal.first(tile, i));
   }
-};
 
-__device__ inline float key_float(uint32_t key) {
-  return __uint_as_float((key & 0x80000000U) != 0 ? key ^ 0x80000000U : ~key);
-}
+  /// Bits of the values greater than `bound`, the first one's lowest.
+  __device__ uint32_t greater(float bound) const {
+    uint32_t bits = 0;
+#pragma unroll
+    for (int i = kLoads - 1; i >= 0; --i) {
+      bits = push_greater(bits, loads[i].w, bound);
+      bits = push_greater(bits, loads[i].z, bound);
+      bits = push_greater(bits, loads[i].y, bound);
+      bits = push_greater(bits, loads[i].x, bound);
+    }
+    return bits;
+  }
+  /// visit(value, load, place in it) for those of `bits`, in that order.
+  template <class Visit>
+  __device__ void each_of(uint32_t bits, Visit visit) const {
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      uint32_t left = bits >> 4 * i & 0xfU;
+      while (left != 0) {
+        const int j = __ffs(static_cast<int>(left)) - 1;
+        left &= left - 1;
+        const float4& v = loads[i];
+        visit(j < 2 ? (j == 0 ? v.x : v.y) : (j == 2 ? v.z : v.w), i, j);
+      }
+    }
+  }
+};
 
 inline constexpr uint32_t kInfinityBelow = 0x007fffffU;  ///< order_key(-INFINITY), and of NaN
 /// order_key of what is not NaN.
