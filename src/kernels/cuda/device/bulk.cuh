@@ -33,25 +33,6 @@ __device__ inline void bulk_send(uint32_t remote, const void* from, uint32_t byt
       : "memory");
 }
 
-/// barrier_send_cluster of two or four words.
-__device__ inline void barrier_send_cluster(uint2* to, const uint2& value, Barrier* barrier,
-                                            uint32_t cta_rank) {
-  asm volatile(
-      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.u32 [%0], {%1, %2}, [%3];" ::
-          "r"(cluster_address(to, cta_rank)),
-      "r"(value.x), "r"(value.y), "r"(cluster_address(barrier, cta_rank))
-      : "memory");
-}
-__device__ inline void barrier_send_cluster(uint4* to, const uint4& value, Barrier* barrier,
-                                            uint32_t cta_rank) {
-  asm volatile(
-      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.u32 [%0], {%1, %2, %3, %4}, "
-      "[%5];" ::"r"(cluster_address(to, cta_rank)),
-      "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w),
-      "r"(cluster_address(barrier, cta_rank))
-      : "memory");
-}
-
 /// Writes a word of another CTA's shared memory.
 __device__ inline void store_cluster(uint32_t remote, uint32_t value) {
   asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(remote), "r"(value) : "memory");
