@@ -19,15 +19,21 @@ struct PrefillSchedule {
   Ring<kPrefillNextSlots> slot{};
   int32_t lane = threadIdx.x % 32;
 
-  /// The cluster's first CTA takes the next number and tells the others.
+  /// The cluster's first CTA takes the next number and tells the others. One that is alone stores
+  /// it: memcheck takes a remote store for a fault where there is no cluster.
   __device__ void take() {
     if (lane != 0) return;
-    barrier_arrive_expect(&shared.next_full[slot.stage], sizeof(uint32_t));
-    if (cta_rank != 0) return;
-    const uint32_t index = atomicAdd(args.next_item, 1U);
-    for (uint32_t rank = 0; rank < Traits::kCluster; ++rank) {
-      barrier_send_cluster(&shared.next_index[slot.stage], index, &shared.next_full[slot.stage],
-                           rank);
+    if constexpr (Traits::kCluster == 1) {
+      shared.next_index[slot.stage] = atomicAdd(args.next_item, 1U);
+      barrier_arrive(&shared.next_full[slot.stage]);
+    } else {
+      barrier_arrive_expect(&shared.next_full[slot.stage], sizeof(uint32_t));
+      if (cta_rank != 0) return;
+      const uint32_t index = atomicAdd(args.next_item, 1U);
+      for (uint32_t rank = 0; rank < Traits::kCluster; ++rank) {
+        barrier_send_cluster(&shared.next_index[slot.stage], index, &shared.next_full[slot.stage],
+                             rank);
+      }
     }
   }
 
