@@ -1,9 +1,9 @@
 #pragma once
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
 
+// Plain C++: what asks for tile sizes is built without CUDA, too.
+//
 // Skip Softmax prefill in two kernels: one decides which key tiles each vote unit keeps and leaves
 // a bit a tile in memory, the other attends over those. This is what they share.
 //
@@ -30,7 +30,7 @@ constexpr int64_t kept_blocks(int64_t num_rows, int64_t num_seqs) {
 
 /// The first block of sequence `seq`, whose rows begin at `q_begin` (cu_q[seq]): no two sequences
 /// share one, and nothing needs to be added up.
-__host__ __device__ constexpr int64_t kept_first_block(int64_t q_begin, int32_t seq) {
+constexpr int64_t kept_first_block(int64_t q_begin, int32_t seq) {
   return q_begin / kKeptRows + seq;
 }
 
@@ -42,8 +42,8 @@ constexpr int32_t kept_words(int32_t max_kv_len, int32_t keys_a_tile) {
 /// The words of block `block` (kept_first_block + row / 64) and query head `head`. Written are
 /// those from the first tile that a row of the unit sees to the last, whole words; no others may be
 /// read.
-__host__ __device__ inline uint32_t* kept_unit(const KeptTiles& kept, int64_t block,
-                                               int32_t num_heads, int32_t head) {
+constexpr uint32_t* kept_unit(const KeptTiles& kept, int64_t block, int32_t num_heads,
+                              int32_t head) {
   return kept.bits + (block * num_heads + head) * kept.words;
 }
 
