@@ -92,7 +92,7 @@ typedef struct foveal_attention_params {
   int32_t max_q_len;    /* no sequence has more queries (prefill) */
   int32_t max_kv_len;   /* no sequence has more keys */
   int64_t total_kv_len; /* nor all of them together; 0: num_seqs * max_kv_len. Prefill over an e4m3
-                           cache needs the fewer launches, the closer the bound is */
+                           cache or with int8 votes needs fewer launches, the closer it is */
 
   const int32_t* cu_q;       /* device [num_seqs + 1]; null in decode */
   const int32_t* kv_len;     /* device [num_seqs] */

@@ -114,7 +114,7 @@ def attention_decode(q, k, v, kv_len, **options):
     out (q's shape; bfloat16 for float8 queries), lse [rows, heads] float32: where to write
     softmax_scale (1/sqrt(head_dim)), window (0: none), q_scale, k_scale, v_scale (float8)
     max_kv_len: a bound of kv_len; defaults to what the page table or k can hold
-    total_kv_len: a bound of their sum; prefill over float8 keys runs in fewer launches with it
+    total_kv_len: a bound of their sum; prefill over float8 keys or with INT8_VOTES runs in fewer launches with it
     skip_factor (0: dense), skip_factors [sequences] float32, threshold_len [sequences] int32: Skip Softmax
     counters [sequences, 4] int64, added to: query-key pairs, pairs used, tiles, tiles skipped
     split_keys, flags: see FIXED_SPLITS and INT8_VOTES
