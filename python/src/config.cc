@@ -16,7 +16,6 @@ std::shared_ptr<OptionGroup> table() {
     OptionGroup group = describe(config);
   };
   auto held = std::make_shared<Held>();
-  if (held->group.check) held->group.check();  // settles what is absent but has a number
   return {held, &held->group};
 }
 
@@ -62,6 +61,7 @@ struct TypeName {
 
 nb::list fields(const std::string& kind) {
   const std::shared_ptr<OptionGroup> group = table_of(kind);
+  if (group->check) group->check();  // settles what is absent but has a number
   nb::list out;
   for (const OptionField& field : group->fields) {
     nb::dict row;
