@@ -26,6 +26,21 @@ void on_bus_error(int) {
   ::_exit(1);
 }
 
+// Where a write to `path` goes: through links that lead to no file yet, too.
+std::filesystem::path written_path(const std::string& path) {
+  namespace fs = std::filesystem;
+  constexpr int kMaxLinks = 40;  // as the kernel follows
+  std::error_code code;
+  fs::path file = path;
+  for (int i = 0; i < kMaxLinks && fs::is_symlink(file, code); ++i) {
+    const fs::path target = fs::read_symlink(file, code);
+    if (code) break;
+    file = file.parent_path() / target;  // an absolute target replaces it
+  }
+  // A relative path of which nothing exists would stay relative.
+  return fs::weakly_canonical(fs::absolute(file, code), code);
+}
+
 // NAME- of NAME-00001-of-00003.gguf, one of a model's files; empty for others.
 std::string parts_stem(const std::string& name) {
   constexpr std::string_view kTail = "00001-of-00001.gguf";
@@ -65,7 +80,10 @@ void check_writable(std::string_view flag, const std::string& path) {
                  "got '{}' ({}); need a writable file", path, system_text(errno));
     if (!fs::is_regular_file(status)) return;  // a device or a pipe needs no room beside it
   }
-  const std::string folder = fs::path(path).parent_path().string();
+  std::error_code unread;
+  const bool dangling = !fs::exists(status) && fs::is_symlink(path, unread);
+  const std::string folder =
+      (dangling ? written_path(path) : fs::path(path)).parent_path().string();
   FOVEAL_CHECK(::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0, ErrorKind::kIo,
                flag, "got '{}' ({}); need a path in a writable folder", path, system_text(errno));
   FOVEAL_CHECK(!code || status.type() == fs::file_type::not_found, ErrorKind::kIo, flag,
@@ -98,7 +116,8 @@ bool same_output(const std::string& one, const std::string& other) {
   if (one.empty() || other.empty()) return false;
   if (fs::is_regular_file(one, code)) return fs::equivalent(one, other, code);
   if (fs::exists(one, code)) return false;  // a device or a pipe takes several
-  return fs::weakly_canonical(one, code) == fs::weakly_canonical(other, code);
+  const fs::path new_file = written_path(one);
+  return !new_file.empty() && new_file == written_path(other);
 }
 
 void check_outputs(std::span<const OutputFile> outputs, std::span<const std::string> inputs) {

@@ -59,6 +59,31 @@ TEST(CheckNotInput, KnowsAFileByAnyName) {
   fs::remove_all(folder);
 }
 
+TEST(SameOutput, KnowsNewFilesByRelativePathsAndThroughLinks) {
+  namespace fs = std::filesystem;
+  EXPECT_TRUE(same_output("output_test_new", "./output_test_new"));
+  EXPECT_TRUE(same_output(fs::absolute("output_test_new").string(), "output_test_new"));
+  EXPECT_FALSE(same_output("output_test_new", "./output_test_newer"));
+
+  const fs::path folder = fs::path(testing::TempDir()) / "foveal_same_output";
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  const std::string link = (folder / "link").string();
+  fs::create_symlink("new", link);
+  EXPECT_TRUE(same_output(link, (folder / "new").string()));
+  EXPECT_TRUE(same_output((folder / "new").string(), link));
+  EXPECT_FALSE(same_output(link, (folder / "newer").string()));
+  EXPECT_NO_THROW(check_writable("logits", link));
+
+  const std::string lost = (folder / "lost").string();
+  fs::create_symlink("nowhere/new", lost);
+  EXPECT_THROW(check_writable("logits", lost), Error);
+  const std::string circle = (folder / "circle").string();
+  fs::create_symlink("circle", circle);
+  EXPECT_THROW(check_writable("logits", circle), Error);
+  fs::remove_all(folder);
+}
+
 TEST(CheckOutputs, WantsAFileForEach) {
   const std::string folder = testing::TempDir();
   const std::string input = folder + "/output_test_input.txt";
