@@ -129,6 +129,8 @@ class Real(Case):
         words = ("--dataset-path", file, "--max-input-length", 64, "--max-output-length", 2)
         self.assertEqual(self.eval("longbench_v2", *words, "--domain", "Law")["samples"], 2)
         self.assertEqual(self.eval("longbench_v2", *words, "--start-idx", 3, out="late")["samples"], 1)
+        refused = self.eval("longbench_v2", *words, "--start-idx", 4, out="after", status=2)
+        self.assertIn("[start_idx] got 4; need less than the 4 samples there are", refused)
         # The default limit is for long contexts: so many of them would not fit, but no sample is so long.
         words = ("--dataset-path", file, "--max-output-length", 2, "--num-samples", 1, "--concurrency", 1024)
         self.assertEqual(self.eval("longbench_v2", *words, out="wide")["samples"], 1)

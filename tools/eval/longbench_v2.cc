@@ -95,7 +95,9 @@ class LongBenchV2 final : public Task {
       if (common.num_samples > 0 && std::ssize(records_) == common.num_samples) break;
       add(speaker, line, text);
     }
-    FOVEAL_CHECK(!records_.empty(), ErrorKind::kInvalidArgument, "longbench_v2",
+    FOVEAL_CHECK(seen == 0 || !records_.empty(), ErrorKind::kInvalidArgument, "start_idx",
+                 "got {}; need less than the {} samples there are", start_idx_, seen);
+    FOVEAL_CHECK(seen > 0, ErrorKind::kInvalidArgument, "longbench_v2",
                  "got no sample of these difficulty, length and domain in '{}'; need some", file());
   }
   std::span<const measure::Record> samples() const override { return records_; }
