@@ -216,6 +216,21 @@ class Tiny(Serve):
         for word, part in (("half", r"\[DONE\]"), ("none", "usage"), ("junk", "JSON"), ("fail", "'no'"), ("other", "503")):
             self.assertRegex(errors[word], part)
 
+    def test_interim_answers_are_passed_over(self):
+        def answer(handler, body):
+            for _ in range(2):
+                handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            events = (b'data: {"choices": [{"index": 0, "text": "a", "finish_reason": "length"}]}\n\n'
+                      b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\n'
+                      b"data: [DONE]\n\n")
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(events)))
+            handler.end_headers()
+            handler.wfile.write(events)
+
+        report = self.serve(*self.data(4, output_tokens=1), "--warmup", 0, url=f"http://127.0.0.1:{self.fake(answer)}")
+        self.assertEqual((report["failures"], report["request_info"]["num_requests"]), ([], 1))
+
     def test_answers_without_an_end_are_cut(self):
         piece = b'data: {"choices": [{"text": "%s"}]}\n\n' % (b"x" * (1 << 20))
         answers = {"line": b"data: " + b"x" * (1 << 20), "lines": b"data: " + b"x" * (1 << 20) + b"\n", "text": piece}

@@ -114,10 +114,17 @@ struct HttpClient::Impl {
     lowest().expires_after(limits.silence);
     const auto request = request_of(path, body);
     co_await http::async_write(stream, request, asio::use_awaitable);
-    http::response_parser<http::buffer_body> parser;
-    parser.body_limit(boost::none);
-    co_await http::async_read_header(stream, buffer, parser, asio::use_awaitable);
-    begun = true;
+    // Answers that only announce another one (RFC 9110, 15.2) have no body and are passed over.
+    constexpr int kMostInterim = 16;
+    std::optional<http::response_parser<http::buffer_body>> read;
+    for (int count = 0; count <= kMostInterim; ++count) {
+      read.emplace().body_limit(boost::none);
+      co_await http::async_read_header(stream, buffer, *read, asio::use_awaitable);
+      begun = true;
+      const int status = read->get().result_int();
+      if (status / 100 != 1 || status == 101) break;
+    }
+    auto& parser = *read;
     std::array<char, 16384> piece;
     while (!parser.is_done()) {
       parser.get().body().data = piece.data();
