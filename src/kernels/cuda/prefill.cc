@@ -48,49 +48,31 @@ PrefillMaps make_maps(const Params& p, const PrefillConfig& config) {
   return maps;
 }
 
-PrefillLaunch find_e4m3_launch(int32_t head_dim) {
-  switch (head_dim) {
-    case 64:
-      return foveal::cuda::prefill_e4m3_d64_launch;
-    case 96:
-      return foveal::cuda::prefill_e4m3_d96_launch;
-    case 128:
-      return foveal::cuda::prefill_e4m3_d128_launch;
-    case 192:
-      return foveal::cuda::prefill_e4m3_d192_launch;
-    default:
-      return foveal::cuda::prefill_e4m3_d256_launch;
-  }
-}
+/// The kernels of a head size.
+struct Launches {
+  int32_t head_dim;
+  PrefillLaunch plain, listed, e4m3;
+};
 
-PrefillLaunch find_listed_launch(int32_t head_dim) {
-  switch (head_dim) {
-    case 64:
-      return foveal::cuda::prefill_listed_d64_launch;
-    case 96:
-      return foveal::cuda::prefill_listed_d96_launch;
-    case 128:
-      return foveal::cuda::prefill_listed_d128_launch;
-    case 192:
-      return foveal::cuda::prefill_listed_d192_launch;
-    default:
-      return foveal::cuda::prefill_listed_d256_launch;
-  }
-}
-
-PrefillLaunch find_launch(int32_t head_dim) {
-  switch (head_dim) {
-    case 64:
-      return foveal::cuda::prefill_d64_launch;
-    case 96:
-      return foveal::cuda::prefill_d96_launch;
-    case 128:
-      return foveal::cuda::prefill_d128_launch;
-    case 192:
-      return foveal::cuda::prefill_d192_launch;
-    default:
-      return foveal::cuda::prefill_d256_launch;
-  }
+PrefillLaunch find_launch(const PrefillConfig& config, bool e4m3) {
+  namespace sm90 = foveal::cuda;
+  static constexpr Launches kAll[] = {
+      {64, sm90::prefill_d64_launch, sm90::prefill_listed_d64_launch,
+       sm90::prefill_e4m3_d64_launch},
+      {96, sm90::prefill_d96_launch, sm90::prefill_listed_d96_launch,
+       sm90::prefill_e4m3_d96_launch},
+      {128, sm90::prefill_d128_launch, sm90::prefill_listed_d128_launch,
+       sm90::prefill_e4m3_d128_launch},
+      {192, sm90::prefill_d192_launch, sm90::prefill_listed_d192_launch,
+       sm90::prefill_e4m3_d192_launch},
+      {256, sm90::prefill_d256_launch, sm90::prefill_listed_d256_launch,
+       sm90::prefill_e4m3_d256_launch}};
+  const auto* found = std::find_if(std::begin(kAll), std::end(kAll), [&](const Launches& one) {
+    return one.head_dim == config.head_dim;
+  });
+  FOVEAL_INVARIANT(found != std::end(kAll));  // checked with the other sizes
+  if (e4m3) return found->e4m3;
+  return config.choice.listed ? found->listed : found->plain;
 }
 
 }  // namespace
@@ -183,9 +165,7 @@ void launch_prefill(const Params& params, int64_t lse_row_stride, const PrefillT
   args.v_tiles = tiles.v;
   args.tiles_head_bytes = tiles.head_bytes;
   args.kept = kept;
-  const PrefillLaunch launch = params.q_dtype == FOVEAL_E4M3 ? find_e4m3_launch(config.head_dim)
-                               : config.choice.listed        ? find_listed_launch(config.head_dim)
-                                                             : find_launch(config.head_dim);
+  const PrefillLaunch launch = find_launch(config, params.q_dtype == FOVEAL_E4M3);
   foveal::cuda::check_launch(
       launch(config.choice, args, maps, properties.num_sms, static_cast<cudaStream_t>(stream)),
       "attention_prefill");
