@@ -3,6 +3,7 @@
 #include <array>
 
 #include "foveal/kernels.h"
+#include "kernels/cuda/prefill_expand.h"
 #include "kernels/cuda/prefill_scratch.h"
 #include "kernels/cuda/sm90/prefill_kept.h"
 #include "kernels/cuda/sm90/prefill_launch.h"
@@ -46,6 +47,8 @@ void launch_prefill(const foveal_attention_params& params, int64_t lse_row_strid
 bool needs_scratch(const foveal_attention_params& params);
 /// A checked one of them.
 void prefill_by_scratch(const foveal_attention_params& params, void* stream);
+/// A call's keys, lengths and pages for a pass that lays keys out; where they go is left to it.
+ExpandCacheParams cached_keys(const foveal_attention_params& params);
 ScratchShape scratch_shape(const foveal_attention_params& params);
 void check_scratch(const foveal_attention_params& params);
 

@@ -54,27 +54,12 @@ Params narrowed(Params p, const Piece& piece) {
 }
 
 ExpandCacheParams expansion(const Params& p, int64_t rows, int32_t* starts, std::byte* k_out) {
-  ExpandCacheParams out{};
-  out.k = static_cast<const uint8_t*>(p.k);
+  ExpandCacheParams out = cached_keys(p);
   out.v = static_cast<const uint8_t*>(p.v);
-  out.k_page_stride = p.k_page_stride;
-  out.k_head_stride = p.k_head_stride;
-  out.k_token_stride = p.k_token_stride;
   out.v_page_stride = p.v_page_stride;
   out.v_head_stride = p.v_head_stride;
   out.v_token_stride = p.v_token_stride;
-  out.page_table = p.page_table;
-  out.page_table_stride = p.page_table_stride;
-  out.page_shift =
-      p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
-  out.cu_k = p.cu_k;
-  out.kv_len = p.kv_len;
-  out.cu_q = p.cu_q;
-  out.window = p.window;
   out.starts = starts;
-  out.num_seqs = p.num_seqs;
-  out.num_kv_heads = p.num_kv_heads;
-  out.head_dim = p.head_dim;
   out.unit = static_cast<int32_t>(scratch_shape(p).unit);
   out.rows = rows;
   out.k_out = k_out;
@@ -151,6 +136,27 @@ void run_piece(Params part, int64_t lse_row_stride, const ScratchShape& shape, i
 }
 
 }  // namespace
+
+ExpandCacheParams cached_keys(const Params& p) {
+  ExpandCacheParams out{};
+  const int64_t bytes = element_bytes(p.kv_dtype);
+  out.k = static_cast<const uint8_t*>(p.k);
+  out.k_page_stride = p.k_page_stride * bytes;
+  out.k_head_stride = p.k_head_stride * bytes;
+  out.k_token_stride = p.k_token_stride * bytes;
+  out.page_table = p.page_table;
+  out.page_table_stride = p.page_table_stride;
+  out.page_shift =
+      p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
+  out.cu_k = p.cu_k;
+  out.kv_len = p.kv_len;
+  out.cu_q = p.cu_q;
+  out.window = p.window;
+  out.num_seqs = p.num_seqs;
+  out.num_kv_heads = p.num_kv_heads;
+  out.head_dim = p.head_dim;
+  return out;
+}
 
 bool needs_scratch(const Params& p) { return p.kv_dtype == FOVEAL_E4M3 || votes_in_int8(p); }
 

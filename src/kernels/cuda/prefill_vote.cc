@@ -1,7 +1,5 @@
 #include "kernels/cuda/prefill_vote.h"
 
-#include <bit>
-
 #include "device/cuda/check.h"
 #include "device/cuda/properties.h"
 #include "kernels/cuda/attention_check.h"
@@ -18,30 +16,13 @@ using Params = foveal_attention_params;
 constexpr std::string_view kWhere = "prefill_vote";
 
 VoteKeysParams vote_keys(const Params& p, const VoteScratch& scratch) {
-  VoteKeysParams out{};
-  ExpandCacheParams& cache = out.cache;
-  const int64_t bytes = element_bytes(p.kv_dtype);
-  cache.k = static_cast<const uint8_t*>(p.k);
-  cache.k_page_stride = p.k_page_stride * bytes;
-  cache.k_head_stride = p.k_head_stride * bytes;
-  cache.k_token_stride = p.k_token_stride * bytes;
-  cache.page_table = p.page_table;
-  cache.page_table_stride = p.page_table_stride;
-  cache.page_shift =
-      p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
-  cache.cu_k = p.cu_k;
-  cache.kv_len = p.kv_len;
-  cache.cu_q = p.cu_q;
-  cache.window = p.window;
+  ExpandCacheParams cache = cached_keys(p);
   cache.starts = scratch.starts;
-  cache.num_seqs = p.num_seqs;
-  cache.num_kv_heads = p.num_kv_heads;
-  cache.head_dim = p.head_dim;
   cache.unit = 128;
   cache.rows = scratch.rows;
   cache.k_out = scratch.keys;
-  out.scales = reinterpret_cast<float*>(scratch.keys + scratch.rows * p.num_kv_heads * p.head_dim);
-  return out;
+  std::byte* const behind = scratch.keys + scratch.rows * p.num_kv_heads * p.head_dim;
+  return {.cache = cache, .scales = reinterpret_cast<float*>(behind)};
 }
 
 }  // namespace
