@@ -317,8 +317,7 @@ void warn_of_phase(const PhaseResult& phase, const calibrate::Exclusion& found) 
   if ((phase.name == "prefill" ? total.prefill : total.decode).skipped() > 0) return;
   log_warn(
       "[calibrate] got nothing left out in {} of windows of {} tokens, whose KL says nothing of "
-      "it; "
-      "need a larger target",
+      "it; need a larger target",
       phase.name, found.length);
 }
 
@@ -327,8 +326,7 @@ void warn_of_kl(const calibrate::Exclusion& found) {
   if (kl <= found.budget_kl) return;
   log_warn(
       "[calibrate] got a KL of {:.5f} on windows that did not decide the layers; need at most "
-      "{:g}: "
-      "give more --num-samples",
+      "{:g}: give more --num-samples",
       kl, found.budget_kl);
 }
 
