@@ -66,11 +66,6 @@ void check_fp8_context(const LlmConfig& config, const Setup& setup) {
   FOVEAL_CHECK(setup.geometry.dtype == DType::kF8E4M3, ErrorKind::kUnsupported, kField,
                "got true with a cache in {}; need false, or kv_cache_config.dtype fp8",
                dtype_name(setup.geometry.dtype));
-  for (const SparseAttentionConfig& sparse : config.sparse_attention_config) {
-    const auto* skip = std::get_if<SkipSoftmaxAttentionConfig>(&sparse);
-    FOVEAL_CHECK(skip == nullptr || skip->vote_precision != "int8", ErrorKind::kUnsupported, kField,
-                 "got true with vote_precision int8; need false, or vote_precision exact");
-  }
 }
 
 int64_t context_length(const LlmConfig& config, const model::ModelConfig& model) {

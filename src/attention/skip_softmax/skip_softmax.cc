@@ -143,6 +143,13 @@ bool takes_int8_votes(const SkipSoftmaxAttentionConfig& config, DeviceKind devic
   return int8;
 }
 
+// Queries of that kernel are in e4m3 already, and its keys are no rows.
+void check_fp8_context(const SkipSoftmaxAttentionConfig& config, const MethodContext& context) {
+  if (context.device.kind != DeviceKind::kCuda || !context.e4m3_prefill) return;
+  FOVEAL_CHECK(config.vote_precision != "int8", ErrorKind::kUnsupported, "use_fp8_context_fmha",
+               "got true with vote_precision int8; need false, or vote_precision exact");
+}
+
 MethodExample example(std::string name, PhaseValue factors, bool equals_dense) {
   SkipSoftmaxAttentionConfig config;
   config.threshold_scale_factor = factors;
@@ -156,6 +163,7 @@ MethodExample example(std::string name, PhaseValue factors, bool equals_dense) {
 std::unique_ptr<AttentionMethod> make_skip_softmax(const SparseAttentionConfig* config,
                                                    const MethodContext& context) {
   const auto* own = config ? &std::get<SkipSoftmaxAttentionConfig>(*config) : nullptr;
+  if (own != nullptr) check_fp8_context(*own, context);
   std::optional<Settings> settings =
       skip_softmax::resolve_settings(own, context.checkpoint_sparse_json, context.shape.num_layers);
   if (!settings) return nullptr;

@@ -85,6 +85,27 @@ TEST(SkipSoftmax, VotesInInt8OnCudaOnly) {
             "[skip_softmax.vote_precision] got int4; need exact or int8");
 }
 
+TEST(SkipSoftmax, VotesInInt8NotOverQueriesInE4m3) {
+  SkipSoftmaxAttentionConfig config;
+  config.threshold_scale_factor = PhaseValue{200, 100};
+  const auto make_on = [&](std::string precision) {
+    config.vote_precision = std::move(precision);
+    const SparseAttentionConfig any(config);
+    return make_skip_softmax(&any, {.shape = {.num_layers = 1, .head_dim = 128},
+                                    .device = {.kind = DeviceKind::kCuda},
+                                    .e4m3_prefill = true});
+  };
+  EXPECT_NO_THROW(make_on("exact"));
+  try {
+    make_on("int8");
+    ADD_FAILURE() << "int8 votes of e4m3 queries were taken";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(),
+                 "[use_fp8_context_fmha] got true with vote_precision int8; need false, or "
+                 "vote_precision exact");
+  }
+}
+
 TEST(SkipSoftmax, AsksForWholeQueryTiles) {
   EXPECT_EQ(make(1, 1)->capabilities().prefill_chunk_multiple, kernels::kQueryTile);
 }
