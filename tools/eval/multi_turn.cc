@@ -112,7 +112,7 @@ class MultiTurn final : public LengthTask {
     Talk talk;
     try {
       FOVEAL_CHECK(length <= speaker.max_seq_len(), ErrorKind::kContextLength, record.id,
-                   "got {} tokens; need at most {}, the context", length, speaker.max_seq_len());
+                   "got {} tokens; need at most {}, {}", length, speaker.max_seq_len(), kLongestIs);
       measure::Random random(common.seed, record.id);
       talk.needles = random_needles(random, static_cast<size_t>(turns_));
       random.shuffle(talk.needles);

@@ -74,7 +74,7 @@ class Niah final : public LengthTask {
     std::vector<int32_t> prompt;
     try {
       FOVEAL_CHECK(length <= speaker.max_seq_len(), ErrorKind::kContextLength, record.id,
-                   "got {} tokens; need at most {}, the context", length, speaker.max_seq_len());
+                   "got {} tokens; need at most {}, {}", length, speaker.max_seq_len(), kLongestIs);
       measure::Random random(common.seed, record.id);
       std::vector<Needle> needles = random_needles(random, static_cast<size_t>(1 + distractors_));
       needles[0].depth = depth;

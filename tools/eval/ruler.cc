@@ -103,7 +103,7 @@ class Ruler final : public LengthTask {
     std::vector<int32_t> prompt;
     try {
       FOVEAL_CHECK(length <= speaker.max_seq_len(), ErrorKind::kContextLength, record.id,
-                   "got {} tokens; need at most {}, the context", length, speaker.max_seq_len());
+                   "got {} tokens; need at most {}, {}", length, speaker.max_seq_len(), kLongestIs);
       const measure::Random random(common.seed, record.id);
       const auto ids = [&](const Draft& draft) {
         return prompt_ids(speaker, {{"user", draft.user}}, draft.prefix, common.chat_template);

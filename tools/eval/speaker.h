@@ -18,6 +18,10 @@ struct ChatWays {
   std::string extra = "{}";  ///< further variables of the template, a JSON object
 };
 
+/// What bounds a request, for errors.
+inline constexpr std::string_view kLongestIs =
+    "the least of the model's context, --max-seq-len and what the cache holds (--kv-max-tokens)";
+
 /// What answers: an engine here, or a server elsewhere; and the tokenizer that prompts for it are
 /// made with. Any thread.
 class Speaker {
@@ -34,7 +38,7 @@ class Speaker {
   virtual std::vector<int32_t> encode(const std::string& text) const = 0;
   virtual std::string decode(const std::vector<int32_t>& ids) const = 0;
   virtual bool has_chat_template() const = 0;
-  /// The longest request, prompt and answer together.
+  /// The longest request, prompt and answer together: kLongestIs.
   virtual int64_t max_seq_len() const = 0;
 
   /// The greedy answer; what it cost is noted in `result`.

@@ -80,8 +80,8 @@ void Windows::cut(const Document& document, const LLM& llm, const std::vector<in
     const std::string id = fmt::format("{}@{}", document.id, at);
     const auto tokens = static_cast<int64_t>(ids.size());
     if (tokens > llm.max_seq_len()) {
-      error = fmt::format("[{}] got {} tokens; need at most {}, the context", id, tokens,
-                          llm.max_seq_len());
+      error = fmt::format("[{}] got {} tokens; need at most {}, {}", id, tokens, llm.max_seq_len(),
+                          kLongestIs);
     } else if (tokens < skip_first_ + 2) {
       // The tail of a document may leave nothing to predict; only a whole one is worth a word.
       if (at > 0) continue;
