@@ -48,9 +48,35 @@ TEST(Lengths, AreAListOfPositiveNumbers) {
 }
 
 TEST(Largest, IsTheLastThatFits) {
-  for (size_t want = 0; want <= 20; ++want) {
-    EXPECT_EQ(largest(20, [&](size_t count) { return count <= want; }), want);
+  for (size_t most : {size_t{0}, size_t{1}, size_t{20}, size_t{500}}) {
+    for (size_t want = 0; want <= most; ++want) {
+      const auto line = [](size_t count) { return static_cast<int64_t>(100 + 7 * count); };
+      EXPECT_EQ(largest(most, line(want) + 3, line), want);
+      const auto step = [&](size_t count) { return int64_t{count > want ? 900 : 3}; };
+      EXPECT_EQ(largest(most, 10, step), want);
+      const auto curve = [](size_t count) { return static_cast<int64_t>(count * count * count); };
+      EXPECT_EQ(largest(most, curve(want), curve), want);
+    }
   }
+  EXPECT_EQ(largest(20, 5, [](size_t) { return 6; }), 0);
+}
+
+TEST(Largest, MeasuresFewTextsOfManyUnits) {
+  int64_t measured = 0;
+  size_t probes = 0;
+  // Sentences of 10 to 19 tokens, 24,576 of them at most.
+  const auto tokens = [&](size_t count) {
+    int64_t sum = 90;
+    for (size_t idx = 0; idx < count; ++idx) sum += 10 + static_cast<int64_t>(idx * idx % 10);
+    measured += sum;
+    ++probes;
+    return sum;
+  };
+  const size_t found = largest(6144, 24576, tokens);
+  EXPECT_LE(probes, 8);
+  EXPECT_LE(measured, 8 * 24576);
+  EXPECT_LE(tokens(found), 24576);
+  EXPECT_GT(tokens(found + 1), 24576);
 }
 
 TEST(Haystack, GeneratedTextDependsOnTheSeedAlone) {

@@ -135,12 +135,22 @@ std::string random_number(Random& random) {
   return fmt::format("{}", random.between(1000000, 9999999));
 }
 
-size_t largest(size_t most, const std::function<bool(size_t)>& fits) {
-  size_t low = 0;  // fits, or nothing does
-  size_t high = most + 1;
-  while (high - low > 1) {
-    const size_t middle = low + (high - low) / 2;
-    (fits(middle) ? low : high) = middle;
+size_t largest(size_t most, int64_t limit, const std::function<int64_t(size_t)>& size) {
+  constexpr size_t kFirst = 64;  // a small text that tells what a unit takes
+  constexpr int kPatience = 8;   // of probes, after which sizes are no line, and halves are surer
+  size_t low = 0;                // fits, or nothing does
+  size_t high = most + 1;        // does not
+  const int64_t least = size(0);
+  size_t probe = std::min(kFirst, most);
+  for (int count = 0; high - low > 1; ++count) {
+    probe = std::clamp(probe, low + 1, high - 1);
+    const int64_t got = size(probe);
+    (got <= limit ? low : high) = probe;
+    const double unit =
+        static_cast<double>(std::max<int64_t>(got - least, 1)) / static_cast<double>(probe);
+    const double room = std::max(static_cast<double>(limit - least) / unit, 0.0);
+    probe = count < kPatience ? static_cast<size_t>(std::min(room, static_cast<double>(most)))
+                              : low + (high - low) / 2;
   }
   return low;
 }

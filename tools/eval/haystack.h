@@ -32,9 +32,10 @@ std::string random_key(measure::Random& random, const std::vector<std::string>& 
 /// A number of seven digits.
 std::string random_number(measure::Random& random);
 
-/// The largest count up to `most` for which `fits(count)`, where fits is true up to some count and
-/// false from there on; 0 where not even one fits.
-size_t largest(size_t most, const std::function<bool(size_t)>& fits);
+/// The largest count up to `most` whose `size` is within `limit`, where size never falls as the
+/// count grows; 0 where not even one fits. Looks where a straight line says, since measuring a
+/// text's size means to tokenize it.
+size_t largest(size_t most, int64_t limit, const std::function<int64_t(size_t)>& size);
 
 /// Sentences as paragraphs of eight.
 std::string join(const std::vector<std::string>& sentences);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 
 #include "base/check.h"
 
@@ -28,7 +29,7 @@ std::string with_needles(std::vector<std::string> sentences, std::vector<Needle>
   const auto count = static_cast<double>(sentences.size());
   // From the last on, so that places before stay what they were.
   for (auto needle = needles.rbegin(); needle != needles.rend(); ++needle) {
-    const auto at = static_cast<std::ptrdiff_t>(needle->depth * count + 0.5);
+    const auto at = std::lround(needle->depth * count);
     sentences.insert(sentences.begin() + at, needle_sentence(*needle));
   }
   return join(sentences);
@@ -71,8 +72,7 @@ std::string bury(const Haystack& haystack, measure::Random& random,
   const int64_t least = tokens(context(0));
   FOVEAL_CHECK(least <= length, ErrorKind::kInvalidArgument, "lengths",
                "got {}; need at least {} tokens, for question and answer alone", length, least);
-  return context(
-      largest(all.size(), [&](size_t count) { return tokens(context(count)) <= length; }));
+  return context(largest(all.size(), length, [&](size_t count) { return tokens(context(count)); }));
 }
 
 double found(const std::string& answer, const std::string& reference) {

@@ -108,14 +108,13 @@ class Ruler final : public LengthTask {
       const auto ids = [&](const Draft& draft) {
         return prompt_ids(speaker, {{"user", draft.user}}, draft.prefix, common.chat_template);
       };
-      const auto fits = [&](size_t units) {
-        const Draft draft = task.build(materials, random, units);
-        return std::ssize(ids(draft)) + task.max_tokens <= length;
+      const auto tokens = [&](size_t units) {
+        return std::ssize(ids(task.build(materials, random, units))) + task.max_tokens;
       };
-      FOVEAL_CHECK(fits(0), ErrorKind::kInvalidArgument, record.id,
+      FOVEAL_CHECK(tokens(0) <= length, ErrorKind::kInvalidArgument, record.id,
                    "got a length of {}; need room for question and answer alone", length);
-      const Draft draft =
-          task.build(materials, random, largest(static_cast<size_t>(length / kLeastUnit), fits));
+      const size_t units = largest(static_cast<size_t>(length / kLeastUnit), length, tokens);
+      const Draft draft = task.build(materials, random, units);
       record.references = draft.references;
       prompt = ids(draft);
     } catch (const Error& error) {
