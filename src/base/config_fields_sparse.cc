@@ -135,11 +135,13 @@ std::vector<OptionField> rocket_additions(RocketSparseAttentionConfig& config) {
 }
 
 std::optional<Complaint> rocket_complaint(const RocketSparseAttentionConfig& config) {
+  // Where a step of multi_turn chooses from all, no window and no budget count for anything.
+  const bool selects = config.mode == "evict" || config.candidates == "prompt";
   // Tokens of the sink are at most 2^31 times 2^12.
   const int64_t sink_tokens = config.sink * config.page_size;
   const std::string beside =
       config.sink == 0 ? "" : fmt::format(" less {} pages of sink", config.sink);
-  if (config.window_size >= config.prompt_budget - sink_tokens) {
+  if (selects && config.window_size >= config.prompt_budget - sink_tokens) {
     return Complaint{"window_size", fmt::format("got {}; need less than prompt_budget ({}){}",
                                                 config.window_size, config.prompt_budget, beside)};
   }

@@ -334,6 +334,11 @@ TEST(ConfigFields, RefusesRocketAndDsa) {
             at + "candidates] got prompt with mode evict; need mode multi_turn: what is evicted no "
                  "step can choose");
   EXPECT_EQ(rocket("mode: multi_turn\n  candidates: prompt"), "no error");
+  // Only what a step will use is held against the rest.
+  EXPECT_EQ(rocket("mode: multi_turn\n  window_size: 5000"), "no error");
+  EXPECT_EQ(rocket("mode: multi_turn\n  window_size: 5000\n  candidates: prompt"),
+            "[c.yaml:4 sparse_attention_config.window_size] got 5000; need less than prompt_budget "
+            "(2048)");
   EXPECT_EQ(rocket("rank_size: 3"), at + "rank_size] got 3; need a power of two from 1 to 4096");
   EXPECT_EQ(rocket("rank_size: 8"), at + "rank_size] got 8; need at most page_size (4)");
   EXPECT_EQ(rocket("rank_size: 1"), "no error");

@@ -108,9 +108,11 @@ class Rocket final : public AttentionMethod {
   }
 
   void require_use() const override {
-    FOVEAL_CHECK(active(Phase::kDecode), ErrorKind::kUnsupported, "rocket",
-                 "got no layer that attends to its whole text and is not among dense_layers; need "
-                 "one at least");
+    FOVEAL_CHECK(active(Phase::kDecode), ErrorKind::kUnsupported,
+                 settings_.num_listed > 0 ? "rocket.dense_layers" : "rocket",
+                 "got {} layers, of which {} are among dense_layers and the others have a window; "
+                 "need one at least that attends to its whole text and is not listed",
+                 settings_.dense.size(), settings_.num_listed);
   }
 
   Resolution resolve(int32_t layer, Phase phase) const override {

@@ -65,9 +65,9 @@ class RocketCuda final : public RocketDevice {
  public:
   RocketCuda(const Settings& settings, const ModelShape& shape)
       : settings_(settings), shape_(shape), shared_(std::make_shared<Shared>()) {
-    FOVEAL_CHECK(settings.kernel_size <= cuda::kMostPoolKernel, ErrorKind::kUnsupported,
-                 "rocket.kernel_size", "got {} on CUDA; need at most {}", settings.kernel_size,
-                 cuda::kMostPoolKernel);
+    FOVEAL_CHECK(settings.ranks_all || settings.kernel_size <= cuda::kMostPoolKernel,
+                 ErrorKind::kUnsupported, "rocket.kernel_size", "got {} on CUDA; need at most {}",
+                 settings.kernel_size, cuda::kMostPoolKernel);
   }
 
   std::unique_ptr<SequenceState> make_state() override {

@@ -10,9 +10,7 @@
 namespace foveal::attention::rocket {
 namespace {
 
-std::vector<bool> dense_layers(const RocketSparseAttentionConfig& config, const ModelShape& shape) {
-  std::vector<bool> dense =
-      listed_layers(config.dense_layers, shape.num_layers, "rocket.dense_layers");
+std::vector<bool> dense_layers(std::vector<bool> dense, const ModelShape& shape) {
   for (size_t layer = 0; layer < shape.windows.size(); ++layer) {
     if (shape.windows[layer] > 0) dense[layer] = true;
   }
@@ -50,13 +48,15 @@ Settings make_settings(const RocketSparseAttentionConfig& config, const ModelSha
                ErrorKind::kUnsupported, "rocket", "got head_dim {}; need an even number up to 256",
                shape.head_dim);
   check_windows(config, shape);
+  const std::vector<bool> listed =
+      listed_layers(config.dense_layers, shape.num_layers, "rocket.dense_layers");
   const auto int32 = [](int64_t value) { return static_cast<int32_t>(value); };
   const int64_t ranked_size = rank_size(config);
   // The configuration counts pages of page_size. More pages than any text has are as good as all.
   const int64_t each = config.page_size / ranked_size;
   const int64_t topk =
       std::min<int64_t>(config.settled_topk() * each, std::numeric_limits<int32_t>::max());
-  const int64_t sink = config.sink * each;  // less than prompt_budget
+  const int64_t sink = std::min(config.sink * each, topk - 1);  // the newest page is among topk
   return {
       .window_size = int32(config.window_size),
       .kernel_size = int32(config.kernel_size),
@@ -72,7 +72,8 @@ Settings make_settings(const RocketSparseAttentionConfig& config, const ModelSha
       .max_over_group = config.pool_group == "max",
       .recent = int32(std::min(config.force_recent * each, topk - sink)),
       .sink = int32(sink),
-      .dense = dense_layers(config, shape)};
+      .dense = dense_layers(listed, shape),
+      .num_listed = std::count(listed.begin(), listed.end(), true)};
 }
 
 }  // namespace foveal::attention::rocket

@@ -25,7 +25,8 @@ struct Settings {
   bool max_over_group = false;
   int32_t recent = 1;  ///< pages
   int32_t sink = 0;
-  std::vector<bool> dense;  ///< [num_layers]: decode attends to everything there
+  std::vector<bool> dense;  ///< [num_layers]: decode attends to everything there, or to a window
+  int64_t num_listed = 0;   ///< of them in dense_layers
 
   /// Tokens of the sink, which stage one keeps whatever their scores.
   int32_t sink_tokens() const { return sink * page_size; }

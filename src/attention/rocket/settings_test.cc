@@ -87,6 +87,11 @@ TEST(RocketSettings, PagesBeyondCountStayAllOfThem) {
   EXPECT_EQ(got.topk, kMost);
   EXPECT_EQ(got.sink, 32);
   EXPECT_EQ(got.recent, kMost - 32) << "with the sink no more than topk";
+  config.force_recent = 1;
+  config.sink = kMost - 1;
+  const Settings full = settings_of(config);
+  EXPECT_EQ(full.sink, kMost - 1);
+  EXPECT_EQ(full.recent, 1) << "the newest page, whatever the sink";
 }
 
 }  // namespace
