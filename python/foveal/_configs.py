@@ -40,6 +40,7 @@ class Config:
     _defaults = {}
     _aliases = {}
     _fixed = frozenset()
+    _settled = frozenset()  # what follows from the others until it is set
 
     def __init_subclass__(cls, kind="", **kwargs):
         super().__init_subclass__(**kwargs)
@@ -50,39 +51,51 @@ class Config:
         cls._defaults = {field["name"]: field["default"] for field in fields}
         cls._aliases = {also: field["name"] for field in fields for also in field["also"]}
         cls._fixed = frozenset(field["name"] for field in fields if field["fixed"])
+        cls._settled = frozenset(field["name"] for field in fields
+                                 if field["type"].endswith("None") and field["default"] is not None)
         document(cls, fields)
 
     def __init__(self, **values):
         if not self._kind:
             refuse(type(self).__name__, "the base class", f"one of {', '.join(CONFIGS)}")
-        self.__dict__.update(_foveal.bind(self._kind, plain(values), type(self).__name__))
+        self._take(plain(values))
+
+    def _take(self, values):
+        bound = _foveal.bind(self._kind, values, type(self).__name__)
+        self.__dict__.clear()
+        self.__dict__.update((name, value) for name, value in bound.items()
+                             if name not in self._settled or values.get(name) is not None)
+
+    def _all(self):
+        return _foveal.bind(self._kind, self.__dict__, type(self).__name__)
 
     def __setattr__(self, name, value):
         name = self._aliases.get(name, name)
-        values = {**self.__dict__, name: plain(value)}
-        self.__dict__.update(_foveal.bind(self._kind, values, type(self).__name__))
+        self._take({**self.__dict__, name: plain(value)})
 
     def __delattr__(self, name):
-        setattr(self, name, self._defaults[name])
+        setattr(self, name, None if name in self._settled else self._defaults[name])
 
-    def __getattr__(self, name):  # only for what is not there: other names of a field
+    def __getattr__(self, name):  # only for what is not there: other names of a field, and settled ones
         if name in type(self)._aliases:
             return self.__dict__[self._aliases[name]]
+        if name in type(self)._settled:
+            return self._all()[name]
         raise AttributeError(f"{type(self).__name__} has no field {name}")
 
     def __eq__(self, other):
-        return type(self) is type(other) and self.__dict__ == other.__dict__
+        return type(self) is type(other) and self._all() == other._all()
 
     __hash__ = None
 
     def __repr__(self):
         shown = [f"{name}={value!r}" for name, value in self.__dict__.items()
-                 if value != self._defaults[name]]
+                 if name in self._settled or value != self._defaults[name]]
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def to_dict(self):
         """All fields that can be chosen, and the algorithm's name."""
-        return {name: value for name, value in self.__dict__.items()
+        return {name: value for name, value in self._all().items()
                 if name not in self._fixed or name == "algorithm"}
 
     @classmethod

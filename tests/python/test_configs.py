@@ -88,6 +88,23 @@ def test_assignment_is_checked_and_undone():
         config.tokens
 
 
+def test_what_was_not_set_follows_what_is():
+    rocket = RocketSparseAttentionConfig()
+    rocket.mode = "multi_turn"
+    assert rocket.topk == rocket.to_dict()["topk"] == 128
+    assert rocket == RocketSparseAttentionConfig(mode="multi_turn", topk=128)
+    assert repr(rocket) == "RocketSparseAttentionConfig(mode='multi_turn')"
+    rocket.mode = "evict"
+    assert rocket.topk == 64
+    given = RocketSparseAttentionConfig(topk=64)
+    given.mode = "multi_turn"
+    assert given.topk == 64 and eval(repr(given)) == given
+    del given.topk
+    assert given.topk == 128
+    error_of(lambda: setattr(given, "sink", 128))
+    assert given.sink == 0 and given.topk == 128
+
+
 def test_is_a_value():
     configs = [
         KvCacheConfig(max_tokens=4096, host_cache_size=0), SchedulerConfig(),
