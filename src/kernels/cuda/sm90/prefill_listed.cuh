@@ -66,7 +66,10 @@ struct ListedConsumer : PrefillConsumer<Traits> {
   __device__ void take() {
     entry = next;
     barrier_wait(&shared.k_full[k_ring.stage], k_ring.parity);
-    next.packed = __shfl_sync(~0U, shared.following[k_ring.stage].packed, 0);
+    const uint32_t packed = shared.following[k_ring.stage].packed;
+    // Lane 0 hands the stage back for all of them: not before all have read.
+    __syncwarp();
+    next.packed = __shfl_sync(~0U, packed, 0);
   }
 
   /// Takes entries up to the next that this warpgroup keeps. False at the list's end.
