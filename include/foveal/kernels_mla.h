@@ -66,6 +66,9 @@ typedef struct foveal_mla_params {
 } foveal_mla_params;
 
 #define FOVEAL_MLA_LOCAL 1u /* indices are tokens of the row's sequence */
+#define FOVEAL_MLA_FIXED_SPLITS                          \
+  2u /* splits 0: parts by a row's own count alone, some \
+        500 keys each: its bits do not depend on what else is in the call */
 
 /* One entry for prefill and decode: a row is a query token. */
 foveal_status foveal_mla_attention(const foveal_mla_params* params, void* cuda_stream,

@@ -15,6 +15,7 @@ from foveal.kernels import _needed_torch as _torch
 
 HEAD_DIM, VALUE_DIM, FP8_ROW = 576, 512, 656
 LOCAL = 1  # flags: indices are tokens of the row's sequence
+FIXED_SPLITS = 2  # flags: parts by a row's own count alone, so a row does not depend on its batch
 
 _PTR, _I32, _I64, _U32 = kernels._PTR, kernels._I32, kernels._I64, kernels._U32
 
@@ -48,7 +49,7 @@ class _Store(ctypes.Structure):  # foveal_mla_store_params
 
 
 def mla_attention(q, cache, *, softmax_scale, indices=None, counts=None, page_table=None, row_seq=None, local=False,
-                  max_keys=None, out=None, lse=None, splits=0, workspace=None, stream=None):
+                  max_keys=None, out=None, lse=None, splits=0, flags=0, workspace=None, stream=None):
     """Attention of each row of q [rows, heads, 576] (bfloat16, absorbed) over latent rows. Returns out
     [rows, heads, 512].
 
@@ -57,7 +58,8 @@ def mla_attention(q, cache, *, softmax_scale, indices=None, counts=None, page_ta
         sequence; -1 is none. Without them a row attends to the first counts[r] tokens of its sequence
     counts [rows] int32: keys of each row; page_table [sequences, pages], row_seq [rows] int32
     max_keys: bound of counts; by default what indices or the page table hold
-    lse [rows, heads] float32: where to write the logarithm of each sum"""
+    lse [rows, heads] float32: where to write the logarithm of each sum
+    flags: see FIXED_SPLITS"""
     where = "mla_attention"
     torch = _torch(where, q)
     handle = kernels._stream_handle(where, stream, q, torch)
@@ -73,7 +75,7 @@ def mla_attention(q, cache, *, softmax_scale, indices=None, counts=None, page_ta
                      q_row_stride=given.strides[0], q_head_stride=given.strides[1], out=result.ptr,
                      out_row_stride=result.strides[0], out_head_stride=result.strides[1],
                      cache=_cache(where, cache, given.device, handle), softmax_scale=softmax_scale, splits=splits,
-                     flags=LOCAL if local else 0)
+                     flags=flags | (LOCAL if local else 0))
     if lse is not None:
         params.lse = _dense(where, "lse", lse, "float32", (rows, heads), given.device, handle)
     held = 0

@@ -35,8 +35,12 @@ foveal_mla_params params_of(const AttendArgs& args, const LatentLists& lists) {
   params.row_seq = seqs.row_seq;
   params.softmax_scale = args.softmax_scale;
   params.flags = listed ? FOVEAL_MLA_LOCAL : 0;
-  // One part a row: how many others share the call must not matter.
-  params.splits = args.batch_invariant ? 1 : 0;
+  // How many others share the call must not matter. Of prompts there are enough rows.
+  if (args.batch_invariant && seqs.cu_q == nullptr) {
+    params.flags |= FOVEAL_MLA_FIXED_SPLITS;
+  } else if (args.batch_invariant) {
+    params.splits = 1;
+  }
   return params;
 }
 

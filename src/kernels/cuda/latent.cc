@@ -15,6 +15,10 @@ namespace {
 using foveal::cuda::LatentArgs;
 
 constexpr double kLog2E = 1.4426950408889634;
+/// Items of a launch whose splits are fixed: 66 MiB of parts, and four for each of 132 processors.
+constexpr int64_t kFixedItems = 528;
+
+bool fixed_splits(const foveal_mla_params& p) { return (p.flags & FOVEAL_MLA_FIXED_SPLITS) != 0; }
 
 int32_t head_tiles(const foveal_mla_params& p) {
   return static_cast<int32_t>(ceil_div(p.num_heads, foveal::cuda::kLatentHeads));
@@ -28,8 +32,15 @@ int64_t cluster_splits(const foveal_mla_params& p) {
   return ceil_div(p.max_keys, foveal::cuda::kLatentKeys * foveal::cuda::kLatentCluster);
 }
 
+/// Fixed splits are many however many rows there are, so a launch takes some rows only.
+int32_t rows_at_once(const foveal_mla_params& p, int32_t splits) {
+  if (!fixed_splits(p)) return p.num_rows;
+  const int64_t rows = kFixedItems / (int64_t{head_tiles(p)} * splits);
+  return static_cast<int32_t>(std::clamp<int64_t>(rows, 1, p.num_rows));
+}
+
 size_t part_bytes(const foveal_mla_params& p, int32_t splits) {
-  return static_cast<size_t>(p.num_rows) * static_cast<size_t>(head_groups(p)) *
+  return static_cast<size_t>(rows_at_once(p, splits)) * static_cast<size_t>(head_groups(p)) *
          static_cast<size_t>(splits) * foveal::cuda::kLatentGroup * FOVEAL_MLA_VALUE_DIM *
          sizeof(float);
 }
@@ -41,11 +52,53 @@ size_t workspace_bytes(const foveal_mla_params& p, int32_t splits) {
 /// Few rows over some hundreds or thousands of keys: whether clusters, a tile of keys a CTA, leave
 /// a quarter of the GPU free.
 bool by_clusters(const foveal_mla_params& p, int32_t processors) {
-  if (p.splits > 0) return false;
+  if (p.splits > 0 || fixed_splits(p)) return false;
   const int64_t splits = cluster_splits(p);
   return splits > 1 && splits <= foveal::cuda::kLatentMaxSplits &&
          int64_t{p.num_rows} * head_tiles(p) * splits * foveal::cuda::kLatentCluster <=
              int64_t{processors} * 3 / 4;
+}
+
+/// Two at least: a row of one part takes the same way in any call.
+int32_t most_fixed_splits(const foveal_mla_params& p) {
+  const int64_t splits =
+      ceil_div(p.max_keys, foveal::cuda::kLatentKeys * foveal::cuda::kLatentFixedTiles);
+  return static_cast<int32_t>(std::clamp<int64_t>(splits, 2, foveal::cuda::kLatentMaxSplits));
+}
+
+foveal_mla_params some_rows(foveal_mla_params p, int32_t first, int32_t count) {
+  constexpr int64_t kBf16 = 2;
+  p.num_rows = count;
+  p.q = static_cast<const char*>(p.q) + first * p.q_row_stride * kBf16;
+  p.out = static_cast<char*>(p.out) + first * p.out_row_stride * kBf16;
+  if (p.lse != nullptr) p.lse += int64_t{first} * p.num_heads;
+  if (p.indices != nullptr) p.indices += first * p.indices_stride;
+  if (p.counts != nullptr) p.counts += first;
+  if (p.row_seq != nullptr) {
+    p.row_seq += first;
+  } else if (p.page_table != nullptr) {
+    p.page_table += first * p.page_table_stride;
+  }
+  return p;
+}
+
+void attend(const foveal_mla_params& p, int32_t splits, int32_t processors, void* stream) {
+  const bool bf16 = p.cache.dtype == FOVEAL_BF16;
+  const int64_t row = bf16 ? FOVEAL_MLA_HEAD_DIM * 2 : FOVEAL_MLA_FP8_ROW;
+  const LatentArgs args = latent_args(p, row, splits);
+  auto* on = static_cast<cudaStream_t>(stream);
+  if (by_clusters(p, processors)) {
+    foveal::cuda::check_launch(bf16 ? foveal::cuda::latent_launch_cluster_bf16(args, on)
+                                    : foveal::cuda::latent_launch_cluster_e4m3(args, on),
+                               "latent_cluster");
+  } else {
+    foveal::cuda::check_launch(bf16 ? foveal::cuda::latent_launch_bf16(args, processors, on)
+                                    : foveal::cuda::latent_launch_e4m3(args, processors, on),
+                               "latent_attention");
+  }
+  if (splits > 1) {
+    foveal::cuda::check_launch(foveal::cuda::latent_launch_combine(args, on), "latent_combine");
+  }
 }
 
 }  // namespace
@@ -79,6 +132,7 @@ LatentArgs latent_args(const foveal_mla_params& p, int64_t row_bytes, int32_t sp
   args.tiles = head_tiles(p);
   args.groups = head_groups(p);
   args.splits = splits;
+  args.fixed = fixed_splits(p) ? 1 : 0;
   args.scale_log2 = static_cast<float>(double{p.softmax_scale} * kLog2E);
   if (splits > 1) {
     args.parts = static_cast<float4*>(p.workspace);
@@ -92,6 +146,7 @@ LatentArgs latent_args(const foveal_mla_params& p, int64_t row_bytes, int32_t sp
 /// and for split rows what writing and joining the parts costs.
 int32_t mla_splits(const foveal_mla_params& p, int32_t processors) {
   if (p.splits > 0) return p.splits;
+  if (fixed_splits(p)) return most_fixed_splits(p);
   if (p.num_rows > 65535) return 1;
   if (by_clusters(p, processors)) return static_cast<int32_t>(cluster_splits(p));
   const double per_tile = p.cache.dtype == FOVEAL_BF16 ? 1.5 : 1.9;
@@ -133,21 +188,10 @@ void mla_attention(const foveal_mla_params& p, void* stream) {
                ErrorKind::kInvalidArgument, "mla_attention",
                "got {} bytes of workspace at {}; need {} at a multiple of 256", p.workspace_bytes,
                fmt::ptr(p.workspace), bytes);
-  const int64_t row = p.cache.dtype == FOVEAL_BF16 ? FOVEAL_MLA_HEAD_DIM * 2 : FOVEAL_MLA_FP8_ROW;
-  const LatentArgs args = latent_args(p, row, splits);
-  auto* on = static_cast<cudaStream_t>(stream);
-  const bool bf16 = p.cache.dtype == FOVEAL_BF16;
-  if (by_clusters(p, processors)) {
-    foveal::cuda::check_launch(bf16 ? foveal::cuda::latent_launch_cluster_bf16(args, on)
-                                    : foveal::cuda::latent_launch_cluster_e4m3(args, on),
-                               "latent_cluster");
-  } else {
-    foveal::cuda::check_launch(bf16 ? foveal::cuda::latent_launch_bf16(args, processors, on)
-                                    : foveal::cuda::latent_launch_e4m3(args, processors, on),
-                               "latent_attention");
-  }
-  if (splits > 1) {
-    foveal::cuda::check_launch(foveal::cuda::latent_launch_combine(args, on), "latent_combine");
+  const int32_t at_once = rows_at_once(p, splits);
+  for (int32_t first = 0; first < p.num_rows; first += at_once) {
+    const int32_t count = std::min(at_once, p.num_rows - first);
+    attend(some_rows(p, first, count), splits, processors, stream);
   }
 }
 

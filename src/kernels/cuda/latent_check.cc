@@ -98,8 +98,11 @@ void mla_check_sizes(const foveal_mla_params& p) {
                    (p.splits <= 1 || p.num_rows <= 65535),
                kBad, kWhere, "got splits {} of {} rows; need 0 to {}, or 1 of more than 65535 rows",
                p.splits, p.num_rows, foveal::cuda::kLatentMaxSplits);
-  FOVEAL_CHECK((p.flags & ~FOVEAL_MLA_LOCAL) == 0, kBad, kWhere,
-               "got flags {:#x}; need FOVEAL_MLA_LOCAL or 0", p.flags);
+  FOVEAL_CHECK((p.flags & ~(FOVEAL_MLA_LOCAL | FOVEAL_MLA_FIXED_SPLITS)) == 0, kBad, kWhere,
+               "got flags {:#x}; need FOVEAL_MLA_LOCAL, FOVEAL_MLA_FIXED_SPLITS, both or 0",
+               p.flags);
+  FOVEAL_CHECK((p.flags & FOVEAL_MLA_FIXED_SPLITS) == 0 || p.splits == 0, kBad, kWhere,
+               "got splits {} with FOVEAL_MLA_FIXED_SPLITS; need 0", p.splits);
   check_cache_sizes(p.cache, kWhere);
 }
 

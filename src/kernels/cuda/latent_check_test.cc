@@ -88,6 +88,23 @@ TEST(MlaCheck, SplitsFillTheGpuAndNoMore) {
   EXPECT_EQ(mla_splits(p, 132), 7);
 }
 
+TEST(MlaCheck, FixedSplitsKnowNoOtherRows) {
+  Params p = good();
+  p.flags = FOVEAL_MLA_FIXED_SPLITS;
+  for (const int32_t rows : {1, 32, 4096}) {
+    p.num_rows = rows;
+    EXPECT_EQ(mla_splits(p, 132), 4) << rows;  // of 2,048 keys
+  }
+  p.max_keys = 1;
+  EXPECT_EQ(mla_splits(p, 132), 2);  // one would be another way to the output
+  p.max_keys = 1 << 20;
+  EXPECT_EQ(mla_splits(p, 132), 64);
+  expect_named("splits 3", [](Params& params) {
+    params.flags = FOVEAL_MLA_FIXED_SPLITS;
+    params.splits = 3;
+  });
+}
+
 TEST(MlaCheck, TheOtherEntriesRefuseToo) {
   char message[500];
   foveal_mla_rows_params rows{};

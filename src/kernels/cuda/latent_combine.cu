@@ -9,6 +9,9 @@ namespace {
 
 constexpr int kPieces = 4;  ///< of a CTA
 constexpr int kLanes = kPieces * 32;
+/// Sums of a piece: of every fourth part each, then of these. Whatever the number of threads, so
+/// that a row's bits do not depend on how many parts the longest row has.
+constexpr int kSums = 4;
 
 __device__ inline void add(float4& sum, const float4& x, float weight, float weight_high) {
   sum.x += x.x * weight;
@@ -61,21 +64,21 @@ __device__ HeadTotals weigh(const LatentArgs& args, int32_t splits, int32_t row,
 /// Launch:    one CTA a (row, group of 16 heads, 32 channels); a thread one piece (two channels of
 ///            two heads) of every kShares-th part.
 /// Needs:     sm_90; splits up to 64.
-/// Numerics:  float32, in a fixed order; deterministic.
+/// Numerics:  float32, in an order that follows from a row's own parts; deterministic.
 /// Source:    ours.
 /// Measured:  docs/kernels/cuda_mla.md
 template <int kShares, int kAhead>
 __global__ void __launch_bounds__(kLanes* kShares) latent_combine(const LatentArgs args) {
   constexpr int kHeadThreads = kLanes * kShares / kLatentGroup;
+  constexpr int kSumsEach = kSums / kShares;
   constexpr int kSplits = kShares * kAhead;
   __shared__ float weights[kLatentGroup][kSplits + 1];  // a lane each of eight heads: eight banks
   __shared__ float factors[kLatentGroup];
-  __shared__ float4 shares[kShares][kLanes];
+  __shared__ float4 shares[kShares > 1 ? kSums : 1][kLanes];
   const auto row = static_cast<int32_t>(blockIdx.z);
   const auto group = static_cast<int32_t>(blockIdx.y);
   // Counts are older than the parts: the kernel before this one let it start when it had them.
-  const auto splits =
-      static_cast<int32_t>(LatentShares(latent_count(args, row), args.splits).splits);
+  const auto splits = static_cast<int32_t>(LatentShares(latent_count(args, row), args).splits);
   kernels::cuda::wait_for_previous();
   kernels::cuda::let_next_start();
   // All parts at once, before it is known what they weigh.
@@ -109,19 +112,27 @@ __global__ void __launch_bounds__(kLanes* kShares) latent_combine(const LatentAr
   __syncthreads();
   const int lane = at % 32;
   const int low = lane / 4;
-  float4 out{0, 0, 0, 0};
+  float4 sums[kSumsEach] = {};
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) {
     const int split = share + i * kShares;
-    add(out, part[i], weights[low][split], weights[low + 8][split]);
+    add(sums[i % kSumsEach], part[i], weights[low][split], weights[low + 8][split]);
   }
   if constexpr (kShares > 1) {
-    if (share > 0) shares[share][at] = out;
+#pragma unroll
+    for (int i = 0; i < kSumsEach; ++i) shares[share + i * kShares][at] = sums[i];
     __syncthreads();
     if (share > 0) return;
   }
+  float4 out = sums[0];
 #pragma unroll
-  for (int i = 1; i < kShares; ++i) add(out, shares[i][at], 1, 1);
+  for (int i = 1; i < kSums; ++i) {
+    if constexpr (kShares > 1) {
+      add(out, shares[i][at], 1, 1);
+    } else {
+      add(out, sums[i], 1, 1);
+    }
+  }
   const int32_t channel = (static_cast<int32_t>(blockIdx.x) * kPieces + at / 32) * 8 + lane % 4 * 2;
   auto* to = static_cast<__nv_bfloat16*>(args.out) + row * args.out_row_stride + channel;
 #pragma unroll

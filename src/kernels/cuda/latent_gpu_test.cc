@@ -54,6 +54,26 @@ TEST_F(MlaTest, PartsOfAnyNumber) {
   }
 }
 
+// Rows of one and of many parts beside longer and shorter ones; with 1,024 heads in two launches.
+TEST_F(MlaTest, FixedSplitsGiveARowTheSameBitsInAnyCall) {
+  std::vector<int32_t> batch = {1100, 0, 1, 48, 528, 529, 700};
+  batch.resize(32, 200);
+  for (const bool e4m3 : {false, true}) {
+    const MlaCase named = {.counts = {5000, 2048, 1057, 528, 0, 300},
+                           .heads = 20,
+                           .e4m3 = e4m3,
+                           .page_size = 61,
+                           .local = true,
+                           .none_every = 7,
+                           .fixed = true};
+    expect_same_alone(named, 6);
+    expect_same_alone({.counts = batch, .e4m3 = e4m3, .listed = false, .fixed = true}, 7);
+    batch.resize(12);
+    expect_same_alone({.counts = batch, .heads = 1024, .e4m3 = e4m3, .fixed = true}, 3);
+    batch.resize(32, 200);
+  }
+}
+
 TEST_F(MlaTest, TokensThroughAPageTable) {
   for (const bool e4m3 : {false, true}) {
     for (const int32_t page_size : {64, 16, 61, 1}) {

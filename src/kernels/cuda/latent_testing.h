@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <tuple>
 
 #include "kernels/cuda/dense_cuda_testing.h"
 #include "kernels/cuda/latent.h"
@@ -29,6 +30,7 @@ struct MlaCase {
   int32_t splits = 0;
   float key_growth = 0;    ///< later keys are larger: the running maximum moves on and on
   int32_t none_every = 0;  ///< each so-manieth entry of a list is none
+  bool fixed = false;      ///< splits
   LatentDims dims = {};
 };
 
@@ -156,6 +158,7 @@ class MlaTest : public CudaTest {
     }
     p.softmax_scale = scale;
     p.splits = what.splits;
+    if (what.fixed) p.flags |= FOVEAL_MLA_FIXED_SPLITS;
     if (!what.dims.common()) {
       latent_any_attention(p, what.dims, stream_.native());
       return {out.download(), {}};
@@ -165,6 +168,40 @@ class MlaTest : public CudaTest {
     p.workspace_bytes = mla_workspace_bytes(p);
     mla_attention(p, stream_.native());
     return {out.download(), lse.download()};
+  }
+
+  /// One row as a call of its own.
+  Result run_alone(int32_t row) {
+    const auto all = std::tuple(what.counts, q, lists, table, rows, max_keys);
+    const auto keep = [&](auto& values, int64_t stride, int64_t count) {
+      values = {values.begin() + row * stride, values.begin() + row * stride + count};
+    };
+    const int32_t count = std::max(1, what.counts[static_cast<size_t>(row)]);
+    keep(what.counts, 1, 1);
+    keep(q, int64_t{what.heads} * dim(), int64_t{what.heads} * dim());
+    keep(lists, max_keys, count);
+    keep(table, pages_a_row, pages_a_row);
+    rows = 1;
+    max_keys = count;
+    const Result out = run();
+    std::tie(what.counts, q, lists, table, rows, max_keys) = all;
+    return out;
+  }
+
+  /// Right, and the first rows' bits those of the row alone.
+  void expect_same_alone(const MlaCase& given, int32_t first_rows) {
+    expect_right(given);
+    const Result batch = run();
+    for (int32_t row = 0; row < first_rows; ++row) {
+      const Result alone = run_alone(row);
+      const size_t lines = static_cast<size_t>(what.heads);
+      const auto at = static_cast<std::ptrdiff_t>(row * lines);
+      ASSERT_TRUE(std::equal(alone.out.begin(), alone.out.end(),
+                             batch.out.begin() + at * static_cast<std::ptrdiff_t>(value())))
+          << "row " << row;
+      ASSERT_TRUE(std::equal(alone.lse.begin(), alone.lse.end(), batch.lse.begin() + at))
+          << "row " << row;
+    }
   }
 
   /// One head of one row by the definition, and how far rounding may move each channel.

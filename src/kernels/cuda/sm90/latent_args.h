@@ -15,6 +15,7 @@ inline constexpr int kLatentGroup = 16;  ///< heads of a warp
 inline constexpr int kLatentPieces = kLatentValueDim / 8;
 inline constexpr int kLatentFp8Row = 656;
 inline constexpr int kLatentMaxSplits = 64;
+inline constexpr int kLatentFixedTiles = 11;  ///< of a fixed split: some 500 keys
 /// CTAs that share a part where rows are few, a tile of keys each.
 inline constexpr int kLatentCluster = 4;
 
@@ -44,6 +45,7 @@ struct LatentArgs {
   int32_t tiles;   ///< of heads
   int32_t groups;  ///< of 16 heads
   int32_t splits;  ///< of a row's keys
+  int32_t fixed;   ///< a row has at most a split for each kLatentFixedTiles tiles of its own
   float scale_log2;
 
   /// Parts of split rows: outputs relative to 2^reference, [row][split][group of 16 heads] as a

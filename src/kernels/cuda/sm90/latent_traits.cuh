@@ -101,12 +101,14 @@ __device__ inline int32_t latent_count(const LatentArgs& args, int32_t row) {
 }
 
 /// Of a row of `count` keys: its tiles, dealt to as many splits as there are, or as it has tiles.
+/// Fixed: to as many as it always has, which LatentArgs::splits does not undercut.
 struct LatentShares {
   uint32_t tiles, splits;
 
-  __device__ LatentShares(int32_t count, int32_t most)
+  __device__ LatentShares(int32_t count, const LatentArgs& args)
       : tiles((static_cast<uint32_t>(count) + kLatentKeys - 1) / kLatentKeys),
-        splits(min(tiles, static_cast<uint32_t>(most))) {}
+        splits(min(args.fixed == 0 ? tiles : (tiles + kLatentFixedTiles - 1) / kLatentFixedTiles,
+                   static_cast<uint32_t>(args.splits))) {}
   /// First tile of a split.
   __device__ int32_t begin(uint32_t split) const {
     static_assert(uint64_t{INT32_MAX} / kLatentKeys * kLatentMaxSplits < UINT32_MAX);
@@ -121,7 +123,7 @@ __device__ inline LatentItem latent_item(const LatentArgs& args, int32_t index) 
   item.split = index % args.splits;
   item.row = index / args.splits;
   item.count = latent_count(args, item.row);
-  const LatentShares shares(item.count, args.splits);
+  const LatentShares shares(item.count, args);
   item.begin = shares.begin(item.split);
   item.end = shares.begin(item.split + 1);
   return item;
