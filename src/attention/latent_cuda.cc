@@ -4,9 +4,42 @@
 #include "base/check.h"
 #include "kernels/cuda/latent.h"
 #include "kernels/cuda/latent_any.h"
+#include "kernels/cuda/latent_context.h"
 
 namespace foveal::attention {
 namespace {
+
+/// Whether a prompt's lists name its 656-byte rows so often that widening each row once is less
+/// than widening it for each who attends to it. The same bits either way.
+bool widens(const AttendArgs& args, const LatentLists& lists) {
+  if (args.room.rows == nullptr || lists.tokens == nullptr) return false;
+  if (args.kv.dtype != DType::kF8E4M3 || args.seqs.size() != 1) return false;
+  constexpr int64_t kOften = 8;  // measured: twice what they have in common
+  const kernels::AttentionSeq& seq = args.seqs.front();
+  return int64_t{seq.q_len} * lists.most >= kOften * seq.kv_len;
+}
+
+/// The prompt's rows by token: the same lists then name slots.
+foveal_latent_cache widened_cache(const AttendArgs& args) {
+  return {.data = args.room.rows,
+          .page_bytes = int64_t{args.kv.head_dim} * 2,
+          .dtype = FOVEAL_BF16,
+          .page_size = 1,
+          .num_pages = args.seqs.front().kv_len};
+}
+
+void widen(const AttendArgs& args, const Stream& stream) {
+  const kernels::DeviceSeqs& seqs = *args.device_seqs;
+  kernels::cuda::latent_context({.cache = latent_cache(args.kv),
+                                 .kv_len = seqs.kv_len,
+                                 .page_table = seqs.page_table,
+                                 .page_table_stride = seqs.page_table_stride,
+                                 .num_seqs = 1,
+                                 .num_rows = args.seqs.front().kv_len,
+                                 .starts = args.room.starts,
+                                 .rows = args.room.rows},
+                                stream.native());
+}
 
 foveal_mla_params params_of(const AttendArgs& args, const LatentLists& lists) {
   const kernels::DeviceSeqs& seqs = *args.device_seqs;
@@ -22,19 +55,19 @@ foveal_mla_params params_of(const AttendArgs& args, const LatentLists& lists) {
   params.out = args.out;
   params.out_row_stride = args.out_stride;
   params.out_head_stride = args.kv.value_dim;
-  params.cache = {.data = args.kv.k,
-                  .page_bytes = args.kv.page_bytes,
-                  .dtype = cuda_dtype(args.kv.dtype),
-                  .page_size = args.kv.page_size,
-                  .num_pages = args.kv.num_pages};
   params.indices = lists.tokens;
   params.indices_stride = lists.stride;
   params.counts = listed ? lists.counts : seqs.row_keys;
-  params.page_table = seqs.page_table;
-  params.page_table_stride = seqs.page_table_stride;
-  params.row_seq = seqs.row_seq;
   params.softmax_scale = args.softmax_scale;
-  params.flags = listed ? FOVEAL_MLA_LOCAL : 0;
+  if (widens(args, lists)) {
+    params.cache = widened_cache(args);
+  } else {
+    params.cache = latent_cache(args.kv);
+    params.page_table = seqs.page_table;
+    params.page_table_stride = seqs.page_table_stride;
+    params.row_seq = seqs.row_seq;
+    params.flags = listed ? FOVEAL_MLA_LOCAL : 0;
+  }
   // How many others share the call must not matter. Of prompts there are enough rows.
   if (args.batch_invariant && seqs.cu_q == nullptr) {
     params.flags |= FOVEAL_MLA_FIXED_SPLITS;
@@ -50,6 +83,14 @@ kernels::cuda::LatentDims dims_of(const KvLayerView& kv) {
 
 }  // namespace
 
+foveal_latent_cache latent_cache(const KvLayerView& kv) {
+  return {.data = kv.k,
+          .page_bytes = kv.page_bytes,
+          .dtype = cuda_dtype(kv.dtype),
+          .page_size = kv.page_size,
+          .num_pages = kv.num_pages};
+}
+
 size_t latent_workspace_bytes(const AttendArgs& args, const LatentLists& lists) {
   if (!dims_of(args.kv).common()) return 0;
   return kernels::cuda::mla_workspace_bytes(params_of(args, lists));
@@ -61,6 +102,7 @@ void attend_latent_cuda(const AttendArgs& args, const LatentLists& lists, std::b
   foveal_mla_params params = params_of(args, lists);
   const kernels::cuda::LatentDims dims = dims_of(args.kv);
   if (!dims.common()) return kernels::cuda::latent_any_attention(params, dims, stream.native());
+  if (widens(args, lists)) widen(args, stream);
   params.workspace = workspace;
   params.workspace_bytes = kernels::cuda::mla_workspace_bytes(params);
   kernels::cuda::mla_attention(params, stream.native());

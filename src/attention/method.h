@@ -108,6 +108,13 @@ struct IndexInputs {
 
 struct AttendArgs;
 
+/// Memory on CUDA that the model lends to attention over a latent cache: for the rows of any one
+/// sequence in bf16.
+struct LatentRoom {
+  uint16_t* rows = nullptr;   ///< null: there is none
+  int32_t* starts = nullptr;  ///< [2]
+};
+
 /// Latent attention over all keys in another form, which the model has on CUDA: keys and values of
 /// each head made from the latents, so that a pair of rows costs a head's width and not a latent's.
 class HeadForm {
@@ -131,6 +138,7 @@ struct AttendArgs {
   const uint8_t* q_e4m3 = nullptr;
   /// A latent cache where the method attends_to_all: who computes. q and out are not given then.
   const HeadForm* heads = nullptr;
+  LatentRoom room;  ///< CUDA prefill over a latent cache
   int64_t q_stride = 0;
   int64_t kv_stride = 0;
   int64_t out_stride = 0;

@@ -2,6 +2,7 @@
 
 #include "attention/method.h"
 #include "foveal/kernels.h"
+#include "foveal/kernels_mla.h"
 
 // What methods share that call CUDA kernels; only in builds with CUDA.
 
@@ -9,6 +10,9 @@ namespace foveal::attention {
 
 /// The foveal_dtype of activations or of a cache.
 int32_t cuda_dtype(DType dtype);
+
+/// A layer's latent cache.
+foveal_latent_cache latent_cache(const KvLayerView& kv);
 
 /// What every kernel that reads a cache is told of its keys. Strides are in elements.
 template <class Params>

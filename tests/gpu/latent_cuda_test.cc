@@ -67,7 +67,7 @@ class LatentAttendTest : public CudaTest {
   }
 
   /// `count` sequences from `first` on, a row each, or all rows of the only one.
-  std::vector<uint16_t> run(int64_t first, int64_t count, bool listed) {
+  std::vector<uint16_t> run(int64_t first, int64_t count, bool listed, LatentRoom room) {
     const bool decode = lens_.size() > 1;
     const auto rows = static_cast<int64_t>(lists_.size()) / most_;
     const int64_t rows_now = decode ? count : rows;
@@ -98,6 +98,7 @@ class LatentAttendTest : public CudaTest {
     const AttendArgs args{.activation = DType::kBF16,
                           .q = queries.data(),
                           .out = out.data(),
+                          .room = room,
                           .q_stride = int64_t{heads_} * kDim,
                           .out_stride = int64_t{heads_} * kValue,
                           .num_heads = heads_,
@@ -127,15 +128,29 @@ class LatentAttendTest : public CudaTest {
   int32_t heads_ = 0, most_ = 0;
 };
 
+// Where lists name rows often, and where they do not.
+TEST_F(LatentAttendTest, APromptsRowsWidenedOnceGiveTheSameBits) {
+  constexpr int32_t kLength = 1500;
+  for (const int32_t rows : {200, 30}) {
+    make({kLength}, rows, /*heads=*/128, /*most=*/300);
+    const DeviceArray<uint16_t> room(stream_, size_t{kLength} * kDim);
+    const DeviceArray<int32_t> starts(stream_, size_t{2});
+    const std::vector<uint16_t> untouched = room.download();
+    const std::vector<uint16_t> plain = run(0, 1, /*listed=*/true, {});
+    EXPECT_EQ(run(0, 1, true, {.rows = room.data(), .starts = starts.data()}), plain) << rows;
+    EXPECT_EQ(room.download() != untouched, rows == 200) << rows;
+  }
+}
+
 TEST_F(LatentAttendTest, BatchInvariantDecodeDoesNotKnowItsBatch) {
   std::vector<int32_t> lengths = {3000, 1, 600, 2000};
   while (lengths.size() < 32) lengths.push_back(static_cast<int32_t>(lengths.size()) * 40);
   make(lengths, /*rows=*/32, /*heads=*/64, /*most=*/700);
   for (const bool listed : {true, false}) {
-    const std::vector<uint16_t> batch = run(0, 32, listed);
+    const std::vector<uint16_t> batch = run(0, 32, listed, {});
     const auto width = static_cast<size_t>(heads_) * kValue;
     for (size_t row = 0; row < 4; ++row) {
-      const std::vector<uint16_t> alone = run(static_cast<int64_t>(row), 1, listed);
+      const std::vector<uint16_t> alone = run(static_cast<int64_t>(row), 1, listed, {});
       EXPECT_TRUE(std::equal(alone.begin(), alone.end(), batch.begin() + row * width)) << row;
     }
   }

@@ -1,5 +1,6 @@
 #include "model/cuda/latent.h"
 
+#include "attention/paged_cuda.h"
 #include "base/check.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/latent.h"
@@ -171,6 +172,7 @@ class Layer {
         .out = scratch.latent_values + first * heads_ * dims_.kv_rank,
         .index = weights_.indexed() ? &index : nullptr,
         .heads = prefill && expanded_ > 0 ? &head_form : nullptr,
+        .room = {.rows = prefill ? scratch.context : nullptr, .starts = scratch.context_starts},
         .q_stride = heads_ * dims_.width(),
         .kv_stride = dims_.width(),
         .out_stride = heads_ * dims_.kv_rank,
@@ -196,7 +198,7 @@ class Layer {
                                          .page_table = seqs.page_table,
                                          .page_table_stride = seqs.page_table_stride,
                                          .row_seq = seqs.row_seq,
-                                         .cache = latent_cache(kv)};
+                                         .cache = attention::latent_cache(kv)};
     const cuda::LatentDims dims{.rank = dims_.kv_rank, .rope = dims_.rope_dim};
     if (dims.common()) return cuda::mla_store(params, stream_.native());
     cuda::latent_any_store(params, dims, stream_.native());
@@ -227,14 +229,6 @@ void run_latent(const DeviceLatent& weights, int32_t layer, const LatentRun& run
   trace_on_device(run.input, "k", layer, run.scratch.latent_rows, dims.width(), dims.width(),
                   stream);
   trace_on_device(run.input, "attention", layer, run.scratch.attention, values, values, stream);
-}
-
-foveal_latent_cache latent_cache(const KvLayerView& kv) {
-  return {.data = kv.k,
-          .page_bytes = kv.page_bytes,
-          .dtype = kv.dtype == DType::kF8E4M3 ? FOVEAL_E4M3 : FOVEAL_BF16,
-          .page_size = kv.page_size,
-          .num_pages = kv.num_pages};
 }
 
 kernels::DeviceSeqs with_row_keys(const kernels::DeviceSeqs& seqs, int64_t first,

@@ -1,7 +1,6 @@
 #pragma once
 
 #include "attention/step.h"
-#include "foveal/kernels_mla.h"
 #include "kernels/cuda/latent_inputs.h"
 #include "model/cuda/layer.h"
 #include "model/cuda/products.h"
@@ -23,9 +22,6 @@ struct LatentRun {
 /// One layer's attention over the normed rows of the scratch; heads of values, side by side, go to
 /// its `attention`.
 void run_latent(const DeviceLatent& weights, int32_t layer, const LatentRun& run, Stream& stream);
-
-/// A layer's cache as kernels take it.
-foveal_latent_cache latent_cache(const KvLayerView& kv);
 
 /// `seqs` with what kernels of latent caches read besides, filled in for the rows from `first` on.
 kernels::DeviceSeqs with_row_keys(const kernels::DeviceSeqs& seqs, int64_t first,

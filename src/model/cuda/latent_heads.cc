@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attention/paged_cuda.h"
 #include "base/check.h"
 #include "kernels/cuda/latent_context.h"
 #include "kernels/cuda/launch.h"
@@ -61,7 +62,7 @@ void LatentHeadForm::gather(const attention::AttendArgs& args, const Seqs& seqs,
                             const Stream& stream) const {
   const kernels::DeviceSeqs& device = *args.device_seqs;
   const auto first = static_cast<int64_t>(seqs.first);
-  cuda::latent_context({.cache = latent_cache(args.kv),
+  cuda::latent_context({.cache = attention::latent_cache(args.kv),
                         .kv_len = device.kv_len + first,
                         .page_table = device.page_table + first * device.page_table_stride,
                         .page_table_stride = device.page_table_stride,

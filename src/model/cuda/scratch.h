@@ -24,7 +24,7 @@ struct DecoderScratch {
   uint16_t* absorbed = nullptr;       ///< latent: [R, num_heads * width]
   uint16_t* latent_values = nullptr;  ///< latent: [R, num_heads * kv_rank]
   uint16_t* index_k = nullptr;        ///< indexer: [R, its head_dim]
-  uint16_t* context = nullptr;        ///< latent, form of heads: [context_rows, width]
+  uint16_t* context = nullptr;        ///< latent, form of heads: [context_rows, width]; LatentRoom
   int32_t* context_starts = nullptr;  ///< likewise: [L + 1]
   uint16_t* head_rows = nullptr;      ///< likewise: keys and values of heads [head_values]
   uint32_t* heads_counter = nullptr;  ///< likewise: [1], 0 between kernels
