@@ -8,9 +8,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <system_error>
 
 #include "base/check.h"
+#include "base/gguf_part.h"
 
 namespace foveal::tools {
 namespace {
@@ -39,14 +41,6 @@ std::filesystem::path written_path(const std::string& path) {
   }
   // A relative path of which nothing exists would stay relative.
   return fs::weakly_canonical(fs::absolute(file, code), code);
-}
-
-// NAME- of NAME-00001-of-00003.gguf, one of a model's files; empty for others.
-std::string parts_stem(const std::string& name) {
-  constexpr std::string_view kTail = "00001-of-00001.gguf";
-  if (name.size() <= kTail.size() || !name.ends_with(".gguf")) return "";
-  const std::string_view tail = std::string_view(name).substr(name.size() - kTail.size());
-  return tail.substr(5, 4) == "-of-" ? name.substr(0, name.size() - kTail.size()) : "";
 }
 
 }  // namespace
@@ -100,13 +94,15 @@ void check_not_input(std::string_view flag, const std::string& path, const std::
   };
   const bool folder = fs::is_directory(input, code);
   if (!folder) check(input);
-  const std::string of_parts = folder ? "" : parts_stem(fs::path(input).filename().string());
-  if (!folder && of_parts.empty()) return;
+  const auto part_of = [](const fs::path& file) { return gguf_part(file.filename().string()); };
+  const std::optional<GgufPart> one = folder ? std::nullopt : part_of(input);
+  if (!folder && !one) return;
   const fs::path parent = fs::path(input).parent_path();
   const fs::path where = folder ? fs::path(input) : parent.empty() ? fs::path(".") : parent;
   for (fs::directory_iterator entry(where, code), end; !code && entry != end;
        entry.increment(code)) {
-    if (folder || parts_stem(entry->path().filename().string()) == of_parts) check(entry->path());
+    const std::optional<GgufPart> other = one ? part_of(entry->path()) : std::nullopt;
+    if (folder || (other && other->same_model(*one))) check(entry->path());
   }
 }
 

@@ -47,6 +47,9 @@ TEST(CheckNotInput, KnowsAFileByAnyName) {
   std::ofstream(first) << "weights";
   std::ofstream(second) << "weights";
   EXPECT_THROW(check_not_input("logits", second, first), Error);
+  const std::string of_another = (folder / "m-00001-of-00003.gguf").string();
+  std::ofstream(of_another) << "weights";
+  EXPECT_NO_THROW(check_not_input("logits", of_another, first));
   const std::string beside = (folder / "m-logits.bin").string();
   std::ofstream(beside) << "of an earlier run";
   EXPECT_NO_THROW(check_not_input("logits", beside, first));

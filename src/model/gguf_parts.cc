@@ -1,24 +1,12 @@
 #include "model/gguf_parts.h"
 
-#include <fmt/format.h>
-
-#include <charconv>
-
 #include "base/check.h"
 #include "model/gguf_fields.h"
 
 namespace foveal::model {
 namespace {
 
-constexpr size_t kDigits = 5;
-constexpr int64_t kMostParts = 99999;  // what the digits can say
-
-std::optional<int64_t> number_of(std::string_view digits) {
-  int64_t out = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
-  if (error != std::errc{} || end != digits.data() + digits.size()) return std::nullopt;
-  return out;
-}
+constexpr int64_t kMostParts = 99999;  // what five digits can say
 
 int64_t parts_of(const GgufFile& file, const std::string& path) {
   return GgufFields(file, "split.", path).integer("count", 0, kMostParts).value_or(1);
@@ -43,24 +31,6 @@ void check_same_model(const GgufFile& first, const GgufFile& part, const std::st
 }
 
 }  // namespace
-
-std::string GgufPart::path(int64_t other) const {
-  return fmt::format("{}-{:05}-of-{:05}.gguf", name, other, count);
-}
-
-std::optional<GgufPart> gguf_part(std::string_view path) {
-  constexpr std::string_view kOf = "-of-";
-  constexpr std::string_view kSuffix = ".gguf";
-  constexpr size_t kTail = 1 + kDigits + kOf.size() + kDigits + kSuffix.size();
-  if (path.size() <= kTail || !path.ends_with(kSuffix)) return std::nullopt;
-  const std::string_view tail = path.substr(path.size() - kTail);
-  if (tail.front() != '-' || tail.substr(1 + kDigits, kOf.size()) != kOf) return std::nullopt;
-  const auto number = number_of(tail.substr(1, kDigits));
-  const auto count = number_of(tail.substr(1 + kDigits + kOf.size(), kDigits));
-  if (!number || !count || *number < 1 || *number > *count) return std::nullopt;
-  return GgufPart{
-      .name = std::string(path.substr(0, path.size() - kTail)), .number = *number, .count = *count};
-}
 
 int64_t count_gguf_parts(const GgufFile& first, const std::string& path) {
   const int64_t count = parts_of(first, path);

@@ -1,25 +1,12 @@
 #pragma once
 
-#include <optional>
+#include <cstdint>
 #include <string>
-#include <string_view>
 
+#include "base/gguf_part.h"
 #include "model/gguf.h"
 
 namespace foveal::model {
-
-/// A part's place in a model that llama.cpp's gguf-split cut into files, by the end of its name:
-/// NAME-00002-of-00009.gguf.
-struct GgufPart {
-  std::string name;  ///< NAME, with its folder
-  int64_t number = 1;
-  int64_t count = 1;
-
-  std::string path(int64_t other) const;  ///< of another part
-};
-
-/// Nothing where the name does not end so.
-std::optional<GgufPart> gguf_part(std::string_view path);
 
 /// How many files the model of `first`, its first file, is in. Throws kCorruptFile or kUnsupported
 /// where that is not the first one, or its name is not as above.
