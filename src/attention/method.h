@@ -76,7 +76,10 @@ struct MethodContext {
 struct StepLimits {
   int64_t max_kv_len = 0;  ///< of a sequence
   int64_t max_rows = 0;    ///< of all sequences together
-  int32_t threads = 1;     ///< of the host
+  int64_t max_seqs = 0;    ///< that decode has a row of each
+  int64_t max_cached = 0;  ///< tokens that the cache can hold at most
+  DType kv_dtype = DType::kBF16;
+  int32_t threads = 1;  ///< of the host
 };
 
 /// Which method runs in one layer and phase, and why: what `foveal inspect` prints.

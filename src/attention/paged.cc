@@ -1,6 +1,7 @@
 #include "attention/paged.h"
 
 #include "base/check.h"
+#include "kernels/cuda/prefill_plan.h"
 
 namespace foveal::attention {
 
@@ -14,6 +15,20 @@ Capabilities paged_capabilities(DeviceKind device) {
     out.head_dims = {64, 96, 128, 192, 256};
   }
   return out;
+}
+
+int64_t vote_workspace_bytes(const ModelShape& shape, const StepLimits& limits) {
+  kernels::cuda::PrefillLimits prefill{.num_seqs = limits.max_seqs,
+                                       .num_rows = limits.max_rows,
+                                       .max_kv_len = limits.max_kv_len,
+                                       .num_heads = shape.num_heads,
+                                       .num_kv_heads = shape.num_kv_heads,
+                                       .head_dim = shape.head_dim};
+  if (limits.kv_dtype == DType::kF8E4M3) prefill.laid_out_bytes = dtype_info(DType::kBF16).bytes;
+  const int64_t planned = kernels::cuda::most_scratch_bytes(prefill);
+  prefill.int8_votes = true;
+  prefill.pool_keys = limits.max_cached;
+  return (kernels::cuda::most_scratch_bytes(prefill) - planned) / 4 * 5;  // as DeviceWorkspace
 }
 
 void attend_paged(Phase phase, const AttendArgs& args, const SkipPolicy& skip, Stream& stream,

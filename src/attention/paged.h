@@ -17,6 +17,10 @@ struct SkipPolicy {
   bool int8_votes = false;  ///< of prefill on CUDA
 };
 
+/// What prefill's int8 votes take of the phase's workspace on CUDA, beyond what a cache in e4m3 has
+/// in the model's plan already.
+int64_t vote_workspace_bytes(const ModelShape& shape, const StepLimits& limits);
+
 /// The paged loops over all keys, under a tile policy. `tile_map` is for traces, on a CPU.
 void attend_paged(Phase phase, const AttendArgs& args, const SkipPolicy& skip, Stream& stream,
                   const kernels::TileMap& tile_map = {});

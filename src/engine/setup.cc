@@ -162,6 +162,15 @@ kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup, int64_t 
   return plan;
 }
 
+/// What the pool cannot outgrow, before it is known what else takes memory.
+int64_t most_cached_tokens(const LlmConfig& config, const Setup& setup) {
+  const std::vector<kv::LaneSpec> lanes = setup.attention->lanes(setup.geometry);
+  const int64_t page = kv::bytes_per_page(setup.geometry, lanes);
+  const int64_t room = available_memory(setup.device) / page * setup.geometry.page_size;
+  const int64_t wanted = config.kv_cache_config.max_tokens.value_or(room);
+  return std::min(room, round_up(wanted, int64_t{setup.geometry.page_size}));
+}
+
 void set_up_cuda(Setup& setup, const LlmConfig& config, const model::Checkpoint& checkpoint) {
   const model::ModelLimits limits = model_limits(setup, config);
   const model::MemoryPlan memory = model::plan_cuda_memory(checkpoint, limits);
@@ -212,6 +221,9 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   setup.workspace_bytes =
       setup.attention->workspace_bytes({.max_kv_len = setup.max_seq_len,
                                         .max_rows = setup.scheduler.max_step_tokens,
+                                        .max_seqs = setup.scheduler.max_batch_size,
+                                        .max_cached = most_cached_tokens(config, setup),
+                                        .kv_dtype = setup.geometry.dtype,
                                         .threads = as_int32(threads)});
   if (setup.device.kind == DeviceKind::kCuda) set_up_cuda(setup, config, checkpoint);
   const bool cpu = setup.device.kind == DeviceKind::kCpu;

@@ -43,12 +43,15 @@ class DsaCuda final : public DsaDevice {
  public:
   explicit DsaCuda(const Settings& settings) : settings_(settings) {}
 
-  /// Of both phases, each with what DeviceWorkspace adds. What latent attention takes itself is
-  /// small, and part of the model's plan.
+  /// Of both phases, decode with a row a sequence, each with what DeviceWorkspace adds. What latent
+  /// attention takes itself is small, and part of the model's plan.
   int64_t workspace_bytes(const StepLimits& limits) const override {
-    const Places most =
-        places_of(static_cast<int32_t>(limits.max_rows), static_cast<int32_t>(limits.max_kv_len));
-    return 2 * static_cast<int64_t>(most.attention) / 4 * 5;
+    const auto bytes = [&](int64_t rows) {
+      const Places most =
+          places_of(static_cast<int32_t>(rows), static_cast<int32_t>(limits.max_kv_len));
+      return static_cast<int64_t>(most.attention) / 4 * 5;
+    };
+    return bytes(limits.max_rows) + bytes(std::min(limits.max_rows, limits.max_seqs));
   }
 
   void append(const AttendArgs& args, Stream& stream) override {

@@ -46,10 +46,11 @@ void attend_traced(const std::string& name, Phase phase, const AttendArgs& args,
 
 class SkipSoftmax final : public AttentionMethod {
  public:
-  SkipSoftmax(Settings settings, int32_t num_layers, DeviceKind device, PrefillTiles tiles,
+  SkipSoftmax(Settings settings, const ModelShape& shape, DeviceKind device, PrefillTiles tiles,
               bool int8_votes)
       : settings_(std::move(settings)),
-        num_layers_(num_layers),
+        shape_(shape),
+        num_layers_(shape.num_layers),
         int8_votes_(int8_votes),
         capabilities_(paged_capabilities(device)),
         tiles_(tiles) {
@@ -61,6 +62,11 @@ class SkipSoftmax final : public AttentionMethod {
   std::string_view name() const override { return "skip_softmax"; }
 
   const Capabilities& capabilities() const override { return capabilities_; }
+
+  int64_t workspace_bytes(const StepLimits& limits) const override {
+    if (!int8_votes_ || !active(Phase::kPrefill)) return 0;
+    return vote_workspace_bytes(shape_, limits);
+  }
 
   bool active(Phase phase) const override {
     for (int32_t layer = 0; layer < num_layers_; ++layer) {
@@ -113,6 +119,7 @@ class SkipSoftmax final : public AttentionMethod {
 
  private:
   Settings settings_;
+  ModelShape shape_;
   int32_t num_layers_;
   bool int8_votes_;
   Capabilities capabilities_;
@@ -173,8 +180,8 @@ std::unique_ptr<AttentionMethod> make_skip_softmax(const SparseAttentionConfig* 
   if (own == nullptr || !own->threshold_scale_factor) {
     compare_tiles(context.checkpoint_sparse_json, tiles.name());
   }
-  return std::make_unique<SkipSoftmax>(*std::move(settings), context.shape.num_layers,
-                                       context.device.kind, tiles, int8_votes);
+  return std::make_unique<SkipSoftmax>(*std::move(settings), context.shape, context.device.kind,
+                                       tiles, int8_votes);
 }
 
 std::vector<MethodExample> skip_softmax_examples() {

@@ -106,6 +106,36 @@ TEST(SkipSoftmax, VotesInInt8NotOverQueriesInE4m3) {
   }
 }
 
+// Llama-3.1-8B's heads: 129 bytes a key and KV head, half a GiB at most, and a bit for each of 64
+// rows, head and 128 keys; a quarter more, which the workspace adds.
+TEST(SkipSoftmax, VotesInInt8HaveTheirMemoryPlanned) {
+  const auto bytes = [](const char* precision, const StepLimits& limits) {
+    SkipSoftmaxAttentionConfig config;
+    config.threshold_scale_factor = PhaseValue{200, 100};
+    config.vote_precision = precision;
+    const SparseAttentionConfig any(config);
+    return make_skip_softmax(
+               &any,
+               {.shape = {.num_layers = 1, .num_heads = 32, .num_kv_heads = 8, .head_dim = 128},
+                .device = {.kind = DeviceKind::kCuda}})
+        ->workspace_bytes(limits);
+  };
+  StepLimits limits{.max_kv_len = 32768, .max_rows = 8192, .max_seqs = 1, .max_cached = 32768};
+  EXPECT_EQ(bytes("exact", limits), 0);
+  const auto kept = [&](int64_t keys) {
+    return (8192 / 64 + limits.max_seqs) * 32 * (keys / 4096) * 4;
+  };
+  const int64_t counters = 512;
+  EXPECT_EQ(bytes("int8", limits), (counters + kept(32768) + int64_t{32768} * 8 * 129) / 4 * 5);
+  limits.max_kv_len = limits.max_cached = 131072;
+  limits.max_seqs = 64;
+  limits.max_cached = int64_t{1} << 20;
+  const int64_t most = (768 + kept(1 << 20) + (int64_t{512} << 20)) / 4 * 5;
+  EXPECT_EQ(bytes("int8", limits), most);
+  limits.kv_dtype = DType::kF8E4M3;  // the half GiB is in the model's plan
+  EXPECT_EQ(bytes("int8", limits), kept(1 << 20) / 4 * 5);
+}
+
 TEST(SkipSoftmax, AsksForWholeQueryTiles) {
   EXPECT_EQ(make(1, 1)->capabilities().prefill_chunk_multiple, kernels::kQueryTile);
 }

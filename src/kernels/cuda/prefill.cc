@@ -11,7 +11,7 @@
 #include "device/cuda/properties.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_check.h"
-#include "kernels/cuda/prefill_scratch.h"
+#include "kernels/cuda/prefill_plan.h"
 #include "kernels/cuda/prefill_tiles.h"
 
 namespace foveal::kernels::cuda {
@@ -207,10 +207,8 @@ size_t prefill_pool_workspace_bytes(const Params& params) {
   ScratchShape shape = scratch_shape(params);
   // Of the tiles that are kept, too, nearly as much for every call: of prompts as long as the pool,
   // in steps of so many rows.
-  constexpr int64_t kRows = 8192;
   Params most = params;
-  most.num_rows =
-      static_cast<int32_t>(std::min<int64_t>(round_up(int64_t{params.num_rows}, kRows), INT32_MAX));
+  most.num_rows = static_cast<int32_t>(std::min<int64_t>(pool_rows(params.num_rows), INT32_MAX));
   most.max_kv_len = static_cast<int32_t>(
       std::min<int64_t>(std::max<int64_t>(keys, params.max_kv_len), INT32_MAX));
   shape.kept_bytes = scratch_shape(most).kept_bytes;

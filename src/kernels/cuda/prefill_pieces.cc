@@ -9,6 +9,7 @@
 #include "kernels/cuda/attention_check.h"
 #include "kernels/cuda/prefill.h"
 #include "kernels/cuda/prefill_expand.h"
+#include "kernels/cuda/prefill_plan.h"
 #include "kernels/cuda/prefill_vote.h"
 
 namespace foveal::kernels::cuda {
@@ -99,9 +100,7 @@ int32_t words_a_unit(const Params& p) {
 }
 
 std::optional<int64_t> kept_tiles_bytes(const Params& p) {
-  const int64_t blocks = foveal::cuda::kept_blocks(p.num_rows, p.num_seqs);
-  const std::optional<int64_t> units = checked_mul(blocks, p.num_heads);
-  return units ? checked_mul(*units, int64_t{words_a_unit(p)} * 4) : std::nullopt;
+  return kept_bits_bytes(p.num_rows, p.num_seqs, p.num_heads, p.max_kv_len, p.head_dim);
 }
 
 /// `rows` of scratch a KV head.

@@ -27,9 +27,6 @@ VoteKeysParams vote_keys(const Params& p, const VoteScratch& scratch) {
 
 }  // namespace
 
-// A tile's scale takes no more than a byte a key.
-int64_t vote_key_bytes(int32_t head_dim) { return head_dim + 1; }
-
 void prefill_vote(const Params& call, const VoteScratch& scratch,
                   const foveal::cuda::KeptTiles& kept, void* stream) {
   const VoteKeysParams keys = vote_keys(call, scratch);

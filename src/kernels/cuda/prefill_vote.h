@@ -10,14 +10,11 @@
 
 namespace foveal::kernels::cuda {
 
-/// Bytes that a key of one KV head takes in int8, its share of scales and of the vector that is
-/// subtracted from all keys included.
-int64_t vote_key_bytes(int32_t head_dim);
-
 /// Memory for one call: sequences begin at multiples of 128 rows (prefill_scratch.h).
 struct VoteScratch {
-  int32_t* starts = nullptr;    ///< [num_seqs + 1], written by the call
-  std::byte* keys = nullptr;    ///< num_kv_heads * rows * vote_key_bytes, at a multiple of 256
+  int32_t* starts = nullptr;  ///< [num_seqs + 1], written by the call
+  std::byte* keys =
+      nullptr;  ///< num_kv_heads * rows * vote_key_bytes (prefill_plan.h), at a multiple of 256
   int64_t rows = 0;             ///< of keys, for all sequences; a multiple of 128
   uint32_t* counter = nullptr;  ///< of work: 0, and 0 again afterwards
 };

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/math.h"
-#include "kernels/cuda/prefill_scratch.h"
+#include "kernels/cuda/prefill_plan.h"
 #include "model/cuda/fp8_device.h"
 #include "model/cuda/scratch.h"
 
@@ -51,15 +51,16 @@ int64_t rope_bytes(const ModelConfig& config, int64_t max_positions) {
   return config.local_rope ? 2 * table : table;
 }
 
-/// What prefill lays keys and values of an e4m3 cache out in; see DeviceWorkspace for the fourth.
+/// What prefill lays keys and values of an e4m3 cache out in (what a method adds is its own to
+/// plan, AttentionMethod::workspace_bytes); see DeviceWorkspace for the fourth.
 int64_t prefill_scratch_bytes(const ModelConfig& config, const ModelLimits& limits) {
   if (limits.kv_dtype != DType::kF8E4M3 || config.latent) return 0;
-  const int64_t element = limits.e4m3_prefill ? 1 : kBf16;
-  const kernels::cuda::ScratchShape shape{.num_seqs = limits.max_logit_rows,
-                                          .num_kv_heads = config.num_kv_heads,
-                                          .max_kv_len = limits.max_positions,
-                                          .key_bytes = 2 * element * config.head_dim};
-  return kernels::cuda::wanted_scratch_bytes(shape) / 4 * 5;
+  const kernels::cuda::PrefillLimits prefill{.num_seqs = limits.max_logit_rows,
+                                             .max_kv_len = limits.max_positions,
+                                             .num_kv_heads = config.num_kv_heads,
+                                             .head_dim = config.head_dim,
+                                             .laid_out_bytes = limits.e4m3_prefill ? 1 : kBf16};
+  return kernels::cuda::most_scratch_bytes(prefill) / 4 * 5;
 }
 
 /// What weights that stay in e4m3 take less than they would in bf16: a byte a value, but for their
