@@ -1,6 +1,7 @@
 #include "model/checkpoint.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 
@@ -86,6 +87,8 @@ std::vector<float> Checkpoint::vector(std::string_view name, int64_t n) const {
         fail(ErrorKind::kUnsupported, folder(), "got '{}' as {}; need f32, f16 or bf16", name,
              dtype_name(tensor->dtype));
     }
+    FOVEAL_CHECK(std::isfinite(value), ErrorKind::kCorruptFile, folder(),
+                 "got {} at [{}] of '{}'; need finite numbers", value, idx, name);
   }
   return out;
 }

@@ -51,10 +51,14 @@ class Checkpoint {
   /// The same where it is stored in e4m3, as it is stored; nothing where it is not. A name with
   /// "{}" is a stacked tensor's (expert_matrix), of which one matrix is meant.
   virtual std::optional<Fp8Matrix> fp8_matrix(std::string_view name) const {
+    return fp8_layout(name);
+  }
+  /// The same without the values of its scales, which are not read: all that plans look at.
+  virtual std::optional<Fp8Matrix> fp8_layout(std::string_view name) const {
     (void)name;
     return std::nullopt;
   }
-  /// A vector of n values, widened to float32.
+  /// A vector of n values, widened to float32; kCorruptFile names the first that is not finite.
   std::vector<float> vector(std::string_view name, int64_t n) const;
   /// Expert e of a mixture's matrix, from separate tensors or a stacked one: `name` holds "{}"
   /// where the expert's number goes (`model.layers.0.mlp.experts.{}.up_proj.weight`).

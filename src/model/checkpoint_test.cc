@@ -144,15 +144,19 @@ TEST(Checkpoint, WidensVectorsAndRefusesOddTypes) {
   data.put<uint16_t>(0x3c00).put<uint16_t>(0xc000);  // f16: 1, -2
   data.put<uint16_t>(0x3f80).put<uint16_t>(0x4040);  // bf16: 1, 3
   data.put<int32_t>(1).put<int32_t>(2);
+  data.put<uint16_t>(0x3f80).put<uint16_t>(0x7f80);  // bf16: 1, infinity
   folder.write("model.safetensors",
                header_and_data(R"({"h":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},)"
                                R"("b":{"dtype":"BF16","shape":[2],"data_offsets":[4,8]},)"
-                               R"("i":{"dtype":"I32","shape":[2],"data_offsets":[8,16]}})",
+                               R"("i":{"dtype":"I32","shape":[2],"data_offsets":[8,16]},)"
+                               R"("odd":{"dtype":"BF16","shape":[2],"data_offsets":[16,20]}})",
                                data.bytes()));
   const auto checkpoint = Checkpoint::open(folder.path());
   EXPECT_EQ(checkpoint->vector("h", 2), (std::vector<float>{1, -2}));
   EXPECT_EQ(checkpoint->vector("b", 2), (std::vector<float>{1, 3}));
   expect_error(ErrorKind::kUnsupported, "'i' as i32", [&] { checkpoint->vector("i", 2); });
+  expect_error(ErrorKind::kCorruptFile, "got inf at [1] of 'odd'",
+               [&] { checkpoint->vector("odd", 2); });
   EXPECT_EQ(checkpoint->vocab(), nullptr);
 }
 
@@ -204,113 +208,14 @@ TEST(Checkpoint, OpensShardsAndStripsPrefixes) {
                [&] { Checkpoint::open(folder.path()); });
   index(R"(,"absent":"d.safetensors")");
   expect_error(ErrorKind::kNotFound, "d.safetensors", [&] { Checkpoint::open(folder.path()); });
-}
-
-/// A folder with one matrix in e4m3, the values 1, 2, 3, ... 7 in turn, and what scales it.
-class Fp8Folder {
- public:
-  Fp8Folder(int64_t rows, int64_t cols, std::string_view block) {
-    folder_.write("config.json", std::string(kConfig.substr(0, kConfig.size() - 1)) +
-                                     R"(,"quantization_config":{"quant_method":"fp8")" +
-                                     std::string(block) + "}}");
-    rows_ = rows;
-    cols_ = cols;
-  }
-  std::unique_ptr<Checkpoint> with(const std::string& scale_name, std::vector<int64_t> shape,
-                                   const std::vector<float>& scales) {
-    constexpr uint8_t kOneToSeven[] = {0x38, 0x40, 0x44, 0x48, 0x4a, 0x4c, 0x4e};
-    std::vector<uint8_t> values(static_cast<size_t>(rows_ * cols_));
-    for (size_t idx = 0; idx < values.size(); ++idx) values[idx] = kOneToSeven[idx % 7];
-    const std::vector<NamedTensor> tensors{
-        {"a.weight", DType::kF8E4M3, {rows_, cols_}, std::as_bytes(std::span(values))},
-        {scale_name, DType::kF32, std::move(shape), std::as_bytes(std::span(scales))}};
-    write_safetensors(folder_.path("model.safetensors"), tensors);
-    return Checkpoint::open(folder_.path());
-  }
-  /// What a stored value became, over the value.
-  float factor(const Checkpoint& checkpoint, int64_t row, int64_t col) const {
-    const WeightView weight = checkpoint.matrix("a.weight", rows_, cols_);
-    EXPECT_EQ(weight.dtype, DType::kBF16);
-    uint16_t bits = 0;
-    std::memcpy(&bits, weight.row(row) + col * 2, sizeof(bits));
-    return bf16_to_float(bits) / static_cast<float>((row * cols_ + col) % 7 + 1);
-  }
-
- private:
-  TempFolder folder_;
-  int64_t rows_, cols_;
-};
-
-TEST(Checkpoint, ExpandsFp8ByItsScales) {
-  Fp8Folder folder(5, 6, R"(,"weight_block_size":[2,4])");
-  const auto blocks = folder.with("a.weight_scale_inv", {3, 2}, {1, 2, 4, 8, 16, 32});
-  EXPECT_EQ(folder.factor(*blocks, 0, 3), 1);
-  EXPECT_EQ(folder.factor(*blocks, 1, 4), 2);
-  EXPECT_EQ(folder.factor(*blocks, 2, 0), 4);
-  EXPECT_EQ(folder.factor(*blocks, 4, 5), 32);
-  EXPECT_EQ(blocks->total_bytes(), 30 + 24);
-  EXPECT_EQ(blocks->bytes_to_come(), 30 + 24 + 60);
-  const auto rows = folder.with("a.weight_scale", {5, 1}, {1, 2, 4, 8, 0.5F});
-  EXPECT_EQ(folder.factor(*rows, 3, 5), 8);
-  EXPECT_EQ(folder.factor(*rows, 4, 0), 0.5F);
-  const auto one = folder.with("a.weight_scale", {}, {0.25F});
-  EXPECT_EQ(folder.factor(*one, 4, 5), 0.25F);
-  EXPECT_EQ(one->matrix("a.weight", 5, 6).data, one->matrix("a.weight", 5, 6).data);
-}
-
-TEST(Checkpoint, KeepsFp8BesideItsScales) {
-  Fp8Folder folder(5, 96, R"(,"weight_block_size":[2,64])");
-  const auto kept = folder.with("a.weight_scale_inv", {3, 2}, {1, 2, 3, 4, 5, 0.3F});
-  kept->keep_fp8();
-  EXPECT_EQ(kept->bytes_to_come(), 5 * 96 + 24 + 5 * 108);
-  const WeightView weight = kept->matrix("a.weight", 5, 96);
-  ASSERT_EQ(weight.dtype, DType::kE4M3x32);
-  const std::byte* group = weight.row(4) + 2 * 36;  // columns 64 to 95: the last block
-  float scale = 0;
-  std::memcpy(&scale, group, sizeof(scale));
-  EXPECT_EQ(scale, 0.3F);
-  constexpr uint8_t kOneToSeven[] = {0x38, 0x40, 0x44, 0x48, 0x4a, 0x4c, 0x4e};
-  EXPECT_EQ(static_cast<uint8_t>(group[4]), kOneToSeven[(4 * 96 + 64) % 7]);
-  Fp8Folder odd(5, 6, R"(,"weight_block_size":[2,4])");
-  const auto wide = odd.with("a.weight_scale_inv", {3, 2}, {1, 2, 3, 4, 5, 0.3F});
-  wide->keep_fp8();
-  EXPECT_EQ(wide->matrix("a.weight", 5, 6).dtype, DType::kF32);
-}
-
-TEST(Checkpoint, GivesFp8AsItIsStored) {
-  Fp8Folder folder(5, 96, R"(,"weight_block_size":[2,64])");
-  const auto opened = folder.with("a.weight_scale_inv", {3, 2}, {1, 2, 3, 4, 5, 0.3F});
-  EXPECT_TRUE(opened->config().fp8_weights);
-  const std::optional<Fp8Matrix> matrix = opened->fp8_matrix("a.weight");
-  ASSERT_TRUE(matrix.has_value());
-  EXPECT_EQ(matrix->weight.data, opened->find("a.weight")->data);
-  EXPECT_EQ(matrix->weight.row_bytes, 96);
-  EXPECT_EQ(matrix->scales.rows, 2);
-  EXPECT_EQ(matrix->scales.cols, 64);
-  EXPECT_EQ(matrix->scales.values, (std::vector<float>{1, 2, 3, 4, 5, 0.3F}));
-  EXPECT_FALSE(opened->fp8_matrix("a.weight_scale_inv").has_value());
-  const auto none = folder.with("b.weight_scale", {1}, {1});
-  expect_error(ErrorKind::kCorruptFile, "without a scale", [&] { none->fp8_matrix("a.weight"); });
-}
-
-TEST(Checkpoint, RefusesFp8WithoutItsScales) {
-  Fp8Folder folder(5, 6, "");
-  const auto kind = ErrorKind::kCorruptFile;
-  const auto none = folder.with("b.weight_scale", {1}, {1});
-  expect_error(kind, "without a scale; need 'a.weight_scale_inv' or 'a.weight_scale'",
-               [&] { none->matrix("a.weight", 5, 6); });
-  const auto odd = folder.with("a.weight_scale", {2, 3}, {1, 1, 1, 1, 1, 1});
-  expect_error(kind, "as [2, 3]; need one, [5], [5, 1] or [1, 1]",
-               [&] { odd->matrix("a.weight", 5, 6); });
-  const auto endless = folder.with("a.weight_scale", {5}, {1, 1, INFINITY, 1, 1});
-  expect_error(kind, "got inf in the scale of 'a.weight'; need finite numbers",
-               [&] { endless->fp8_matrix("a.weight"); });
-}
-
-TEST(Checkpoint, RefusesFp8WithoutElements) {
-  Fp8Folder folder(0, 6, "");
-  const auto none = folder.with("a.weight_scale", {1}, {1});
-  expect_error(ErrorKind::kCorruptFile, "[0, 6]", [&] { none->matrix("a.weight", 5, 6); });
+  index("");
+  const NamedTensor both[] = {{"vision_tower.y", DType::kF32, {2, 2}, data},
+                              {"model.language_model.layers.0.x", DType::kF32, {2, 2}, data}};
+  write_safetensors(folder.path("c.safetensors"), both);
+  expect_error(ErrorKind::kCorruptFile,
+               "c.safetensors] got 'model.language_model.layers.0.x', which the index places in "
+               "'b.safetensors'",
+               [&] { Checkpoint::open(folder.path()); });
 }
 
 TEST(Checkpoint, FindsExpertsApartOrStacked) {

@@ -26,6 +26,7 @@ struct RopeConfig {
   int64_t original_max_positions = 0;
   double beta_fast = 32;  ///< yarn
   double beta_slow = 1;
+  bool truncate = true;         ///< yarn: the band between them begins and ends at whole channels
   double attention_factor = 0;  ///< yarn, longrope; 0: derived
   double mscale = 0;
   double mscale_all_dim = 0;
@@ -112,6 +113,8 @@ struct ModelConfig {
   std::array<int64_t, 2> fp8_block{128, 128};
   bool fp8_weights = false;   ///< by the config or the file, some weights are in e4m3
   bool fp8_by_block = false;  ///< by the config, with a scale a block, not a tensor
+  /// Modules ("model.layers.3.mlp", "lm_head") whose weights the config says are not.
+  std::vector<std::string> fp8_exempt;
   std::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   /// config.json's `sparse_attention_config` object as JSON text, as exported by ModelOpt; or

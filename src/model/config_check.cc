@@ -129,6 +129,9 @@ void check_config(const ModelConfig& config, const std::string& source) {
   check_positive("rms_norm_eps", config.norm_eps, source);
   check_positive("rope_theta", config.rope.theta, source);
   check_positive("rope factor", config.rope.factor, source);
+  FOVEAL_CHECK(config.rope.beta_fast >= config.rope.beta_slow, ErrorKind::kCorruptFile, source,
+               "got yarn's beta_fast {} and beta_slow {}; need the first at least the second",
+               config.rope.beta_fast, config.rope.beta_slow);
   check_positive("embedding_multiplier", config.embedding_multiplier, source);
   check_positive("residual_multiplier", config.residual_multiplier, source);
   check_positive("logits_scaling", config.logits_divisor, source);

@@ -123,35 +123,6 @@ void read_scales(ModelConfig& config, const JsonFields& fields) {
   }
 }
 
-/// e4m3 weights with scales: how DeepSeek and Hugging Face, llm-compressor and ModelOpt say it.
-bool is_fp8(const JsonFields& quantised) {
-  const std::string method = quantised.text("quant_method").value_or("unnamed");
-  if (method == "fp8") return true;
-  if (method == "compressed-tensors") return quantised.text("format") == "float-quantized";
-  return method == "modelopt" && quantised.text("quant_algo") == "FP8";
-}
-
-void read_quantised(ModelConfig& config, const JsonFields& fields) {
-  const auto quantised = fields.object("quantization_config");
-  if (!quantised) return;
-  FOVEAL_CHECK(is_fp8(*quantised), ErrorKind::kUnsupported, fields.source(),
-               "got quantization_config with quant_method '{}'; need float32, float16, bfloat16 or "
-               "fp8 (e4m3) weights",
-               quantised->text("quant_method").value_or("unnamed"));
-  config.fp8_weights = true;
-  const auto block = quantised->numbers("weight_block_size");
-  if (!block) return;
-  const auto good = [](double size) {
-    return size >= 1 && size <= 1 << 20 && size == std::floor(size);
-  };
-  FOVEAL_CHECK(block->size() == 2 && good((*block)[0]) && good((*block)[1]),
-               ErrorKind::kCorruptFile, fields.source(),
-               "got weight_block_size [{}]; need two whole numbers from 1 to 1048576",
-               fmt::join(*block, ", "));
-  config.fp8_by_block = true;
-  config.fp8_block = {static_cast<int64_t>((*block)[0]), static_cast<int64_t>((*block)[1])};
-}
-
 }  // namespace
 
 ModelConfig parse_config_json(std::string_view text, const std::string& source) {

@@ -29,6 +29,9 @@ ModelConfig parse_config_json(std::string_view text, const std::string& source);
 /// Adds the end tokens of a generation_config.json to those of config.json.
 void add_generation_config(ModelConfig& config, std::string_view text, const std::string& source);
 
+/// Fills what concerns weights in e4m3.
+void read_quantised(ModelConfig& config, const JsonFields& fields);
+
 /// Fills rope, local_rope and rotary_dim; needs head_dim, max_positions and architecture.
 void read_rope(ModelConfig& config, const JsonFields& fields, const FamilyDefaults& family);
 

@@ -268,8 +268,36 @@ TEST(ConfigJson, RopeScalings) {
                  R"(,"rope_scaling":{"type":"llama3","factor":8,"low_freq_factor":4,)"
                  R"("high_freq_factor":4,"original_max_position_embeddings":64})");
   expect_refused(ErrorKind::kCorruptFile, "rope_theta", "llama", R"(,"rope_theta":"x")");
+  expect_refused(ErrorKind::kCorruptFile, "got yarn's beta_fast 1 and beta_slow 32", "llama",
+                 R"(,"rope_scaling":{"type":"yarn","factor":8,"beta_fast":1,"beta_slow":32})");
+  expect_refused(ErrorKind::kCorruptFile, "got a rope factor and no rope_type", "llama",
+                 R"(,"rope_scaling":{"factor":8})");
   expect_refused(ErrorKind::kCorruptFile, "got rope_theta 1 with yarn", "llama",
                  R"(,"rope_theta":1,"rope_scaling":{"type":"yarn","factor":8})");
+}
+
+TEST(ConfigJson, YarnMayKeepItsBandBetweenChannels) {
+  const auto truncates = [](const std::string& field) {
+    return parse("llama", R"(,"rope_scaling":{"type":"yarn","factor":8)" + field + "}")
+        .rope.truncate;
+  };
+  EXPECT_TRUE(truncates(""));
+  EXPECT_TRUE(truncates(R"(,"truncate":true)"));
+  EXPECT_FALSE(truncates(R"(,"truncate":false)"));
+  expect_refused(ErrorKind::kCorruptFile, "got truncate \"no\"", "llama",
+                 R"(,"rope_scaling":{"type":"yarn","factor":8,"truncate":"no"})");
+}
+
+TEST(ConfigJson, BothSpellingsOfRopeMustAgree) {
+  const std::string modern =
+      R"(,"rope_parameters":{"rope_type":"yarn","rope_theta":1e6,"factor":4.0})";
+  EXPECT_EQ(parse("llama", modern + R"(,"rope_scaling":{"type":"yarn","factor":4})").rope.factor,
+            4);
+  EXPECT_EQ(parse("llama", modern + R"(,"rope_scaling":null)").rope.factor, 4);
+  for (const char* older : {R"({"type":"yarn","factor":8})", R"({"type":"linear","factor":4})"}) {
+    expect_refused(ErrorKind::kCorruptFile, "got rope_parameters of type yarn with factor 4 and",
+                   "llama", modern + R"(,"rope_scaling":)" + older);
+  }
 }
 
 TEST(ConfigJson, RefusesSizesThatCannotBe) {
@@ -321,6 +349,20 @@ TEST(ConfigJson, RefusesOtherFamiliesAndQuantisedWeights) {
       R"(,"quantization_config":{"quant_method":"compressed-tensors","format":"pack-quantized"})");
   expect_refused(ErrorKind::kCorruptFile, "weight_block_size [128]", "llama",
                  R"(,"quantization_config":{"quant_method":"fp8","weight_block_size":[128]})");
+  const auto fp8 = [](const std::string& fields) {
+    return R"(,"quantization_config":{"quant_method":"fp8",)" + fields + "}";
+  };
+  expect_refused(ErrorKind::kUnsupported, "got fmt 'e5m2' in quantization_config; need e4m3",
+                 "llama", fp8(R"("fmt":"e5m2")"));
+  expect_refused(ErrorKind::kUnsupported, "got activation_scheme 'odd'", "llama",
+                 fp8(R"("activation_scheme":"odd")"));
+  for (const char* scheme : {"static", "dynamic"}) {
+    parse("llama", fp8(R"("fmt":"e4m3","activation_scheme":")" + std::string(scheme) + '"'));
+  }
+  expect_refused(ErrorKind::kCorruptFile, "got modules_to_not_convert \"lm_head\"; need a list",
+                 "llama", fp8(R"("modules_to_not_convert":"lm_head")"));
+  expect_refused(ErrorKind::kUnsupported, "quant_method 'unnamed'", "llama",
+                 R"(,"quantization_config":{"fmt":"e4m3"})");
   expect_refused(ErrorKind::kUnsupported, "hidden_act 'relu'", "llama", R"(,"hidden_act":"relu")");
   EXPECT_EQ(parse("llama", R"(,"hidden_act":"gelu")").activation, Activation::kGeluErf);
 }

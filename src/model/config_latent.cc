@@ -29,6 +29,12 @@ LatentConfig read_dims(const JsonFields& fields) {
   return out;
 }
 
+/// Layers that predict further tokens lengthen lists of layers; a number that is none is refused
+/// where there are no such lists too.
+void check_further_layers(const JsonFields& fields) {
+  (void)fields.integer("num_nextn_predict_layers", 0, Limits::kLayers);
+}
+
 std::vector<uint8_t> pattern_flags(const JsonFields& fields, const std::string& pattern,
                                    int32_t num_layers) {
   FOVEAL_CHECK(pattern.size() >= static_cast<size_t>(num_layers) &&
@@ -125,6 +131,7 @@ void read_latent_experts(ModelConfig& config, const JsonFields& fields) {
 }  // namespace
 
 void read_latent(ModelConfig& config, const JsonFields& fields, const FamilyDefaults& family) {
+  check_further_layers(fields);
   config.latent = read_dims(fields);
   // What the file calls head_dim is the rotating channels' number, or nothing that counts here.
   config.head_dim = config.latent->nope_dim + config.latent->rope_dim;

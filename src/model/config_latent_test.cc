@@ -177,6 +177,8 @@ TEST(ConfigLatent, RefusesDimensionsThatCannotBe) {
   expect_refused("got qk_rope_head_dim 63", "deepseek_v3", R"(,"qk_rope_head_dim":63)",
                  ErrorKind::kUnsupported);
   expect_refused("got kv_lora_rank 1000000", "deepseek_v3", R"(,"kv_lora_rank":1000000)");
+  expect_refused("got num_nextn_predict_layers -1", "deepseek_v3",
+                 R"(,"num_nextn_predict_layers":-1)");
 }
 
 }  // namespace

@@ -69,8 +69,7 @@ void read_yarn(RopeConfig& out, const JsonFields& rope) {
   out.beta_slow = rope.number("beta_slow", 1e-6, kMaxFactor).value_or(1);
   out.mscale = rope.number("mscale", 0, kMaxFactor).value_or(0);
   out.mscale_all_dim = rope.number("mscale_all_dim", 0, kMaxFactor).value_or(0);
-  FOVEAL_CHECK(rope.boolean("truncate").value_or(true), ErrorKind::kUnsupported, rope.source(),
-               "got yarn with truncate false; need true");
+  out.truncate = rope.boolean("truncate").value_or(true);
   // Which channels turn how often comes from theta's logarithm.
   FOVEAL_CHECK(out.theta > 1, ErrorKind::kCorruptFile, rope.source(),
                "got rope_theta {} with yarn; need more than 1", out.theta);
@@ -93,12 +92,33 @@ Scaling scaling_named(const std::string& name, const JsonFields& rope) {
        "got rope type '{}'; need default, linear, llama3, yarn or longrope", name);
 }
 
+/// "yarn", "llama3", ... as the object says; "default" where it names none and scales nothing.
+std::string type_of(const JsonFields& rope) {
+  auto type = rope.text("rope_type");
+  if (!type) type = rope.text("type");
+  FOVEAL_CHECK(type || rope.find("factor") == nullptr, ErrorKind::kCorruptFile, rope.source(),
+               "got a rope factor and no rope_type; need both or neither");
+  return type.value_or("default");
+}
+
+/// Both spellings in one file, the old one perhaps left over.
+void check_alike(const JsonFields& modern, const JsonFields& older) {
+  const auto factor = [](const JsonFields& rope) {
+    return rope.number("factor", 1e-3, kMaxFactor).value_or(1);
+  };
+  FOVEAL_CHECK(type_of(modern) == type_of(older) && factor(modern) == factor(older),
+               ErrorKind::kCorruptFile, modern.source(),
+               "got rope_parameters of type {} with factor {} and rope_scaling of type {} with "
+               "factor {}; need one of them, or both alike",
+               type_of(modern), factor(modern), type_of(older), factor(older));
+}
+
 /// One set of rope parameters; `rope` is `rope_parameters`, `rope_scaling` or a part of them.
 RopeConfig read_one(const JsonFields& rope, const JsonFields& fields, const ModelConfig& config,
                     double theta) {
   RopeConfig out;
   out.theta = rope.number("rope_theta", 1, kMaxTheta).value_or(theta);
-  std::string type = rope.text("rope_type").value_or(rope.text("type").value_or("default"));
+  std::string type = type_of(rope);
   // transformers reads phi3's old spellings this way
   if (config.architecture == "phi3" && type == "yarn") type = "longrope";
   out.original_max_positions = original_positions(rope, fields, config);
@@ -136,10 +156,12 @@ void read_rope(ModelConfig& config, const JsonFields& fields, const FamilyDefaul
   static const boost::json::object kNothing;
   const JsonFields nothing(kNothing, fields.source());
   const auto modern = fields.object("rope_parameters");
-  const JsonFields rope = modern ? *modern : fields.object("rope_scaling").value_or(nothing);
+  const auto older = fields.object("rope_scaling");
+  const JsonFields rope = modern ? *modern : older.value_or(nothing);
   const auto full = rope.object("full_attention");
   const auto sliding = rope.object("sliding_attention");
   const JsonFields& main = full ? *full : rope;
+  if (modern && older) check_alike(main, *older);
 
   const double share = main.number("partial_rotary_factor", 1e-6, 1)
                            .value_or(fields.number("partial_rotary_factor", 1e-6, 1).value_or(1));

@@ -46,7 +46,7 @@ class DummyCheckpoint : public TableCheckpoint {
 
   std::string format() const override { return "dummy (random weights)"; }
   int64_t bytes_to_come() const override { return total_bytes_ - made_bytes_; }
-  std::optional<Fp8Matrix> fp8_matrix(std::string_view name) const override {
+  std::optional<Fp8Matrix> fp8_layout(std::string_view name) const override {
     const TensorView* stored = find(name);
     if (stored == nullptr || stored->dtype != DType::kF8E4M3) return std::nullopt;
     const size_t dims = stored->shape.size();

@@ -1,12 +1,14 @@
 #include "model/fp8_weights.h"
 
 #include <algorithm>
-#include <cmath>
+#include <atomic>
 #include <cstring>
+#include <limits>
 
 #include "base/check.h"
 #include "base/half.h"
 #include "base/math.h"
+#include "model/fp8_check.h"
 
 namespace foveal::model {
 namespace {
@@ -25,7 +27,8 @@ std::vector<float> widen(const TensorView& scale) {
   return out;
 }
 
-Fp8Scales scales_of(const std::string& where, std::string_view name, const TensorView& stored,
+/// How many rows and columns share a scale; without values.
+Fp8Scales layout_of(const std::string& where, std::string_view name, const TensorView& stored,
                     const TensorView* scale, const std::array<int64_t, 2>& block) {
   FOVEAL_CHECK(scale != nullptr, ErrorKind::kCorruptFile, where,
                "got '{}' as f8_e4m3 without a scale; need '{}' or '{}'", name,
@@ -42,26 +45,29 @@ Fp8Scales scales_of(const std::string& where, std::string_view name, const Tenso
   const int64_t row_blocks = ceil_div(rows, block[0]);
   const int64_t col_blocks = ceil_div(cols, block[1]);
   const std::vector<int64_t>& shape = scale->shape;
-  const int64_t count = scale->num_elements();
   const bool column = shape.size() == 1 || (shape.size() == 2 && shape[1] == 1);
-  Fp8Scales out;
-  if (count == 1) {
-    out = {.rows = rows, .cols = cols, .per_row = 1};
-  } else if (column && shape[0] == rows) {
-    out = {.rows = 1, .cols = cols, .per_row = 1};
-  } else if (shape == std::vector<int64_t>{row_blocks, col_blocks}) {
-    out = {.rows = block[0], .cols = block[1], .per_row = col_blocks};
-  } else {
-    fail(ErrorKind::kCorruptFile, where,
-         "got the scale of '{}' as [{}]; need one, [{}], [{}, 1] or [{}, {}]", name,
-         fmt::join(shape, ", "), rows, rows, row_blocks, col_blocks);
-  }
-  out.values = widen(*scale);
-  // One of these would make every logit a NaN, and the error come with the first token.
-  const auto odd = std::find_if_not(out.values.begin(), out.values.end(),
-                                    [](float value) { return std::isfinite(value); });
-  FOVEAL_CHECK(odd == out.values.end(), ErrorKind::kCorruptFile, where,
-               "got {} in the scale of '{}'; need finite numbers", *odd, name);
+  if (scale->num_elements() == 1) return {.rows = rows, .cols = cols, .per_row = 1};
+  if (column && shape[0] == rows) return {.rows = 1, .cols = cols, .per_row = 1};
+  FOVEAL_CHECK(shape == (std::vector<int64_t>{row_blocks, col_blocks}), ErrorKind::kCorruptFile,
+               where, "got the scale of '{}' as [{}]; need one, [{}], [{}, 1] or [{}, {}]", name,
+               fmt::join(shape, ", "), rows, rows, row_blocks, col_blocks);
+  return {.rows = block[0], .cols = block[1], .per_row = col_blocks};
+}
+
+/// What a quantisation can have made: positive, no less than arithmetic that takes the smallest
+/// numbers for zero keeps, and far above what the largest weight asks for. Others would be garbage
+/// in silence, or a NaN in every logit with the first token.
+std::vector<float> values_of(const std::string& where, std::string_view name,
+                             const TensorView& scale) {
+  constexpr float kLeast = std::numeric_limits<float>::min();
+  constexpr float kMost = 65536;
+  std::vector<float> out = widen(scale);
+  const auto odd = std::find_if_not(out.begin(), out.end(), [](float value) {
+    return value >= kLeast && value <= kMost;  // false of a NaN
+  });
+  FOVEAL_CHECK(odd == out.end(), ErrorKind::kCorruptFile, where,
+               "got {} in the scale of '{}'; need numbers from {:.3g} to {}", *odd, name, kLeast,
+               kMost);
   return out;
 }
 
@@ -117,26 +123,37 @@ const TensorView& Fp8Weights::readable(std::string_view name, const TensorView& 
   const std::lock_guard lock(mutex_);
   const auto known = owned_.find(name);
   if (known != owned_.end()) return known->second.view;
-  const Fp8Scales scales = scales_of(where_, name, stored, scale, block_);
+  const Fp8Matrix matrix = this->stored(name, stored, scale);
+  const Fp8Scales& scales = matrix.scales;
   const int64_t rows = stored.shape[0];
   const int64_t cols = stored.shape[1];
   const bool whole = cols % kGroup == 0 && (scales.cols % kGroup == 0 || scales.cols >= cols);
   const DType as = !keep_ ? DType::kBF16 : whole ? DType::kE4M3x32 : DType::kF32;
   const int64_t row_size = row_bytes(as, cols).value();
-  Owned& owned = owned_[std::string(name)];
+  Owned owned;
   owned.values = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(rows * row_size));
   owned.view = {.data = owned.values.get(), .dtype = as, .shape = stored.shape};
+  std::atomic<bool> odd = false;
   pool_.run(rows, [&](int64_t row, int) {
+    if (has_e4m3_nan(stored.data + row * cols, cols)) odd = true;
     convert_row(stored.data + row * cols, cols,
                 scales.values.data() + row / scales.rows * scales.per_row, scales.cols, as,
                 owned.values.get() + row * row_size);
   });
-  return owned.view;
+  if (odd) refuse_e4m3_nan(where_, name, matrix.weight);
+  return owned_.emplace(name, std::move(owned)).first->second.view;
 }
 
 Fp8Matrix Fp8Weights::stored(std::string_view name, const TensorView& stored,
                              const TensorView* scale) const {
-  Fp8Scales scales = scales_of(where_, name, stored, scale, block_);
+  Fp8Matrix out = layout(name, stored, scale);
+  out.scales.values = values_of(where_, name, *scale);
+  return out;
+}
+
+Fp8Matrix Fp8Weights::layout(std::string_view name, const TensorView& stored,
+                             const TensorView* scale) const {
+  Fp8Scales scales = layout_of(where_, name, stored, scale, block_);
   return {.weight = {.data = stored.data,
                      .dtype = stored.dtype,
                      .rows = stored.shape[0],

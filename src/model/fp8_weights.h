@@ -26,12 +26,16 @@ class Fp8Weights {
       : where_(std::move(where)), block_(block), keep_(keep), pool_(0) {}
 
   /// `scale`: what a stored value is multiplied by; null where the file has none. Throws
-  /// kCorruptFile, naming the tensor, for scales of another shape or type.
+  /// kCorruptFile, naming the tensor, for scales of another shape or type, for scales that no
+  /// quantisation makes, and for values that are NaN.
   const TensorView& readable(std::string_view name, const TensorView& stored,
                              const TensorView* scale);
 
   /// The same as it is stored.
   Fp8Matrix stored(std::string_view name, const TensorView& stored, const TensorView* scale) const;
+
+  /// The same without the values of its scales, which are not read.
+  Fp8Matrix layout(std::string_view name, const TensorView& stored, const TensorView* scale) const;
 
   /// The names of scales that a matrix `x.weight` may have, best first.
   static std::array<std::string, 2> scale_names(std::string_view name) {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "model/checkpoint_impl.h"
 #include "model/config_json.h"
+#include "model/fp8_check.h"
 #include "model/fp8_weights.h"
 #include "model/mapped_file.h"
 #include "model/safetensors.h"
@@ -52,6 +53,12 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     } else {
       open_single(root);
     }
+    if (has_fp8_ != config_.fp8_weights) {
+      log_info(
+          "config.json {} fp8 weights in its quantization_config, and the file has {}: each "
+          "tensor is taken as it is stored",
+          has_fp8_ ? "names no" : "names", has_fp8_ ? "some" : "none");
+    }
     config_.fp8_weights = has_fp8_;
     if (std::any_of(tensors_.begin(), tensors_.end(),
                     [](const auto& entry) { return entry.first.ends_with(".input_scale"); })) {
@@ -60,6 +67,8 @@ class SafetensorsCheckpoint : public TableCheckpoint {
           "to f8_e4m3, each row has scales of its own");
     }
     if (has_fp8_) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, keep_fp8_);
+    for (std::string& module : config_.fp8_exempt) module = plain_name(module);
+    check_fp8_tensors(*this, config_.fp8_exempt);
   }
 
   std::string format() const override {
@@ -77,19 +86,28 @@ class SafetensorsCheckpoint : public TableCheckpoint {
     if (fp8_) fp8_ = std::make_unique<Fp8Weights>(folder_, config_.fp8_block, keep_fp8_);
   }
   std::optional<Fp8Matrix> fp8_matrix(std::string_view name) const override {
-    const TensorView* stored = find(name);
-    if (stored == nullptr || stored->dtype != DType::kF8E4M3) return std::nullopt;
+    const TensorView* stored = find_fp8(name);
+    if (stored == nullptr) return std::nullopt;
     return fp8_->stored(name, *stored, scale_of(name));
+  }
+  std::optional<Fp8Matrix> fp8_layout(std::string_view name) const override {
+    const TensorView* stored = find_fp8(name);
+    if (stored == nullptr) return std::nullopt;
+    return fp8_->layout(name, *stored, scale_of(name));
   }
 
  protected:
   const TensorView* find_weight(std::string_view name) const override {
-    const TensorView* stored = find(name);
-    if (stored == nullptr || stored->dtype != DType::kF8E4M3) return stored;
+    const TensorView* stored = find_fp8(name);
+    if (stored == nullptr) return find(name);
     return &fp8_->readable(name, *stored, scale_of(name));
   }
 
  private:
+  const TensorView* find_fp8(std::string_view name) const {
+    const TensorView* stored = find(name);
+    return stored != nullptr && stored->dtype == DType::kF8E4M3 ? stored : nullptr;
+  }
   const TensorView* scale_of(std::string_view name) const {
     for (const std::string& its : Fp8Weights::scale_names(name)) {
       if (const TensorView* scale = find(its)) return scale;
@@ -130,7 +148,13 @@ class SafetensorsCheckpoint : public TableCheckpoint {
       files_.emplace_back(path);
       size_t taken = 0;
       for (SafetensorsTensor& tensor : parse_safetensors(files_.back().bytes(), path)) {
-        if (!std::binary_search(wanted.begin(), wanted.end(), tensor.name)) continue;
+        if (!std::binary_search(wanted.begin(), wanted.end(), tensor.name)) {
+          const auto other = where.find(tensor.name);
+          FOVEAL_CHECK(other == where.end(), ErrorKind::kCorruptFile, path,
+                       "got '{}', which the index places in '{}'; need it in one file", tensor.name,
+                       other->second);
+          continue;
+        }
         add(tensor, path);
         ++taken;
       }

@@ -238,21 +238,39 @@ TEST(Fp8Inspection, SaysWhatIsExpanded) {
   EXPECT_TRUE(engine::inspect(cpu).expanded.empty());
 }
 
+void expect_refused(const Files& files, std::string_view part) {
+  const model::TempFolder folder;
+  files.write(folder);
+  model::expect_error(ErrorKind::kCorruptFile, part, [&] { LLM(cuda_config(folder)); });
+}
+
 // Experts lie side by side: one of another shape would be read past its end.
 TEST(Fp8Experts, AreOfTheConfigsShape) {
   Files twin = files_of(kMoe);
   Files stored = quantised(twin, Scaling::kTensor);
   stored.tensors.at("model.layers.1.mlp.experts.3.up_proj.weight").shape = {256, 128};
-  const model::TempFolder folder;
-  stored.write(folder);
-  try {
-    const LLM llm(cuda_config(folder));
-    FAIL() << "it was taken";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kCorruptFile) << error.what();
-    EXPECT_NE(std::string_view(error.what()).find("experts.3.up_proj"), std::string_view::npos)
-        << error.what();
+  expect_refused(stored, "experts.3.up_proj");
+}
+
+// Matrices that the device keeps, one of several that are one product, and one that is expanded.
+TEST(Fp8Weights, AreSearchedForNan) {
+  Files twin = files_of(kDeepseek);
+  const Files stored = quantised(twin, Scaling::kBlock);
+  for (const std::string name :
+       {"self_attn.q_a_proj", "self_attn.kv_a_proj_with_mqa", "self_attn.kv_b_proj",
+        "mlp.experts.7.down_proj", "mlp.shared_experts.up_proj"}) {
+    Files odd = stored;
+    const std::string full = "model.layers.1." + name + ".weight";
+    Tensor& tensor = odd.tensors.at(full);
+    const int64_t row = tensor.shape[0] - 1;
+    tensor.data.at(static_cast<size_t>(row * tensor.shape[1] + 5)) = '\xff';
+    expect_refused(odd, "got a NaN at [" + std::to_string(row) + ", 5] of '" + full + "'");
   }
+  Files odd = stored;
+  std::string& scales =
+      odd.tensors.at("model.layers.1.mlp.experts.2.up_proj.weight_scale_inv").data;
+  std::fill_n(scales.begin(), sizeof(float), '\0');
+  expect_refused(odd, "got 0 in the scale of 'model.layers.1.mlp.experts.2.up_proj.weight'");
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -139,6 +139,13 @@ TEST(Latent, NamesWhatHasAnotherShape) {
   }
 }
 
+TEST(Latent, RefusesExpertsThatTheConfigDoesNotCount) {
+  Files files = make_files("deepseek_v32");
+  const std::string more = kLayer + "mlp.experts.4.down_proj.weight";
+  files.tensors[more] = files.tensors.at(kLayer + "mlp.experts.3.down_proj.weight");
+  expect_refused(files, "got '" + more + "' in a model of 4 experts");
+}
+
 TEST(Latent, RefusesIndexersWhereTheConfigHasNone) {
   Files files = make_files("deepseek_v32");
   const std::string shared = "model.layers.1.self_attn.indexer.wk.weight";

@@ -28,12 +28,13 @@ int32_t layer_of(std::string_view name) {
   return out;
 }
 
-StoredMatrix as_stored(Fp8Matrix&& matrix) {
-  return {.weight = matrix.weight, .scales = std::move(matrix.scales)};
+StoredMatrix as_stored(std::string_view name, Fp8Matrix&& matrix) {
+  return {.weight = matrix.weight, .scales = std::move(matrix.scales), .name = std::string(name)};
 }
 
 /// Why products cannot read the matrix where it lies by itself, or experts side by side; or empty.
-std::string why_not(std::string_view name, const StoredMatrix& matrix) {
+std::string why_not(const StoredMatrix& matrix) {
+  const std::string_view name = matrix.name;
   const auto ends = [&](std::string_view end) { return name.ends_with(end); };
   if (ends("embed_tokens.weight") || ends("lm_head.weight")) {
     return "embeddings and output matrices are in bf16";
@@ -60,10 +61,10 @@ struct Experts {
   std::string why;                  ///< they are expanded; or empty
   std::optional<bool> by_block[2];  ///< gate and up; down
 
-  void add(const std::string& name, const StoredMatrix& matrix) {
-    fp8.push_back(name);
-    if (why.empty()) why = why_not(name, matrix);
-    std::optional<bool>& kind = by_block[name.ends_with("down_proj.weight") ? 1 : 0];
+  void add(const StoredMatrix& matrix) {
+    fp8.push_back(matrix.name);
+    if (why.empty()) why = why_not(matrix);
+    std::optional<bool>& kind = by_block[matrix.name.ends_with("down_proj.weight") ? 1 : 0];
     if (!kind) kind = matrix.by_block();
     if (why.empty() && *kind != matrix.by_block()) why = "experts with scales of different kinds";
   }
@@ -77,11 +78,11 @@ Fp8OnDevice::Fp8OnDevice(const Checkpoint& checkpoint) : checkpoint_(checkpoint)
   for (const std::string& name : checkpoint.names()) {
     if (layer_of(name) >= checkpoint.config().num_layers) continue;
     const std::string experts(experts_of(name));
-    std::optional<Fp8Matrix> matrix = checkpoint.fp8_matrix(name);
+    std::optional<Fp8Matrix> matrix = checkpoint.fp8_layout(name);
     if (matrix && experts.empty()) {
-      put(name, why_not(name, as_stored(*std::move(matrix))));
+      put(name, why_not(as_stored(name, *std::move(matrix))));
     } else if (matrix) {
-      layers[experts].add(name, as_stored(*std::move(matrix)));
+      layers[experts].add(as_stored(name, *std::move(matrix)));
     } else if (!experts.empty() && name.ends_with(".weight")) {
       layers[experts].why = "experts of different types";
     }
@@ -101,7 +102,7 @@ void Fp8OnDevice::put(const std::string& name, const std::string& why) {
 
 std::optional<StoredMatrix> Fp8OnDevice::stored(std::string_view name) const {
   if (!kept_.contains(name)) return std::nullopt;
-  return as_stored(*checkpoint_.fp8_matrix(name));
+  return as_stored(name, *checkpoint_.fp8_matrix(name));
 }
 
 std::string Fp8OnDevice::summary() const {

@@ -14,6 +14,7 @@ namespace foveal::model {
 struct StoredMatrix {
   WeightView weight;
   std::optional<Fp8Scales> scales;
+  std::string name = {};  ///< the checkpoint's, of a matrix with scales
 
   /// Whether a scale is a block's of 128 rows and columns, not a row's or all values'.
   bool by_block() const { return scales && scales->cols < weight.cols; }

@@ -34,8 +34,14 @@ class Shapes : public TableCheckpoint {
     return "model.layers." + std::to_string(layer) + ".mlp.experts." + std::to_string(expert) + ".";
   }
 
+  mutable int read = 0;  ///< matrices with their scales
+
   std::string format() const override { return "shapes"; }
   std::optional<Fp8Matrix> fp8_matrix(std::string_view name) const override {
+    ++read;
+    return fp8_layout(name);
+  }
+  std::optional<Fp8Matrix> fp8_layout(std::string_view name) const override {
     const auto found = matrices_.find(name);
     return found == matrices_.end() ? std::nullopt : std::optional(found->second);
   }
@@ -54,6 +60,7 @@ TEST(Fp8OnDevice, KeepsWhatProductsRead) {
   shapes.add("model.layers.0.mlp.up_proj.weight", 100, 208, 1, kAll);
   shapes.add("model.layers.0.mlp.gate_proj.weight", 100, 208, kAll, kAll);
   const Fp8OnDevice fp8(shapes);
+  EXPECT_EQ(shapes.read, 0);
   EXPECT_EQ(fp8.kept().size(), 5U);
   EXPECT_TRUE(fp8.summary().empty());
   EXPECT_TRUE(fp8.stored("model.layers.0.self_attn.o_proj.weight")->by_block());

@@ -87,6 +87,7 @@ class LayerLoader {
                       .bias = {},
                       .shared_gate_up = {},
                       .shared_down = {}};
+    check_expert_count(checkpoint_, prefix_ + "mlp.experts.");
     load_experts(out);
     if (config_.router.sigmoid) {
       out.bias = loader_.vector(load_router_bias(checkpoint_, prefix_ + "mlp."),

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <functional>
 
@@ -13,6 +14,7 @@
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/expand.h"
 #include "kernels/cuda/latent_context.h"
+#include "model/fp8_check.h"
 
 namespace foveal::model {
 namespace {
@@ -178,7 +180,7 @@ DeviceTensor WeightLoader::fp8(std::span<const StoredMatrix> parts, std::string_
     return out;
   }
   for (const StoredMatrix& part : parts) {
-    send(part.weight, to, /*keep=*/true);
+    if (send(part.weight, to, /*keep=*/true)) refuse_e4m3_nan("model", part.name, part.weight);
     to += part.weight.rows * cols;
   }
   return out;
@@ -219,23 +221,25 @@ DeviceTensor WeightLoader::bias(std::span<const float> values, std::string_view 
   return out;
 }
 
-void WeightLoader::send(const WeightView& part, std::byte* to, bool keep) {
+bool WeightLoader::send(const WeightView& part, std::byte* to, bool keep) {
   FOVEAL_CHECK(part.row_bytes <= kPieceBytes, ErrorKind::kUnsupported, "weights",
                "got rows of {} bytes; need at most {}", part.row_bytes, kPieceBytes);
   const int64_t piece = kPieceBytes / part.row_bytes;
+  bool odd = false;
   for (int64_t first = 0; first < part.rows; first += piece) {
     const int64_t count = std::min(piece, part.rows - first);
-    send_rows(part, first, count, to + first * part.cols * (keep ? 1 : 2), keep);
+    odd |= send_rows(part, first, count, to + first * part.cols * (keep ? 1 : 2), keep);
   }
+  return odd;
 }
 
-void WeightLoader::send_rows(const WeightView& part, int64_t first, int64_t count, std::byte* to,
+bool WeightLoader::send_rows(const WeightView& part, int64_t first, int64_t count, std::byte* to,
                              bool keep) {
   Slot& slot = slots_[next_];
   next_ = (next_ + 1) % slots_.size();
   slot.done.synchronize();
   const int64_t bytes = count * part.row_bytes;
-  copy_in(part.row(first), slot.host.data(), bytes);
+  const bool odd = copy_in(part.row(first), slot.host.data(), bytes, part.dtype);
   if (keep || part.dtype == DType::kBF16) {
     stream_.copy(to, slot.host.data(), static_cast<size_t>(bytes));
   } else {
@@ -249,13 +253,19 @@ void WeightLoader::send_rows(const WeightView& part, int64_t first, int64_t coun
                           stream_);
   }
   slot.done.record(stream_);
+  return odd;
 }
 
-void WeightLoader::copy_in(const std::byte* from, std::byte* to, int64_t bytes) {
+bool WeightLoader::copy_in(const std::byte* from, std::byte* to, int64_t bytes, DType dtype) {
+  std::atomic<bool> odd = false;
   stream_.pool().run(ceil_div(bytes, kTaskBytes), [&](int64_t task, int) {
     const int64_t begin = task * kTaskBytes;
-    std::memcpy(to + begin, from + begin, static_cast<size_t>(std::min(kTaskBytes, bytes - begin)));
+    const int64_t size = std::min(kTaskBytes, bytes - begin);
+    std::memcpy(to + begin, from + begin, static_cast<size_t>(size));
+    // Read again while it is in the cache.
+    if (dtype == DType::kF8E4M3 && has_e4m3_nan(from + begin, size)) odd = true;
   });
+  return odd;
 }
 
 std::string WeightLoader::stored_types() const {

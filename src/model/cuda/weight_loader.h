@@ -70,12 +70,12 @@ class WeightLoader {
 
   DeviceTensor make(int64_t rows, int64_t cols, int64_t size, std::string_view name);
   DeviceTensor fp8(std::span<const StoredMatrix> parts, std::string_view name);
-  /// As bf16, or with `keep` as it is.
-  void send(const WeightView& part, std::byte* to, bool keep);
-  void send_rows(const WeightView& part, int64_t first, int64_t count, std::byte* to, bool keep);
+  /// As bf16, or with `keep` as it is. True where some of its values are e4m3 and NaN.
+  bool send(const WeightView& part, std::byte* to, bool keep);
+  bool send_rows(const WeightView& part, int64_t first, int64_t count, std::byte* to, bool keep);
   /// Random e4m3 values, none of them NaN.
   void fill_fp8(std::byte* to, int64_t count, uint64_t seed);
-  void copy_in(const std::byte* from, std::byte* to, int64_t bytes);
+  bool copy_in(const std::byte* from, std::byte* to, int64_t bytes, DType dtype);
 
   Stream& stream_;
   std::vector<Slot> slots_;

@@ -19,6 +19,7 @@ Moe::Moe(const Checkpoint& checkpoint, const ModelConfig& config, const std::str
   } else {
     check_no_shared_experts(checkpoint, prefix + "shared_experts.");
   }
+  check_expert_count(checkpoint, prefix + "experts.");
   for (int32_t idx = 0; idx < config.num_experts; ++idx) {
     const ExpertWeights one = load_expert(checkpoint, prefix + "experts.", idx);
     experts_.emplace_back(Linear{one.gate, {}}, Linear{one.up, {}}, Linear{one.down, {}},

@@ -35,8 +35,10 @@ void scale_yarn(const RopeConfig& config, int32_t rotary_dim, std::vector<float>
   const auto channel_of = [&](double rotations) {
     return rotary_dim * std::log(original / (rotations * kTwoPi)) / (2.0 * std::log(config.theta));
   };
-  const double low = std::max(std::floor(channel_of(config.beta_fast)), 0.0);
-  double high = std::min(std::ceil(channel_of(config.beta_slow)), rotary_dim - 1.0);
+  const double first = channel_of(config.beta_fast);
+  const double last = channel_of(config.beta_slow);
+  const double low = std::max(config.truncate ? std::floor(first) : first, 0.0);
+  double high = std::min(config.truncate ? std::ceil(last) : last, rotary_dim - 1.0);
   if (low == high) high += 0.001;
   for (size_t idx = 0; idx < inverse.size(); ++idx) {
     const double ramp = std::clamp((static_cast<double>(idx) - low) / (high - low), 0.0, 1.0);

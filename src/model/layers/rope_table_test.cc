@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "foveal/error.h"
@@ -74,6 +75,26 @@ TEST(RopeFrequencies, YarnRampsAndScalesAttention) {
     last_ratio = ratio;
   }
   EXPECT_NEAR(got.attention_factor, 0.1 * std::log(8.0) + 1.0, 1e-12);
+}
+
+// Half a channel of the 64 is a hundredth of the ramp, which untruncated lies within the truncated.
+TEST(RopeFrequencies, YarnsBandMayBeginAndEndBetweenChannels) {
+  RopeConfig config = scaled(RopeConfig::Scaling::kYarn);
+  const std::vector<float> whole = rope_frequencies(config, kRotary, 1).inverse;
+  config.truncate = false;
+  const std::vector<float> between = rope_frequencies(config, kRotary, 1).inverse;
+  const double turns = 8192 / (2 * M_PI);
+  const auto channel_of = [&](double beta) {
+    return kRotary * std::log(turns / beta) / (2 * std::log(500000.0));
+  };
+  const double low = channel_of(32);
+  const double high = channel_of(1);
+  EXPECT_NE(whole, between);
+  for (size_t idx = 0; idx < kHalf; ++idx) {
+    const double ramp = std::clamp((static_cast<double>(idx) - low) / (high - low), 0.0, 1.0);
+    const double want = plain()[idx] * (1 - ramp + ramp / 8);
+    EXPECT_NEAR(between[idx], want, want * 1e-6) << idx;
+  }
 }
 
 TEST(RopeFrequencies, LongRopeTakesTheFactorsOfTheContext) {

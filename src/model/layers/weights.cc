@@ -2,9 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
-
 #include "base/check.h"
 #include "base/log.h"
 
@@ -45,11 +42,18 @@ ExpertWeights load_expert(const Checkpoint& checkpoint, const std::string& prefi
 }
 
 std::vector<float> load_router_bias(const Checkpoint& checkpoint, const std::string& prefix) {
-  const std::string name = prefix + "gate.e_score_correction_bias";
-  std::vector<float> out = checkpoint.vector(name, checkpoint.config().num_experts);
-  FOVEAL_CHECK(std::all_of(out.begin(), out.end(), [](float bias) { return std::isfinite(bias); }),
-               ErrorKind::kCorruptFile, name, "got a value that is not finite; need numbers");
-  return out;
+  return checkpoint.vector(prefix + "gate.e_score_correction_bias",
+                           checkpoint.config().num_experts);
+}
+
+void check_expert_count(const Checkpoint& checkpoint, const std::string& prefix) {
+  const int32_t count = checkpoint.config().num_experts;
+  for (const char* part : {"gate_proj", "up_proj", "down_proj"}) {
+    const std::string unread = fmt::format("{}{}.{}.weight", prefix, count, part);
+    FOVEAL_CHECK(checkpoint.find(unread) == nullptr, ErrorKind::kCorruptFile, "model",
+                 "got '{}' in a model of {} experts; need a config that fits the file", unread,
+                 count);
+  }
 }
 
 void check_no_shared_experts(const Checkpoint& checkpoint, const std::string& prefix) {

@@ -40,10 +40,12 @@ struct ExpertWeights {
 };
 ExpertWeights load_expert(const Checkpoint& checkpoint, const std::string& prefix, int32_t idx);
 
-/// What a router of sigmoids adds to its scores to choose experts. Throws kCorruptFile for a value
-/// that is not finite: experts would be chosen by comparisons that are always false. `prefix`:
-/// "model.layers.3.mlp.".
+/// What a router of sigmoids adds to its scores to choose experts. `prefix`: "model.layers.3.mlp.".
 std::vector<float> load_router_bias(const Checkpoint& checkpoint, const std::string& prefix);
+
+/// Throws kCorruptFile where the file holds more experts of this layer than the config says.
+/// `prefix`: "model.layers.3.mlp.experts.".
+void check_expert_count(const Checkpoint& checkpoint, const std::string& prefix);
 
 /// Throws kCorruptFile where the model (by its config) has no shared experts and the file has one
 /// for this layer. `prefix`: "model.layers.3.mlp.shared_experts.".
