@@ -5,9 +5,12 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/cuda/device/mbarrier.cuh"
+
 // The k largest of float32 values by radix selection, exact: three passes over the values, each a
-// histogram of 11 (11, 10) more bits of an order-preserving integer, find the k-th value's bits;
-// a fourth writes what lies above it, and of what equals it the lowest indices, in ascending order.
+// histogram of 11 (11, 10) more bits of an order-preserving integer, find the k-th value's bits, or
+// fewer if few values are left, which are compared with one another; a last pass writes what lies
+// above it, and of what equals it the lowest indices, in ascending order.
 // The values of a row are spread over a CTA, or in slices of equal length over those of a cluster.
 
 namespace foveal::kernels::cuda {
@@ -30,6 +33,7 @@ class RadixSelect {
   static constexpr int kBins = 2048;
   static constexpr int kWarps = kThreads / 32;
   static constexpr int kOwnBins = kBins / kThreads;
+  static constexpr uint32_t kFew = 64;
   static_assert(kBins % kThreads == 0 && kWarps <= 32);
 
  public:
@@ -39,6 +43,9 @@ class RadixSelect {
     uint32_t found[3];          ///< bin, values above it, values in it
     uint32_t taken[kWarps][2];  ///< above and equal to the threshold, of each warp's values
     uint32_t slice[2];          ///< the same of the CTA
+    uint32_t few[kFew];         ///< keys that are left, of all CTAs
+    uint32_t listed;            ///< where the CTA's next one goes
+    uint32_t kth[2];            ///< of those: its key, and how many equal it from there on
   };
   /// Taken are the keys above `key`, and the first `ties` that equal it.
   struct Threshold {
@@ -69,6 +76,7 @@ class RadixSelect {
       prefix = prefix << bits | shared_.found[0];
       k -= shared_.found[1];
       if (shared_.found[2] == k) return {prefix << shift, ~0U};  // all of the bin
+      if (shift > 0 && shared_.found[2] <= kFew) return among_few(values, count, prefix, shift, k);
     }
     return {prefix, k};
   }
@@ -107,10 +115,18 @@ class RadixSelect {
       above += __popc(is_above);
       equal += __popc(is_equal);
     }
-    if constexpr (kCluster) cooperative_groups::this_cluster().sync();  // others may still read
+    __syncwarp();
+    if constexpr (kCluster) wait_for_readers();
   }
 
  private:
+  /// Until all CTAs have read what they want of this one. What was read is there, so nothing has to
+  /// be ordered: a barrier that does is a fence of the whole GPU.
+  __device__ static void wait_for_readers() {
+    foveal::cuda::cluster_arrive_relaxed();
+    foveal::cuda::cluster_wait();
+  }
+
   __device__ void clear() {
 #pragma unroll
     for (int i = 0; i < kOwnBins; ++i) shared_.bins[i * kThreads + threadIdx.x] = 0;
@@ -165,12 +181,64 @@ class RadixSelect {
       }
       above += own[i];
     }
-    // Nobody clears or counts before all have read.
+    __syncthreads();
+    if constexpr (kCluster) wait_for_readers();  // nobody clears or counts before
+  }
+
+  /// The k-th of those that begin with `prefix`, the bin found last.
+  template <class Values>
+  __device__ Threshold among_few(const Values& values, int32_t count, uint32_t prefix, int shift,
+                                 uint32_t k) {
+    const uint32_t inside = shared_.found[2];
+    if (warp_ == 0) {
+      uint32_t before = 0;
+      if constexpr (kCluster) {
+        const auto cluster = cooperative_groups::this_cluster();
+        const auto from = static_cast<unsigned>(lane_);
+        if (from < cluster.block_rank()) {
+          before = cluster.map_shared_rank(shared_.bins, from)[shared_.found[0]];
+        }
+        before = __reduce_add_sync(~0U, before);
+      }
+      if (lane_ == 0) shared_.listed = before;
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (auto at = static_cast<int32_t>(threadIdx.x); at < count; at += kThreads) {
+      const uint32_t key = values.key(at);
+      if (key >> shift != prefix) continue;
+      const uint32_t place = atomicAdd(&shared_.listed, 1U);
+      if constexpr (kCluster) {
+        const auto cluster = cooperative_groups::this_cluster();
+#pragma unroll 1
+        for (unsigned rank = 0; rank < cluster.num_blocks(); ++rank) {
+          cluster.map_shared_rank(shared_.few, rank)[place] = key;
+        }
+      } else {
+        shared_.few[place] = key;
+      }
+    }
     if constexpr (kCluster) {
       cooperative_groups::this_cluster().sync();
     } else {
       __syncthreads();
     }
+    if (threadIdx.x < inside) {
+      const uint32_t own = shared_.few[threadIdx.x];
+      uint32_t greater = 0;
+      uint32_t equal = 0;
+#pragma unroll 4
+      for (uint32_t i = 0; i < inside; ++i) {
+        greater += shared_.few[i] > own ? 1 : 0;
+        equal += shared_.few[i] == own ? 1 : 0;
+      }
+      if (greater < k && k <= greater + equal) {
+        shared_.kth[0] = own;
+        shared_.kth[1] = k - greater;
+      }
+    }
+    __syncthreads();
+    return {shared_.kth[0], shared_.kth[1]};
   }
 
   /// This thread's bins, from the highest on, of all CTAs.
