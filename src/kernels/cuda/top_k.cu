@@ -412,6 +412,9 @@ TopKArgs plan(const foveal_top_k_params& call, int32_t processors) {
 
 void launch_top_k(const foveal_top_k_params& call, int32_t processors, void* stream) {
   const TopKArgs args = plan(call, processors);
+  if ((call.flags & FOVEAL_TOP_K_RADIX) == 0 && launch_top_k_resident(args, processors, stream)) {
+    return;
+  }
   const int32_t ctas = 1 << args.log2_ctas;
   const bool cluster = ctas > 1;
   // Registers enough for all, where no multiprocessor has to hold two.

@@ -210,7 +210,6 @@ TEST_F(TopKGpuTest, TwentyThousandShortRowsOfEveryKind) {
     check(random_case(rows, columns, k));
     if (HasFatalFailure()) return;
   }
-  EXPECT_GT(fell_back_, 0U);
   EXPECT_LT(fell_back_, rows_ / 2);
 }
 
@@ -242,6 +241,7 @@ TEST_F(TopKGpuTest, EverySpreadOverCtas) {
     check(random_case(rows, 70000, 512));
     if (HasFatalFailure()) return;
   }
+  EXPECT_GT(fell_back_, 0U);  // of many rows, which no cluster's registers hold
 }
 
 TEST_F(TopKGpuTest, RadixSelectionAlone) {

@@ -27,11 +27,14 @@ struct Row {
   int32_t length;
   int32_t loaded;  ///< values that are loaded: more, where that begins before the length is known
 
+  __device__ static int32_t which_length(const foveal_top_k_params& p, int32_t row) {
+    return p.rows_a_length == 1 ? row : row / p.rows_a_length;  // a division takes its time
+  }
   __device__ static Row of(const foveal_top_k_params& p, int32_t row) {
     int32_t begin = 0;
     int32_t end = p.max_length;
     if (p.lengths != nullptr) {
-      const int32_t at = row / p.rows_a_length;
+      const int32_t at = which_length(p, row);
       end = p.lengths[at];
       if (p.starts != nullptr) begin = max(p.starts[at], 0);
     }
