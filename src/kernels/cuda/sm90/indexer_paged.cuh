@@ -19,6 +19,8 @@ struct PagedTraits {
   static constexpr int kGroups = 4;  ///< warpgroups, each with tiles of its own
   static constexpr int kKeys = 64;
   static constexpr int kStages = 20;
+  static constexpr int kFewStages = 8;
+  static_assert(kStages % kGroups == 0 && kFewStages % kGroups == 0);
   static constexpr int kQueryStages = 2;
   static constexpr int kThreads = 128 * kGroups + 32;
   static constexpr int kKeyBytes = kKeys * 128;
@@ -46,6 +48,14 @@ struct PagedWalk {
   int32_t left;  ///< tiles of the run
   int32_t keys = 0;
   int32_t end_tile = 0;
+
+  /// Stages that a run takes. Deep queues are shared unevenly between processors, which a run of
+  /// less than two of them has no time to make up for.
+  template <class Traits>
+  __device__ static int stages(int32_t tiles) {
+    return tiles > Traits::kStages && tiles <= 2 * Traits::kStages ? Traits::kFewStages
+                                                                   : Traits::kStages;
+  }
 
   /// Keys that the row of `seq` is scored against.
   __device__ static int32_t scored(const IndexerArgs& args, int32_t seq) {
@@ -125,9 +135,12 @@ struct PagedProducer {
   const CUtensorMap* k_map;
   int lane = threadIdx.x % 32;
   Ring<Traits::kQueryStages> q_ring{};
-  Ring<Traits::kStages> k_ring{};
+  int key_stages = 0;
+  int key_stage = 0;
+  uint32_t key_parity = 0;
 
   __device__ void run(PagedWalk walk) {
+    key_stages = PagedWalk::stages<Traits>(walk.left);
     for (; walk.next(); walk.done()) {
       query(walk.seq);
       const int32_t boxes = Traits::kKeys / args.box_rows;
@@ -164,9 +177,9 @@ struct PagedProducer {
     const int32_t my_tile = lane / boxes;
     const int32_t place = lane % boxes * args.box_rows;
     for (int32_t tile = 0; tile < num_tiles; ++tile) {
-      const int stage = k_ring.stage;
+      const int stage = key_stage;
       Barrier* full = &shared.k_full[stage];
-      barrier_wait(&shared.k_empty[stage], k_ring.parity ^ 1);
+      barrier_wait(&shared.k_empty[stage], key_parity ^ 1);
       if (lane == 0) barrier_arrive_expect(full, Traits::kKeyBytes + Traits::kKeys * 4);
       __syncwarp();
       if (tile == my_tile) {
@@ -176,7 +189,10 @@ struct PagedProducer {
                   static_cast<uint32_t>(args.box_rows * 4));
       }
       __syncwarp();
-      k_ring.next();
+      if (++key_stage == key_stages) {
+        key_stage = 0;
+        key_parity ^= 1;
+      }
     }
   }
 };
@@ -192,6 +208,7 @@ struct PagedConsumer {
   __device__ void run(PagedWalk walk) {
     int32_t mine = group;  // in the run
     int32_t first = 0;     // in the run, of this sequence's tiles
+    const int stages = PagedWalk::stages<Traits>(walk.left);
     int stage = group;
     uint32_t parity = 0;
     for (; walk.next(); walk.done()) {
@@ -204,8 +221,8 @@ struct PagedConsumer {
       for (; mine < end; mine += Traits::kGroups) {
         tile(stage, parity, query, w, (walk.tile + mine - first) * Traits::kKeys, walk.keys, out);
         stage += Traits::kGroups;
-        if (stage >= Traits::kStages) {
-          stage -= Traits::kStages;
+        if (stage >= stages) {
+          stage -= stages;
           parity ^= 1;
         }
       }
