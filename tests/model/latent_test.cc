@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <functional>
+#include <map>
 
 #include "base/half.h"
 #include "latent_files.h"
@@ -115,28 +117,59 @@ TEST(Latent, BlockScaledWeightsGiveWhatTheirProductsGive) {
   expect_refused(files, "got 'model.layers.2.self_attn.kv_b_proj.weight' as f8_e4m3 without");
 }
 
-TEST(Latent, NamesWhatIsMissing) {
-  for (const char* name :
-       {"self_attn.q_a_proj.weight", "self_attn.q_a_layernorm.weight", "self_attn.kv_b_proj.weight",
-        "self_attn.kv_a_proj_with_mqa.weight", "self_attn.indexer.k_norm.bias",
-        "self_attn.indexer.weights_proj.weight", "mlp.gate.e_score_correction_bias",
-        "mlp.shared_experts.up_proj.weight", "mlp.experts.3.gate_proj.weight"}) {
-    Files files = make_files("deepseek_v32");
-    ASSERT_EQ(files.tensors.erase(kLayer + name), 1U) << name;
-    expect_refused(files, "got no tensor '" + kLayer + name + "'");
+/// One tensor of each kind: of layers, and of a layer's experts, the last that has it.
+std::vector<std::string> kinds_of(const Files& files) {
+  std::map<std::string, std::string> kinds;
+  for (const auto& [name, tensor] : files.tensors) {
+    std::string kind = name;
+    std::erase_if(kind, [](char c) { return c >= '0' && c <= '9'; });
+    kinds[kind] = name;
+  }
+  std::vector<std::string> out;
+  for (const auto& [kind, name] : kinds) out.push_back(name);
+  return out;
+}
+
+/// Changes one tensor of each kind of every family, which must be refused by its name.
+void expect_each_refused(const std::function<void(Files&, const std::string&)>& change,
+                         ErrorKind kind = ErrorKind::kCorruptFile) {
+  const std::pair<const char*, const char*> families[] = {{"deepseek_v3", ""},
+                                                          {"deepseek_v3", R"(,"q_lora_rank":null)"},
+                                                          {"deepseek_v32", ""},
+                                                          {"glm_moe_dsa", ""}};
+  for (const auto& [type, more] : families) {
+    const Files whole = make_files(type, more);
+    const std::vector<std::string> names = kinds_of(whole);
+    EXPECT_GT(names.size(), 20U);
+    for (const std::string& name : names) {
+      Files files = whole;
+      change(files, name);
+      expect_refused(files, name, kind);
+    }
   }
 }
 
+TEST(Latent, NamesWhatIsMissing) {
+  expect_each_refused([](Files& files, const std::string& name) { files.tensors.erase(name); });
+}
+
 TEST(Latent, NamesWhatHasAnotherShape) {
-  for (const char* name : {"self_attn.q_b_proj.weight", "self_attn.kv_a_layernorm.weight",
-                           "self_attn.o_proj.weight", "self_attn.indexer.wq_b.weight",
-                           "self_attn.indexer.k_norm.weight", "mlp.gate.e_score_correction_bias"}) {
-    Files files = make_files("deepseek_v32");
-    Tensor& tensor = files.tensors.at(kLayer + name);
+  expect_each_refused([](Files& files, const std::string& name) {
+    Tensor& tensor = files.tensors.at(name);
     tensor.data += tensor.data;
     tensor.shape[0] *= 2;
-    expect_refused(files, "got '" + kLayer + name + "' as [");
-  }
+  });
+  expect_each_refused(
+      [](Files& files, const std::string& name) { files.tensors.at(name).shape.push_back(1); });
+}
+
+TEST(Latent, NamesWhatIsOfAnotherType) {
+  expect_each_refused(
+      [](Files& files, const std::string& name) {
+        Tensor& tensor = files.tensors.at(name);
+        tensor.type = "I16";
+      },
+      ErrorKind::kUnsupported);
 }
 
 TEST(Latent, RefusesExpertsThatTheConfigDoesNotCount) {
