@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "base/math.h"
+#include "kernels/cuda/prefill_plan.h"
 #include "kernels/cuda/prefill_testing.h"
 #include "kernels/cuda/prefill_vote.h"
 #include "kernels/cuda/prefill_vote_reference.h"
