@@ -24,14 +24,18 @@ int64_t HeadFormRoom::heads_at_once(const LatentConfig& dims, int64_t keys) cons
 bool heads_take_less(const LatentConfig& dims, const HeadFormRoom& room,
                      std::span<const kernels::AttentionSeq> seqs) {
   double pairs = 0;
+  double block_pairs = 0;  // of whole blocks, filled or not
   int64_t keys = 0;
   int64_t rows = 0;
   int64_t blocks = 0;
   for (const kernels::AttentionSeq& seq : seqs) {
-    pairs += double{1} * seq.q_len * (seq.kv_len - seq.q_len / 2.0);
+    const int64_t seq_blocks = ceil_div(int64_t{seq.q_len}, kBlockRows);
+    const double seen = seq.kv_len - seq.q_len / 2.0;
+    pairs += double{1} * seq.q_len * seen;
+    block_pairs += static_cast<double>(seq_blocks * kBlockRows) * seen;
     keys += seq.kv_len;
     rows += seq.q_len;
-    blocks += ceil_div(int64_t{seq.q_len}, kBlockRows);
+    blocks += seq_blocks;
   }
   const int64_t items = blocks * room.heads_at_once(dims, keys);
   const double busy =
@@ -43,7 +47,7 @@ bool heads_take_less(const LatentConfig& dims, const HeadFormRoom& room,
       static_cast<double>(round_up(room.heads, kLatentHeads)) / static_cast<double>(room.heads);
   const double latents =
       pairs * (dims.width() + dims.kv_rank) * padded + static_cast<double>(rows) * change;
-  const double heads = pairs * (dims.nope_dim + dims.rope_dim + dims.value_dim) / busy +
+  const double heads = block_pairs * (dims.nope_dim + dims.rope_dim + dims.value_dim) / busy +
                        static_cast<double>(keys) * change;
   return heads < kOverLatents * latents;
 }
