@@ -20,7 +20,7 @@ class DsaDevice {
   virtual void attend(int32_t layer, const AttendArgs& args, Stream& stream) = 0;
 };
 
-/// Throws kUnsupported, naming the field, for what the kernels lack; also in builds without CUDA.
+/// Throws kUnsupported, naming the field, for what the kernels lack. Null in builds without CUDA.
 /// The settings are borrowed.
 std::unique_ptr<DsaDevice> make_dsa_device(const Settings& settings);
 
