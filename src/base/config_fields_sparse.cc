@@ -1,6 +1,7 @@
 // The tables of sparse_attention_config. Names and defaults are TensorRT-LLM's; where it is lax
 // (any phase key, NaN, even kernel sizes) these are not.
 #include <cmath>
+#include <limits>
 
 #include "base/check.h"
 #include "base/config_fields.h"
@@ -55,11 +56,13 @@ bool is_page_size(double value) {
 // As TensorRT-LLM types it: an int is a number of channels, a float a share of them. So 1 is one
 // channel and 1.0 all.
 constexpr std::string_view kToprNeed =
-    "an integer >= 1 (channels) or a ratio above 0 and up to 1.0 (share of the channels)";
+    "an integer from 1 to 2147483647 (channels) or a ratio above 0 and up to 1.0 (share of the "
+    "channels)";
 using Topr = std::variant<int64_t, double>;
 
 std::optional<Topr> to_topr(double value, bool integer) {
-  const bool whole = value >= 1 && value <= kMaxChannels && value == std::floor(value);
+  constexpr double kMost = std::numeric_limits<int32_t>::max();
+  const bool whole = value >= 1 && value <= kMost && value == std::floor(value);
   if (whole && (integer || value > 1)) return static_cast<int64_t>(value);
   if (!integer && value > 0 && value <= 1) return value;
   return std::nullopt;

@@ -171,6 +171,7 @@ TEST(ConfigFields, RocketAndDsaDefaultsAndNulls) {
   EXPECT_EQ(std::get<int64_t>(topr("1")), 1) << "a channel";
   EXPECT_EQ(std::get<double>(topr("1.0")), 1.0) << "all of them";
   EXPECT_EQ(std::get<int64_t>(topr("64.0")), 64);
+  EXPECT_EQ(std::get<int64_t>(topr("1000000")), 1000000) << "more than any head has: all of them";
   const auto dsa = only<DeepSeekSparseAttentionConfig>(
       load("sparse_attention_config: {algorithm: dsa, index_topk: 512, q_split_threshold: -1, "
            "use_cute_dsl_topk: false, indexer_k_dtype: fp8, use_self_sampling_topk: true, "
@@ -323,7 +324,8 @@ TEST(ConfigFields, RefusesRocketAndDsa) {
             at + "kt_cache_dtype] got 'fp8'; need one of bfloat16, float8_e5m2");
   for (const char* topr : {"0", "-2", "1.5", "0.0", "nan", "many"}) {
     EXPECT_EQ(rocket(fmt::format("topr: {}", topr)),
-              fmt::format("{}topr] got {}; need an integer >= 1 (channels) or a ratio above 0 and "
+              fmt::format("{}topr] got {}; need an integer from 1 to 2147483647 (channels) or a "
+                          "ratio above 0 and "
                           "up to 1.0 (share of the channels)",
                           at, topr));
   }
