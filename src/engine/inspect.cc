@@ -7,6 +7,7 @@
 #include "engine/setup.h"
 #include "model/arch/registry.h"
 #include "model/cuda/fp8_device.h"
+#include "model/layers/weights.h"
 
 namespace foveal::engine {
 namespace {
@@ -81,6 +82,7 @@ void inspect_expanded(const model::Checkpoint& checkpoint, Inspection& out) {
 Inspection inspect(const LlmConfig& config) {
   const auto checkpoint = open_checkpoint(config, Weights::kShapes);
   model::find_architecture(checkpoint->config().architecture);
+  model::check_layer_count(*checkpoint);
   const auto tokenizer = load_tokenizer(config.tokenizer, *checkpoint);
   const Setup setup = make_setup(config, *checkpoint);
   const ThreadPool pool(static_cast<int>(config.threads));

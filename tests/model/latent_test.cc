@@ -6,6 +6,7 @@
 #include <map>
 
 #include "base/half.h"
+#include "engine/inspect.h"
 #include "latent_files.h"
 #include "model/test_files.h"
 
@@ -67,8 +68,18 @@ TEST(Latent, LayersThatPredictFurtherTokensAreLeftOut) {
     with.tensors[std::string("model.layers.3.") + name + ".weight"] = norm;
   }
   EXPECT_EQ(logits_of(with), logits_of(plain));
+  const TempFolder folder;
+  with.write(folder);
+  testing::internal::CaptureStderr();
+  engine::inspect(config_of(folder));
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("layer 3 predicts further tokens"),
+            std::string::npos);
   with.tensors.erase("model.layers.3.eh_proj.weight");
-  expect_refused(with, "got tensors of layer 3 in a model of 3 layers");
+  constexpr std::string_view kRefused = "got tensors of layer 3 in a model of 3 layers";
+  expect_refused(with, kRefused);
+  with.write(folder);
+  model::expect_error(ErrorKind::kCorruptFile, kRefused,
+                      [&] { engine::inspect(config_of(folder)); });
 }
 
 /// e4m3 with a scale for each 128 x 128 block, none a power of two; and what they are multiplied.
