@@ -120,8 +120,11 @@ std::string run_summary(const RequestOutput& output) {
       output.outputs.at(0).token_ids.size(), timings.decode_tok_s(), timings.ttft_ms / 1000,
       sparsity.method, 100 * total.prefill.skipped(), 100 * total.decode.skipped());
   if (sparsity.kept_tokens < sparsity.prompt_tokens) {
-    out += fmt::format("; kept {} of {} prompt tokens, read {} of {} pages ({:.1f} %)",
-                       sparsity.kept_tokens, sparsity.prompt_tokens, total.decode.blocks_used,
+    out +=
+        fmt::format("; kept {} of {} prompt tokens", sparsity.kept_tokens, sparsity.prompt_tokens);
+  }
+  if (total.decode.blocks > 0) {
+    out += fmt::format("; decode read {} of {} blocks ({:.1f} %)", total.decode.blocks_used,
                        total.decode.blocks, 100 * total.decode.blocks_read());
   }
   return out;

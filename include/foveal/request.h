@@ -86,9 +86,10 @@ struct PhaseSparsity {
   double skipped() const {
     return pairs == 0 ? 0.0 : 1.0 - static_cast<double>(pairs_used) / static_cast<double>(pairs);
   }
-  /// Share of the blocks that were read; 1 where none were decided about.
+  /// Share of the blocks that were read; where none were decided about, of the pairs.
   double blocks_read() const {
-    return blocks == 0 ? 1.0 : static_cast<double>(blocks_used) / static_cast<double>(blocks);
+    return blocks == 0 ? 1.0 - skipped()
+                       : static_cast<double>(blocks_used) / static_cast<double>(blocks);
   }
 };
 
