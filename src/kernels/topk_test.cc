@@ -119,11 +119,20 @@ std::vector<int32_t> ascending(std::vector<int32_t> indices) {
   return indices;
 }
 
+std::vector<float> maxima_of(std::span<const float> row) {
+  std::vector<float> out;
+  for (size_t at = 0; at < row.size(); at += kTopKBlock) {
+    out.push_back(largest(row.subspan(at, std::min(row.size() - at, size_t{kTopKBlock}))));
+  }
+  return out;
+}
+
 TEST(TopKSet, AgreesWithASortOnTwentyThousandRows) {
   const uint32_t seed = std::random_device{}();
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   std::mt19937 rng(seed);
   TopKSet set;
+  TopKSet by_blocks;
   for (int round = 0; round < 20'000; ++round) {
     // Mostly short; some around the length from which on it guesses, some far above.
     int64_t n = 1 + rng() % 300;
@@ -135,8 +144,11 @@ TEST(TopKSet, AgreesWithASortOnTwentyThousandRows) {
     if (round % 50 == 0) k = n + 1;
     std::vector<int32_t> got(static_cast<size_t>(std::min(k, n)));
     set.select(row, static_cast<int32_t>(k), got.data());
-    ASSERT_EQ(got, ascending(by_sorting(row, std::min(k, n))))
-        << "round " << round << " n " << n << " k " << k;
+    const std::vector<int32_t> want = ascending(by_sorting(row, std::min(k, n)));
+    ASSERT_EQ(got, want) << "round " << round << " n " << n << " k " << k;
+    std::fill(got.begin(), got.end(), -1);
+    by_blocks.select(row, maxima_of(row), static_cast<int32_t>(k), got.data());
+    ASSERT_EQ(got, want) << "by blocks, round " << round << " n " << n << " k " << k;
   }
   EXPECT_GT(set.fallbacks(), 0) << "no row reached the fallback";
   EXPECT_LT(set.fallbacks(), set.guesses()) << "every guess failed";

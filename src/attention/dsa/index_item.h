@@ -13,6 +13,7 @@ enum class IndexFormat : uint8_t {
 };
 
 inline constexpr int32_t kIndexKeys = 32;   ///< keys of a tile, which is widened once for its rows
+inline constexpr int32_t kIndexBlock = 16;  ///< scores that share a maximum
 inline constexpr int32_t kIndexLanes = 16;  ///< heads are padded to a multiple at every level
 inline constexpr int32_t kMaxIndexDim = 256;
 
@@ -61,6 +62,10 @@ struct IndexScores {
   int32_t key_end = 0;
   float* scores = nullptr;  ///< [num_rows], stride score_stride: the key at its position
   int64_t score_stride = 0;
+  /// Where wanted, the largest score of each kIndexBlock positions (NaN counts as -inf); key_begin
+  /// is then a multiple of them. [num_rows], stride maxima_stride.
+  float* maxima = nullptr;
+  int64_t maxima_stride = 0;
 };
 
 struct IndexKernels {

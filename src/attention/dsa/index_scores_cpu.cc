@@ -147,61 +147,59 @@ void widen_two(const uint8_t* even, const uint8_t* odd, int dim, float* out) {
 }
 #endif
 
-/// Where keys lie in their page, one after another.
-struct Cursor {
-  const IndexKeys& keys;
-  int position;
-  int slot;
-  const std::byte* page;
+int64_t row_bytes(const IndexKeys& keys) {
+  return keys.format == IndexFormat::kF32 ? int64_t{keys.dim} * 4 : int64_t{keys.dim};
+}
 
-  Cursor(const IndexKeys& of, int begin)
-      : keys(of), position(begin), slot(begin % of.page_size), page(nullptr) {
-    find();
-  }
-  void find() { page = keys.lane + keys.pages[position / keys.page_size] * keys.bytes_per_page; }
-  int64_t row_bytes() const { return keys.format == IndexFormat::kF32 ? keys.dim * 4 : keys.dim; }
-  const std::byte* row() const { return page + slot * row_bytes(); }
-  const std::byte* scale() const {
-    return page + static_cast<int64_t>(keys.page_size) * keys.dim + static_cast<int64_t>(slot) * 4;
-  }
-  /// To the next key, if it is before `end`: pages after the last need not be there.
-  bool next(int end) {
-    ++slot;
-    if (++position >= end) return false;
-    if (slot == keys.page_size) {
-      slot = 0;
-      find();
-    }
-    return true;
-  }
+/// Keys that lie side by side, for they are in one page.
+struct Run {
+  const std::byte* rows;
+  const std::byte* scales;
+  int count;
 };
+
+/// From `begin` on, to the end of its page or to `end`.
+FOVEAL_SIMD Run run_at(const IndexKeys& keys, int begin, int end) {
+  const int slot = begin % keys.page_size;
+  const int rest = keys.page_size - slot;
+  const std::byte* page = keys.lane + keys.pages[begin / keys.page_size] * keys.bytes_per_page;
+  return {.rows = page + slot * row_bytes(keys),
+          .scales = page + static_cast<int64_t>(keys.page_size) * keys.dim + slot * int64_t{4},
+          .count = rest < end - begin ? rest : end - begin};
+}
 
 /// Pages lie anywhere: without this each tile waits for memory (measured: half of the time).
 FOVEAL_SIMD void ask_for_tile(const IndexKeys& keys, int begin, int end) {
-  if (begin >= end) return;
-  Cursor cursor(keys, begin);
   const int last = begin + kIndexKeys < end ? begin + kIndexKeys : end;
-  do {
-    for (int64_t at = 0; at < cursor.row_bytes(); at += kCacheLine) prefetch(cursor.row() + at);
-    if (keys.format == IndexFormat::kFp8 && cursor.slot % 16 == 0) prefetch(cursor.scale());
-  } while (cursor.next(last));
+  for (int first = begin; first < last;) {
+    const Run run = run_at(keys, first, last);
+    const int64_t bytes = run.count * row_bytes(keys);
+    for (int64_t at = 0; at < bytes; at += kCacheLine) prefetch(run.rows + at);
+    if (keys.format == IndexFormat::kFp8) {
+      for (int64_t at = 0; at < run.count * int64_t{4}; at += kCacheLine) prefetch(run.scales + at);
+    }
+    first += run.count;
+  }
 }
 
 void load_tile(const IndexKeys& keys, int begin, int num_keys, bool by_two, float* scratch,
                Tile& tile) {
-  Cursor cursor(keys, begin);
-  const std::byte* rows[kIndexKeys] = {};
-  for (int idx = 0; idx < num_keys; ++idx, cursor.next(begin + num_keys)) {
-    rows[idx] = cursor.row();
-    tile.scales[idx] = 1;
-    if (keys.format == IndexFormat::kFp8) {
-      __builtin_memcpy(&tile.scales[idx], cursor.scale(), sizeof(float));
+  Run run = run_at(keys, begin, begin + num_keys);
+  const std::byte* rows[kIndexKeys];
+  // Blocks of keys are whole: what is missing of the last is the first key again.
+  for (const std::byte*& row : rows) row = run.rows;
+  for (int found = 0; found < num_keys;) {
+    for (int idx = 0; idx < run.count; ++idx, ++found) {
+      rows[found] = run.rows + idx * row_bytes(keys);
+      tile.scales[found] = 1;
+      if (keys.format == IndexFormat::kFp8) {
+        __builtin_memcpy(&tile.scales[found], run.scales + idx * int64_t{4}, sizeof(float));
+      }
     }
+    if (found < num_keys) run = run_at(keys, begin + found, begin + num_keys);
   }
-  // The last is repeated, so that blocks of keys are whole.
   const int block = by_two ? kIndexKeys : kKeys;
   const int whole = (num_keys + block - 1) / block * block;
-  for (int idx = num_keys; idx < whole; ++idx) rows[idx] = rows[num_keys - 1];
   for (int idx = 0; idx < whole; ++idx) {
     const auto* codes = reinterpret_cast<const uint8_t*>(rows[idx]);
     float* out = scratch + static_cast<int64_t>(by_two ? idx / 2 : idx) * kMaxIndexDim;
@@ -218,6 +216,39 @@ void load_tile(const IndexKeys& keys, int begin, int num_keys, bool by_two, floa
   }
 }
 
+/// One row against a tile, however its keys lie.
+FOVEAL_SIMD void score_tile(const IndexScores& item, int row, [[maybe_unused]] bool by_two,
+                            const Tile& tile, [[maybe_unused]] const float* scratch, int num_keys,
+                            float* out) {
+  const int dim = item.keys.dim;
+  const float* queries = item.queries + row * index_query_floats(item.num_heads, dim);
+  const float* factors =
+      item.factors + static_cast<int64_t>(row) * index_padded_heads(item.num_heads);
+#if FOVEAL_ISA_LEVEL >= 3
+  if (by_two) {
+    return score_row_by_two(queries, factors, dim, scratch, tile.scales, num_keys, out);
+  }
+  if (item.keys.format == IndexFormat::kFp8) {
+    return score_row<PairsOfBf16>(queries, factors, item.num_heads, dim, tile.keys, tile.scales,
+                                  num_keys, out);
+  }
+#endif
+  score_row<Floats>(queries, factors, item.num_heads, dim, tile.keys, tile.scales, num_keys, out);
+}
+
+void store_maxima(const float* scores, int count, float* out) {
+  for (int begin = 0; begin < count; begin += kIndexBlock) {
+    F32 best = set1(-__builtin_inff());
+    const int end = begin + kIndexBlock < count ? begin + kIndexBlock : count;
+    for (int at = begin; at < end; at += kLanes) {
+      const int n = end - at < kLanes ? end - at : kLanes;
+      // `max` answers its second where the first is NaN.
+      best = select(mask_first(n), max(load_n(scores + at, n), best), best);
+    }
+    out[begin / kIndexBlock] = reduce_max(best);
+  }
+}
+
 }  // namespace
 
 size_t index_scratch(int32_t /*dim*/) {
@@ -225,7 +256,8 @@ size_t index_scratch(int32_t /*dim*/) {
 }
 
 // Computes:  scores[r][s] = scale_s sum_h factors[r][h] max(0, q[r][h] . k_s)
-// In/out:    queries, factors of index_open; keys of one sequence in the lane; scores float32
+// In/out:    queries, factors of index_open; keys of one sequence in the lane; scores float32,
+//            and where wanted the maxima of blocks of them
 // Units:     keys by position; every key of the range for every row: who sees what is the caller's
 // Launch:    one call a (sequence, some rows, range of keys)
 // Needs:     dim a multiple of 16
@@ -235,8 +267,6 @@ size_t index_scratch(int32_t /*dim*/) {
 // Measured:  src/attention/dsa/README.md
 void index_scores(const IndexScores& item, std::byte* bytes) {
   auto* scratch = reinterpret_cast<float*>(bytes);
-  const int dim = item.keys.dim;
-  const int64_t query_floats = index_query_floats(item.num_heads, dim);
   const bool by_two = FOVEAL_ISA_LEVEL >= 3 && item.keys.format == IndexFormat::kFp8 &&
                       item.num_heads <= kFewIndexHeads;
   for (int begin = item.key_begin; begin < item.key_end; begin += kIndexKeys) {
@@ -246,23 +276,10 @@ void index_scores(const IndexScores& item, std::byte* bytes) {
     ask_for_tile(item.keys, begin + kIndexKeys, item.key_end);
     load_tile(item.keys, begin, num_keys, by_two, scratch, tile);
     for (int row = 0; row < item.num_rows; ++row) {
-      const float* queries = item.queries + row * query_floats;
-      const float* factors =
-          item.factors + static_cast<int64_t>(row) * index_padded_heads(item.num_heads);
       float* out = item.scores + row * item.score_stride + begin;
-#if FOVEAL_ISA_LEVEL >= 3
-      if (by_two) {
-        score_row_by_two(queries, factors, dim, scratch, tile.scales, num_keys, out);
-        continue;
-      }
-      if (item.keys.format == IndexFormat::kFp8) {
-        score_row<PairsOfBf16>(queries, factors, item.num_heads, dim, tile.keys, tile.scales,
-                               num_keys, out);
-        continue;
-      }
-#endif
-      score_row<Floats>(queries, factors, item.num_heads, dim, tile.keys, tile.scales, num_keys,
-                        out);
+      score_tile(item, row, by_two, tile, scratch, num_keys, out);
+      if (item.maxima == nullptr) continue;
+      store_maxima(out, num_keys, item.maxima + row * item.maxima_stride + begin / kIndexBlock);
     }
   }
 }

@@ -15,6 +15,8 @@ namespace {
 constexpr int32_t kBlockRows = 8;
 constexpr int64_t kManyRows = 8;      ///< a thread, from which on blocks of rows are the tasks
 constexpr int32_t kRangeKeys = 1024;  ///< of a task, where there are few
+static_assert(kRangeKeys % kernels::cpu::kIndexBlock == 0);
+static_assert(kernels::cpu::kIndexBlock == kernels::kTopKBlock);
 
 }  // namespace
 
@@ -60,10 +62,13 @@ int64_t IndexSelector::slot_floats() const {
 IndexSelector::Slots IndexSelector::slots_at(float* memory, int64_t rows, int64_t stride) const {
   float* factors =
       memory + rows * kernels::cpu::index_query_floats(settings_.num_heads, settings_.head_dim);
+  float* scores = factors + rows * kernels::cpu::index_padded_heads(settings_.num_heads);
   return {.queries = memory,
           .factors = factors,
-          .scores = factors + rows * kernels::cpu::index_padded_heads(settings_.num_heads),
-          .stride = stride};
+          .scores = scores,
+          .stride = stride,
+          .maxima = scores + rows * stride,
+          .maxima_stride = ceil_div(stride, int64_t{kernels::cpu::kIndexBlock})};
 }
 
 void IndexSelector::open(const IndexInputs& index, const Rows& rows, int32_t row,
@@ -84,11 +89,18 @@ void IndexSelector::open(const IndexInputs& index, const Rows& rows, int32_t row
        .factors = slots.factors + slot * kernels::cpu::index_padded_heads(settings_.num_heads)});
 }
 
-void IndexSelector::choose(const Rows& rows, int32_t row, const float* scores, int worker,
-                           OwnedSets& out) {
-  const int64_t begin = out.offsets[static_cast<size_t>(rows.set + row - rows.begin)];
-  top_[static_cast<size_t>(worker)].select({scores, static_cast<size_t>(rows.position(row)) + 1},
-                                           settings_.topk, out.tokens.data() + begin);
+/// `maxima`: of blocks of the scores; or null. The last block may have been scored to its end, for
+/// a later row.
+void IndexSelector::choose(const Rows& rows, int32_t row, const float* scores, float* maxima,
+                           int worker, OwnedSets& out) {
+  int32_t* set = out.tokens.data() + out.offsets[static_cast<size_t>(rows.set + row - rows.begin)];
+  const int64_t seen = int64_t{rows.position(row)} + 1;
+  const std::span own(scores, static_cast<size_t>(seen));
+  kernels::TopKSet& top = top_[static_cast<size_t>(worker)];
+  if (maxima == nullptr) return top.select(own, settings_.topk, set);
+  const std::span blocks(maxima, static_cast<size_t>(ceil_div(seen, kernels::kTopKBlock)));
+  blocks.back() = kernels::largest(own.subspan((blocks.size() - 1) * kernels::kTopKBlock));
+  top.select(own, blocks, settings_.topk, set);
 }
 
 /// Many rows: a task scores and chooses for a block of them, the longest first.
@@ -123,12 +135,13 @@ void IndexSelector::select_blocks(const IndexInputs& index, const IndexLane& lan
                 .score_stride = longest},
                own);
     for (int32_t row = block.begin; row < block.end; ++row) {
-      choose(block, row, slots.scores + (row - block.begin) * longest, worker, out);
+      choose(block, row, slots.scores + int64_t{row - block.begin} * longest, nullptr, worker, out);
     }
   });
 }
 
-/// Few rows: a task scores a range of one sequence's keys.
+/// Few rows: a task scores a range of one sequence's keys, and notes the maxima of blocks of them:
+/// who chooses then reads little of what other cores wrote.
 void IndexSelector::select_few(const IndexInputs& index, const IndexLane& lane, std::span<Rows> few,
                                Stream& stream, OwnedSets& out) {
   const kernels::cpu::IndexKernels& isa = index_kernels();
@@ -155,8 +168,9 @@ void IndexSelector::select_few(const IndexInputs& index, const IndexLane& lane, 
   const auto tile_bytes =
       round_up(static_cast<int64_t>(isa.scratch(settings_.head_dim)), int64_t{4096});
   const int threads = stream.pool().num_threads();
-  std::byte* scratch = stream.scratch(
-      static_cast<size_t>(tile_bytes * threads + num_rows * (slot_floats() + longest) * 4));
+  const int64_t maxima = ceil_div(longest, kernels::cpu::kIndexBlock);
+  std::byte* scratch = stream.scratch(static_cast<size_t>(
+      tile_bytes * threads + num_rows * (slot_floats() + longest + maxima) * 4));
   const Slots slots =
       slots_at(reinterpret_cast<float*>(scratch + tile_bytes * threads), num_rows, longest);
   stream.pool().run(num_rows, [&](int64_t idx, int) {
@@ -176,12 +190,15 @@ void IndexSelector::select_few(const IndexInputs& index, const IndexLane& lane, 
          .key_begin = begin,
          .key_end = std::min(begin + kRangeKeys, block->keys()),
          .scores = slots.scores + block->slot * longest,
-         .score_stride = longest},
+         .score_stride = longest,
+         .maxima = slots.maxima + block->slot * maxima,
+         .maxima_stride = maxima},
         scratch + worker * tile_bytes);
   });
   stream.pool().run(num_rows, [&](int64_t idx, int worker) {
     const Row& row = rows[static_cast<size_t>(idx)];
-    choose(*row.rows, row.row, slots.scores + idx * longest, worker, out);
+    choose(*row.rows, row.row, slots.scores + idx * longest, slots.maxima + idx * maxima, worker,
+           out);
   });
 }
 
@@ -193,7 +210,8 @@ int64_t IndexSelector::workspace_bytes(const StepLimits& limits) const {
       limits.threads * static_cast<int64_t>(index_kernels().scratch(settings_.head_dim));
   const int64_t sets =
       limits.max_rows * (std::min<int64_t>(settings_.topk, limits.max_kv_len) * 4 + 8);
-  return tiles + std::max(few, blocks) * (slot_floats() + limits.max_kv_len) * 4 + sets;
+  const int64_t maxima = ceil_div(int64_t{limits.max_kv_len}, int64_t{kernels::cpu::kIndexBlock});
+  return tiles + std::max(few, blocks) * (slot_floats() + limits.max_kv_len + maxima) * 4 + sets;
 }
 
 void IndexSelector::select(const IndexInputs& index, const IndexLane& lane,

@@ -51,12 +51,15 @@ class IndexSelector {
     float* factors = nullptr;
     float* scores = nullptr;
     int64_t stride = 0;  ///< of the scores
+    float* maxima = nullptr;
+    int64_t maxima_stride = 0;
   };
 
   std::vector<Rows> lay_out(std::span<const kernels::AttentionSeq> seqs, int32_t block,
                             OwnedSets& out) const;
   void open(const IndexInputs& index, const Rows& rows, int32_t row, const Slots& slots) const;
-  void choose(const Rows& rows, int32_t row, const float* scores, int worker, OwnedSets& out);
+  void choose(const Rows& rows, int32_t row, const float* scores, float* maxima, int worker,
+              OwnedSets& out);
   void select_blocks(const IndexInputs& index, const IndexLane& lane, std::vector<Rows>& blocks,
                      Stream& stream, OwnedSets& out);
   void select_few(const IndexInputs& index, const IndexLane& lane, std::span<Rows> few,

@@ -46,6 +46,8 @@ std::vector<IndexShape> shapes() {
                    .seqs = {{70, 140}}});
   }
   out.push_back({.num_heads = 64, .topk = 50, .page_size = 64, .seqs = {{2, 300}}});
+  // So few of many that blocks of scores are chosen first; their rows end in one block.
+  out.push_back({.topk = 3, .seqs = {{15, 207}, {1, 2000}}});
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "base/math.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/topk_item.h"
 #include "kernels/topk.h"
@@ -15,6 +16,8 @@ namespace {
 /// Keys order as values do; refinement takes their bits in these digits, from the top.
 constexpr std::array<int, 3> kDigits = {11, 11, 10};
 constexpr int64_t kSample = 1024;
+/// Blocks are chosen first where k is at most this part of them.
+constexpr int64_t kFewBlocks = 4;
 
 const cpu::TopKKernels& topk_kernels() {
 #if defined(__x86_64__)
@@ -80,6 +83,12 @@ int64_t emit(std::span<const float> values, std::span<const int32_t> candidates,
 
 }  // namespace
 
+float largest(std::span<const float> values) {
+  float out = -std::numeric_limits<float>::infinity();
+  for (const float value : values) out = value > out ? value : out;
+  return out;
+}
+
 /// The threshold that a sample's rank suggests, a little low. What reaches it is counted: with at
 /// least k the k largest are among them.
 bool TopKSet::guess(std::span<const float> values, int32_t k, int32_t* out) {
@@ -99,12 +108,17 @@ bool TopKSet::guess(std::span<const float> values, int32_t k, int32_t* out) {
   const int64_t count =
       topk_kernels().at_least(values.data(), n, key_value(*at), indices_.data(), room);
   if (count < k || count == room) return false;
-  const std::span<const int32_t> found(indices_.data(), static_cast<size_t>(count));
+  refine(values, {indices_.data(), static_cast<size_t>(count)}, k, out);
+  return true;
+}
+
+/// `found`: ascending, the k largest among them.
+void TopKSet::refine(std::span<const float> values, std::span<const int32_t> found, int32_t k,
+                     int32_t* out) {
   keys_.clear();
   for (const int32_t idx : found) keys_.push_back(order_key(values[static_cast<size_t>(idx)]));
   const Cut cut = find_cut(keys_, k, bins_);
   FOVEAL_INVARIANT(emit(values, found, cut, out) == k);
-  return true;
 }
 
 void TopKSet::select(std::span<const float> values, int32_t k, int32_t* out) {
@@ -127,6 +141,33 @@ void TopKSet::select(std::span<const float> values, int32_t k, int32_t* out) {
   indices_.resize(values.size());
   std::iota(indices_.begin(), indices_.end(), 0);
   FOVEAL_INVARIANT(emit(values, indices_, cut, out) == k);
+}
+
+// The k blocks with the largest maxima hold k values that reach the least of these maxima, and so
+// the k largest of all. Of blocks with equal maxima the first are taken, so the values that tie
+// for the last places are there too, lowest index first.
+void TopKSet::select(std::span<const float> values, std::span<const float> maxima, int32_t k,
+                     int32_t* out) {
+  const auto n = static_cast<int64_t>(values.size());
+  const auto num_blocks = static_cast<int64_t>(maxima.size());
+  FOVEAL_INVARIANT(num_blocks == ceil_div(n, kTopKBlock));
+  if (k <= 0 || k > num_blocks / kFewBlocks) return select(values, k, out);
+  blocks_.resize(static_cast<size_t>(k));
+  select(maxima, k, blocks_.data());
+  float least = std::numeric_limits<float>::infinity();
+  for (const int32_t block : blocks_) least = std::min(least, maxima[static_cast<size_t>(block)]);
+  if (least == -std::numeric_limits<float>::infinity()) return select(values, k, out);
+  indices_.clear();
+  for (const int32_t block : blocks_) {
+    const int64_t begin = block * kTopKBlock;
+    for (int64_t idx = begin; idx < std::min(begin + kTopKBlock, n); ++idx) {
+      if (values[static_cast<size_t>(idx)] >= least) {
+        indices_.push_back(static_cast<int32_t>(idx));
+      }
+    }
+  }
+  FOVEAL_INVARIANT(std::ssize(indices_) >= k);
+  refine(values, indices_, k, out);
 }
 
 }  // namespace foveal::kernels
