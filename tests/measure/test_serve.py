@@ -145,10 +145,28 @@ class Tiny(Serve):
         self.assertGreaterEqual(report["performance"]["total_latency_ms"], 29 / 60 * 1000)
         self.assertAlmostEqual(report["load"]["request_rate"], 60)
 
-    def test_no_more_than_asked_for_are_in_flight(self):
-        report = self.serve(*self.data(*[30] * 8), "--concurrency", 2)
+    def test_as_many_as_asked_for_are_in_flight_and_no_more(self):
+        # Each of two waits for the other; a third would be counted.
+        both, lock, now, most = threading.Barrier(2, timeout=60), threading.Lock(), 0, 0
+
+        def answer(handler, body):
+            nonlocal now, most
+            with lock:
+                now += 1
+                most = max(most, now)
+            both.wait()
+            with lock:
+                now -= 1
+            handler.send_response(200)
+            handler.end_headers()
+            handler.wfile.write(b'data: {"choices": [{"text": "a", "finish_reason": "length"}]}\n\n'
+                                b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\n'
+                                b"data: [DONE]\n\n")
+
+        report = self.serve(*self.data(*[3] * 8, output_tokens=1), "--concurrency", 2, "--warmup", 0,
+                            url=f"http://127.0.0.1:{self.fake(answer)}")
+        self.assertEqual((report["failures"], report["request_info"]["num_requests"], most), ([], 8, 2))
         self.assertLessEqual(report["request_info"]["avg_num_concurrent_requests"], 2)
-        self.assertGreater(report["request_info"]["avg_num_concurrent_requests"], 1)
 
     def test_goodput_counts_what_keeps_its_promise(self):
         words = self.data(20, 30, 25)
@@ -251,6 +269,27 @@ class Tiny(Serve):
         port = self.fake(answer, models=b'{"data": [{"id": "x"}]}' + b" " * (65 << 20))
         refused = foveal("bench", "serve", "--url", f"http://127.0.0.1:{port}", *words, status=1).stderr
         self.assertRegex(refused, r"^\[models\] got .*; need .*64 MiB")
+
+    def test_bytes_without_a_piece_do_not_end_the_wait(self):
+        stop = threading.Event()
+        self.addCleanup(stop.set)
+        pieces = {"comments": b": alive\n\n", "roles": b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n'}
+
+        def answer(handler, body):
+            handler.send_response(200)
+            handler.end_headers()
+            # An end after 30 s shows a client that waits longer than its --timeout.
+            for _ in range(300):
+                if stop.wait(0.1):
+                    return
+                handler.wfile.write(pieces[body["prompt"]])
+
+        file = self.write("alive.jsonl", "".join(
+            json.dumps({"task_id": word, "prompt": word, "output_tokens": 2}) + "\n" for word in pieces))
+        report = self.serve("--dataset", file, "--warmup", 0, "--timeout", 1.5, "--concurrency", 2,
+                            url=f"http://127.0.0.1:{self.fake(answer)}", status=1)
+        self.assertEqual([one["error"] for one in report["failures"]],
+                         ["[stream] got no piece of the answer for 1.5 s; need one within them"] * 2)
 
     def test_a_handshake_without_an_answer_is_given_up(self):
         listener = socket.create_server(("127.0.0.1", 0))

@@ -1,8 +1,12 @@
 // What the client is made of, without a server: tests/measure runs it against one.
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <stdexcept>
+
 #include "client/http_client.h"
 #include "client/openai.h"
+#include "client/within.h"
 #include "foveal/error.h"
 
 namespace foveal::client {
@@ -54,6 +58,18 @@ TEST(Events, WithoutAnEndAreRefused) {
       EXPECT_TRUE(std::string_view(error.what()).starts_with("[stream] got ")) << error.what();
     }
   }
+}
+
+TEST(Within, WaitsNoLongerThanItsLimit) {
+  using namespace std::chrono_literals;
+  // What the work waits for outlives this test, as whatever it touches must.
+  const auto gate = std::make_shared<std::promise<int>>();
+  const std::function<int()> held = [gate] { return gate->get_future().get(); };
+  EXPECT_EQ(within<int>(1ms, held), std::nullopt);
+  gate->set_value(0);
+  EXPECT_EQ(within<int>(1h, [] { return 7; }), 7);
+  EXPECT_THROW(within<int>(1h, []() -> int { throw std::runtime_error("no"); }),
+               std::runtime_error);
 }
 
 }  // namespace

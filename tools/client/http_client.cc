@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "client/within.h"
 
 namespace foveal::client {
 
@@ -79,15 +80,28 @@ struct HttpClient::Impl {
   }
   Plain& lowest() { return tls ? tls->next_layer() : *plain; }
 
+  // Asio's asynchronous resolver cannot be cancelled either: its destructor waits for the answer.
+  Tcp::resolver::results_type resolve() const {
+    auto found =
+        within<Tcp::resolver::results_type>(limits.connect, [host = url.host, port = url.port] {
+          asio::io_context own;
+          return Tcp::resolver(own).resolve(host, port);
+        });
+    FOVEAL_CHECK(found.has_value(), ErrorKind::kIo, "http",
+                 "got no address of {} within {:g} s; need a name that is known", url.host,
+                 std::chrono::duration<double>(limits.connect).count());
+    return *std::move(found);
+  }
+
   asio::awaitable<void> connect() {
-    Tcp::resolver resolver(context);
-    const auto found = co_await resolver.async_resolve(url.host, url.port, asio::use_awaitable);
+    const auto until = std::chrono::steady_clock::now() + limits.connect;
+    const auto found = resolve();
     if (url.tls) {
       tls.emplace(Plain(context), *security);
     } else {
       plain.emplace(context);
     }
-    lowest().expires_after(limits.connect);
+    lowest().expires_at(until);
     co_await lowest().async_connect(found, asio::use_awaitable);
     lowest().socket().set_option(Tcp::no_delay(true));
     if (!tls) co_return;

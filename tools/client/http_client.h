@@ -19,8 +19,8 @@ Url parse_url(const std::string& text, std::string_view flag);
 bool is_url(std::string_view text);
 
 struct HttpLimits {
-  std::chrono::seconds connect{30};   ///< with TLS's handshake
-  std::chrono::seconds silence{600};  ///< the longest wait for the next byte
+  std::chrono::milliseconds connect{30'000};   ///< from the name to TLS's handshake
+  std::chrono::milliseconds silence{600'000};  ///< the longest wait for the next byte
 };
 
 /// One connection to one server, kept open between requests. One thread at a time.

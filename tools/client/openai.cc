@@ -29,7 +29,8 @@ std::string key_of(const Server& server) {
 
 // Answers may take long; a connection that takes long will not come.
 HttpLimits limits_of(const Server& server) {
-  HttpLimits limits{.silence = std::chrono::seconds(static_cast<int64_t>(server.timeout_s))};
+  const std::chrono::duration<double> wait(server.timeout_s);
+  HttpLimits limits{.silence = std::chrono::duration_cast<std::chrono::milliseconds>(wait)};
   limits.connect = std::min(limits.connect, limits.silence);
   return limits;
 }
@@ -79,9 +80,19 @@ void extend(std::string& to, std::string_view more) {
   to += more;
 }
 
+// Bytes that bring nothing, such as the comments that keep a stream alive, do not end a wait.
+void check_wait(Clock::time_point since, double timeout_s, std::string_view where) {
+  FOVEAL_CHECK(std::chrono::duration<double>(Clock::now() - since).count() <= timeout_s,
+               ErrorKind::kIo, where, "got no piece of the answer for {:g} s; need one within them",
+               timeout_s);
+}
+
 /// One answer while it arrives.
 class Reading {
  public:
+  /// When the last piece came; before the first, when the wait began.
+  Clock::time_point last_heard() const { return first_ ? last_ : start_; }
+
   void event(std::string_view data) {
     if (data == "[DONE]") {
       done_ = true;
@@ -164,7 +175,8 @@ std::vector<OptionField> describe(Server& server) {
            .help = "sent as a bearer token; better in the environment, as OPENAI_API_KEY"},
           {.name = "timeout",
            .target = &server.timeout_s,
-           .help = "seconds without a byte after which a request has failed; to connect at most 30",
+           .help = "seconds without a piece of the answer after which a request has failed; to "
+                   "connect at most 30",
            .range = {.min = 1, .max = 86400}},
           {.name = "extra_body",
            .target = &server.extra,
@@ -203,13 +215,16 @@ void EventReader::feed(std::string_view bytes,
 
 OpenAi::OpenAi(const Server& server)
     : http_(parse_url(server.url, "url"), key_of(server), limits_of(server)),
+      timeout_s_(server.timeout_s),
       extra_(measure::parse_object(server.extra, "extra-body")),
       model_(server.model) {}
 
 const json::object& OpenAi::served() {
   if (served_) return *served_;
   std::string body;
+  const Clock::time_point start = Clock::now();
   const int status = http_.send("/models", "", [&](std::string_view data) {
+    check_wait(start, timeout_s_, "models");
     FOVEAL_CHECK(body.size() + data.size() <= kMostBody, ErrorKind::kIo, "models",
                  "got a list without its end; need at most {} MiB", kMostBody >> 20);
     body += data;
@@ -254,6 +269,7 @@ Streamed OpenAi::stream(std::string_view path, json::object fields) {
   const int status = http_.send(path, body, [&](std::string_view data) {
     if (whole.size() < kMostErrorText) whole += data;
     events.feed(data, [&](std::string_view event) { reading.event(event); });
+    check_wait(reading.last_heard(), timeout_s_, "stream");
   });
   FOVEAL_CHECK(status == 200, ErrorKind::kIo, "http", "got status {} ({}); need 200", status,
                error_words(whole));

@@ -17,7 +17,7 @@ struct Server {
   std::string url;
   std::string model;         ///< empty: the first that it serves
   std::string api_key;       ///< empty: that of the environment, if any
-  double timeout_s = 600;    ///< without a byte
+  double timeout_s = 600;    ///< without a piece of the answer
   std::string extra = "{}";  ///< further fields of every request
 };
 
@@ -74,6 +74,7 @@ class OpenAi {
   const boost::json::object& served();
 
   HttpClient http_;
+  double timeout_s_;
   boost::json::object extra_;
   std::string model_;
   std::optional<boost::json::object> served_;
