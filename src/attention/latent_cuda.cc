@@ -1,4 +1,6 @@
 // Latent attention on CUDA: from AttendArgs to the kernels' parameters.
+#include <algorithm>
+
 #include "attention/latent.h"
 #include "attention/paged_cuda.h"
 #include "base/check.h"
@@ -11,34 +13,55 @@ namespace {
 
 /// Whether a prompt's lists name its 656-byte rows so often that widening each row once is less
 /// than widening it for each who attends to it. The same bits either way.
-bool widens(const AttendArgs& args, const LatentLists& lists) {
+bool widens(const AttendArgs& args, const LatentLists& lists, const kernels::AttentionSeq& seq) {
   if (args.room.rows == nullptr || lists.tokens == nullptr) return false;
-  if (args.kv.dtype != DType::kF8E4M3 || args.seqs.size() != 1) return false;
   constexpr int64_t kOften = 8;  // measured: twice what they have in common
-  const kernels::AttentionSeq& seq = args.seqs.front();
-  return int64_t{seq.q_len} * lists.most >= kOften * seq.kv_len;
+  return args.kv.dtype == DType::kF8E4M3 && int64_t{seq.q_len} * lists.most >= kOften * seq.kv_len;
 }
 
-/// The prompt's rows by token: the same lists then name slots.
-foveal_latent_cache widened_cache(const AttendArgs& args) {
-  return {.data = args.room.rows,
-          .page_bytes = int64_t{args.kv.head_dim} * 2,
-          .dtype = FOVEAL_BF16,
-          .page_size = 1,
-          .num_pages = args.seqs.front().kv_len};
-}
-
-void widen(const AttendArgs& args, const Stream& stream) {
+/// Widens a sequence's rows; `params` then finds them by token, so the same lists name slots.
+void widen(const AttendArgs& args, size_t seq, foveal_mla_params& params, const Stream& stream) {
   const kernels::DeviceSeqs& seqs = *args.device_seqs;
+  const int32_t kv_len = args.seqs[seq].kv_len;
+  const auto at = static_cast<int64_t>(seq);
   kernels::cuda::latent_context({.cache = latent_cache(args.kv),
-                                 .kv_len = seqs.kv_len,
-                                 .page_table = seqs.page_table,
+                                 .kv_len = seqs.kv_len + at,
+                                 .page_table = seqs.page_table + at * seqs.page_table_stride,
                                  .page_table_stride = seqs.page_table_stride,
                                  .num_seqs = 1,
-                                 .num_rows = args.seqs.front().kv_len,
+                                 .num_rows = kv_len,
                                  .starts = args.room.starts,
                                  .rows = args.room.rows},
                                 stream.native());
+  params.cache = {.data = args.room.rows,
+                  .page_bytes = int64_t{args.kv.head_dim} * 2,
+                  .dtype = FOVEAL_BF16,
+                  .page_size = 1,
+                  .num_pages = kv_len};
+  params.page_table = nullptr;
+  params.row_seq = nullptr;
+  params.flags &= ~FOVEAL_MLA_LOCAL;
+}
+
+/// One call for each sequence that is widened, and one for all that lie between two such.
+void attend_by_sequence(const AttendArgs& args, const LatentLists& lists, foveal_mla_params params,
+                        const Stream& stream) {
+  // As of the whole, for they are part of the result.
+  params.splits = kernels::cuda::mla_splits(params);
+  int32_t first = 0;
+  for (size_t seq = 0; seq < args.seqs.size();) {
+    const bool wide = widens(args, lists, args.seqs[seq]);
+    size_t end = seq;
+    int32_t rows = 0;
+    do {
+      rows += args.seqs[end++].q_len;
+    } while (!wide && end < args.seqs.size() && !widens(args, lists, args.seqs[end]));
+    foveal_mla_params some = kernels::cuda::mla_some_rows(params, first, rows);
+    if (wide) widen(args, seq, some, stream);
+    kernels::cuda::mla_attention(some, stream.native());
+    first += rows;
+    seq = end;
+  }
 }
 
 foveal_mla_params params_of(const AttendArgs& args, const LatentLists& lists) {
@@ -59,15 +82,11 @@ foveal_mla_params params_of(const AttendArgs& args, const LatentLists& lists) {
   params.indices_stride = lists.stride;
   params.counts = listed ? lists.counts : seqs.row_keys;
   params.softmax_scale = args.softmax_scale;
-  if (widens(args, lists)) {
-    params.cache = widened_cache(args);
-  } else {
-    params.cache = latent_cache(args.kv);
-    params.page_table = seqs.page_table;
-    params.page_table_stride = seqs.page_table_stride;
-    params.row_seq = seqs.row_seq;
-    params.flags = listed ? FOVEAL_MLA_LOCAL : 0;
-  }
+  params.cache = latent_cache(args.kv);
+  params.page_table = seqs.page_table;
+  params.page_table_stride = seqs.page_table_stride;
+  params.row_seq = seqs.row_seq;
+  params.flags = listed ? FOVEAL_MLA_LOCAL : 0;
   // How many others share the call must not matter. Of prompts there are enough rows.
   if (args.batch_invariant && seqs.cu_q == nullptr) {
     params.flags |= FOVEAL_MLA_FIXED_SPLITS;
@@ -102,10 +121,14 @@ void attend_latent_cuda(const AttendArgs& args, const LatentLists& lists, std::b
   foveal_mla_params params = params_of(args, lists);
   const kernels::cuda::LatentDims dims = dims_of(args.kv);
   if (!dims.common()) return kernels::cuda::latent_any_attention(params, dims, stream.native());
-  if (widens(args, lists)) widen(args, stream);
   params.workspace = workspace;
   params.workspace_bytes = kernels::cuda::mla_workspace_bytes(params);
-  kernels::cuda::mla_attention(params, stream.native());
+  const auto wide = [&](const kernels::AttentionSeq& seq) { return widens(args, lists, seq); };
+  if (std::any_of(args.seqs.begin(), args.seqs.end(), wide)) {
+    attend_by_sequence(args, lists, params, stream);
+  } else {
+    kernels::cuda::mla_attention(params, stream.native());
+  }
 }
 
 void attend_latent_cuda(const AttendArgs& args, Stream& stream) {

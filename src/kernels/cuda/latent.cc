@@ -20,6 +20,10 @@ constexpr int64_t kFixedItems = 528;
 
 bool fixed_splits(const foveal_mla_params& p) { return (p.flags & FOVEAL_MLA_FIXED_SPLITS) != 0; }
 
+int32_t processors() {
+  return foveal::cuda::device_properties(usable_device("mla_attention")).num_sms;
+}
+
 int32_t head_tiles(const foveal_mla_params& p) {
   return static_cast<int32_t>(ceil_div(p.num_heads, foveal::cuda::kLatentHeads));
 }
@@ -66,34 +70,18 @@ int32_t most_fixed_splits(const foveal_mla_params& p) {
   return static_cast<int32_t>(std::clamp<int64_t>(splits, 2, foveal::cuda::kLatentMaxSplits));
 }
 
-foveal_mla_params some_rows(foveal_mla_params p, int32_t first, int32_t count) {
-  constexpr int64_t kBf16 = 2;
-  p.num_rows = count;
-  p.q = static_cast<const char*>(p.q) + first * p.q_row_stride * kBf16;
-  p.out = static_cast<char*>(p.out) + first * p.out_row_stride * kBf16;
-  if (p.lse != nullptr) p.lse += int64_t{first} * p.num_heads;
-  if (p.indices != nullptr) p.indices += first * p.indices_stride;
-  if (p.counts != nullptr) p.counts += first;
-  if (p.row_seq != nullptr) {
-    p.row_seq += first;
-  } else if (p.page_table != nullptr) {
-    p.page_table += first * p.page_table_stride;
-  }
-  return p;
-}
-
-void attend(const foveal_mla_params& p, int32_t splits, int32_t processors, void* stream) {
+void attend(const foveal_mla_params& p, int32_t splits, void* stream) {
   const bool bf16 = p.cache.dtype == FOVEAL_BF16;
   const int64_t row = bf16 ? FOVEAL_MLA_HEAD_DIM * 2 : FOVEAL_MLA_FP8_ROW;
   const LatentArgs args = latent_args(p, row, splits);
   auto* on = static_cast<cudaStream_t>(stream);
-  if (by_clusters(p, processors)) {
+  if (by_clusters(p, processors())) {
     foveal::cuda::check_launch(bf16 ? foveal::cuda::latent_launch_cluster_bf16(args, on)
                                     : foveal::cuda::latent_launch_cluster_e4m3(args, on),
                                "latent_cluster");
   } else {
-    foveal::cuda::check_launch(bf16 ? foveal::cuda::latent_launch_bf16(args, processors, on)
-                                    : foveal::cuda::latent_launch_e4m3(args, processors, on),
+    foveal::cuda::check_launch(bf16 ? foveal::cuda::latent_launch_bf16(args, processors(), on)
+                                    : foveal::cuda::latent_launch_e4m3(args, processors(), on),
                                "latent_attention");
   }
   if (splits > 1) {
@@ -170,17 +158,31 @@ int32_t mla_splits(const foveal_mla_params& p, int32_t processors) {
   return best;
 }
 
+foveal_mla_params mla_some_rows(foveal_mla_params p, int32_t first, int32_t count) {
+  constexpr int64_t kBf16 = 2;
+  p.num_rows = count;
+  p.q = static_cast<const char*>(p.q) + first * p.q_row_stride * kBf16;
+  p.out = static_cast<char*>(p.out) + first * p.out_row_stride * kBf16;
+  if (p.lse != nullptr) p.lse += int64_t{first} * p.num_heads;
+  if (p.indices != nullptr) p.indices += first * p.indices_stride;
+  if (p.counts != nullptr) p.counts += first;
+  if (p.row_seq != nullptr) {
+    p.row_seq += first;
+  } else if (p.page_table != nullptr) {
+    p.page_table += first * p.page_table_stride;
+  }
+  return p;
+}
+
+int32_t mla_splits(const foveal_mla_params& params) { return mla_splits(params, processors()); }
+
 size_t mla_workspace_bytes(const foveal_mla_params& params) {
-  const int32_t processors =
-      foveal::cuda::device_properties(usable_device("mla_attention")).num_sms;
-  return workspace_bytes(params, mla_splits(params, processors));
+  return workspace_bytes(params, mla_splits(params));
 }
 
 void mla_attention(const foveal_mla_params& p, void* stream) {
   mla_check(p);
-  const int32_t processors =
-      foveal::cuda::device_properties(usable_device("mla_attention")).num_sms;
-  const int32_t splits = mla_splits(p, processors);
+  const int32_t splits = mla_splits(p);
   const size_t bytes = workspace_bytes(p, splits);
   FOVEAL_CHECK(bytes == 0 ||
                    (p.workspace != nullptr && reinterpret_cast<uintptr_t>(p.workspace) % 256 == 0 &&
@@ -191,7 +193,7 @@ void mla_attention(const foveal_mla_params& p, void* stream) {
   const int32_t at_once = rows_at_once(p, splits);
   for (int32_t first = 0; first < p.num_rows; first += at_once) {
     const int32_t count = std::min(at_once, p.num_rows - first);
-    attend(some_rows(p, first, count), splits, processors, stream);
+    attend(mla_some_rows(p, first, count), splits, stream);
   }
 }
 

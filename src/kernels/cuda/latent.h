@@ -17,6 +17,11 @@ size_t mla_workspace_bytes(const foveal_mla_params& params);
 
 /// Parts that a row's keys are cut into on a device of `processors`.
 int32_t mla_splits(const foveal_mla_params& params, int32_t processors);
+/// The same on the current device.
+int32_t mla_splits(const foveal_mla_params& params);
+
+/// The call of some of its rows alone.
+foveal_mla_params mla_some_rows(foveal_mla_params params, int32_t first, int32_t count);
 
 void mla_check_sizes(const foveal_mla_params& params);
 void mla_check(const foveal_mla_params& params);
