@@ -48,13 +48,11 @@ class Resident {
       return;
     }
     guess(length);
-    uint32_t above;
-    uint32_t inside;
+    Run::Split split;
 #pragma unroll 1
     for (uint32_t parity = 0;; ++parity) {
-      above = bracket_.top == ~0U ? 0 : own_.not_below(bracket_.top + 1);
-      inside = own_.not_below(bracket_.low) & ~above;
-      exchange(above, inside, parity);
+      split = own_.split(bracket_.low, bracket_.top);
+      exchange(split.above, split.inside, parity);
       choose(row.before(), static_cast<uint32_t>(count));
       if (choice_.how != Choice::kNotHere) break;
       bracket_ = Rounds(shared_, own_, args_.log2_ctas, rank_)
@@ -63,7 +61,7 @@ class Resident {
       __syncthreads();
     }
     if (rank_ == 0 && thread_ == 0) report(row_index, count);
-    put(Output::of(args_, row_index), above, inside);
+    put(Output::of(args_, row_index), split.above, split.inside);
   }
 
  private:
@@ -330,8 +328,13 @@ class Resident {
       const bool own = base + lane_ < count;
       const Entry mine = shared_.ties[own ? base + lane_ : 0];
       uint32_t before = 0;
-#pragma unroll 2
-      for (int i = 0; i < count; ++i) before += shared_.ties[i].beats(mine) ? 1 : 0;
+#pragma unroll 1
+      for (int i = 0; i < count; i += 4) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {  // there are kMostTies places, a multiple
+          before += (i + j < count) & shared_.ties[i + j].beats(mine) ? 1 : 0;
+        }
+      }
       const uint32_t last = __ballot_sync(~0U, own && before == choice_.taken - 1);
       if (last != 0) {
         const int from = __ffs(static_cast<int>(last)) - 1;

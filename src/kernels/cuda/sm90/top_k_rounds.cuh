@@ -27,10 +27,8 @@ class Rounds {
     for (uint32_t round = 0;; ++round) {
       __syncthreads();
       if (thread_ == 0) shared_.bin = kNowhere;
-      Run::each(own_.not_below(bracket_.low), [&](int bit) {
-        const uint32_t own = own_.key(bit);
-        if (own <= bracket_.top) atomicAdd(&shared_.bins[bracket_.bin(own)], 1U);
-      });
+      Run::each(own_.split(bracket_.low, bracket_.top).inside,
+                [&](int bit) { atomicAdd(&shared_.bins[bracket_.bin(own_.key(bit))], 1U); });
       __syncthreads();
       const uint32_t parity = round & 1;
       send_counts(parity);

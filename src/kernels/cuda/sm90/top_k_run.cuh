@@ -39,9 +39,13 @@ class Run {
       }
       return;
     }
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) loads_[i] = row.load(i < loads ? first(i) : -kBlock);
 #pragma unroll 1
-    for (int load = 0; load < kLoads; ++load) {
-      const float4 part = load_part(row, load < loads ? first(load) : -kBlock);
+    for (int load = 0; load < loads; ++load) {
+      const int32_t at = first(load);
+      if (row.whole(at) || at <= -4 || at >= row.loaded) continue;
+      const float4 part = load_part(row, at);
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) {
         if (i == load) loads_[i] = part;
@@ -50,8 +54,16 @@ class Run {
   }
   /// How long the row is: more may have been loaded.
   __device__ void end(int32_t length) {
-    length_ = length;
-    full_ = first_ >= 0 && first_ + size() <= length;
+    const int bits = 4 << log2_loads_;
+    inside_ = (1U << bits) - 1;
+    if (first_ >= 0 && first_ + size() <= length) return;
+    inside_ = 0;
+    if (first_ >= length) return;
+#pragma unroll 1
+    for (int bit = bits - 1; bit >= 0; --bit) {
+      const int32_t at = index(bit);
+      inside_ = inside_ << 1 | ((at >= 0) & (at < length) ? 1U : 0U);
+    }
   }
   __device__ void keep() {
 #pragma unroll
@@ -62,28 +74,31 @@ class Run {
   __device__ int32_t begin() const { return first_; }  ///< below 0 where that is not the row's
   __device__ const float4& load(int i) const { return loads_[i]; }
 
-  /// Bits of this thread's values that are not below a key.
-  __device__ uint32_t not_below(uint32_t key) const {
-    uint32_t bits = 0xffffU;
-    if (key > kInfinityBelow) {
-      const float below = float_below(key);
-      bits = 0;
+  /// Bits of this thread's values with keys from low to top, and above that.
+  struct Split {
+    uint32_t inside;
+    uint32_t above;
+  };
+  __device__ Split split(uint32_t low, uint32_t top) const {
+    // Nothing is greater than what is no number.
+    const float below_low = low > kInfinityBelow ? float_below(low) : no_value();
+    const float below_above = top != ~0U ? float_below(top + 1) : no_value();
+    uint32_t from_low = 0;
+    uint32_t above = 0;
+    const auto push = [&](float value) {
+      from_low = push_greater(from_low, value, below_low);
+      above = push_greater(above, value, below_above);
+    };
 #pragma unroll
-      for (int i = kLoads - 1; i >= 0; --i) {
-        bits = push_greater(bits, loads_[i].w, below);
-        bits = push_greater(bits, loads_[i].z, below);
-        bits = push_greater(bits, loads_[i].y, below);
-        bits = push_greater(bits, loads_[i].x, below);
-      }
+    for (int i = kLoads - 1; i >= 0; --i) {
+      if (i >= 1 << log2_loads_) continue;
+      push(loads_[i].w);
+      push(loads_[i].z);
+      push(loads_[i].y);
+      push(loads_[i].x);
     }
-    if (full_) return bits & ((1U << (4 << log2_loads_)) - 1);
-    uint32_t inside = 0;
-#pragma unroll 1
-    for (int bit = (4 << log2_loads_) - 1; bit >= 0; --bit) {
-      const int32_t at = index(bit);
-      inside = inside << 1 | ((at >= 0) & (at < length_) ? 1U : 0U);
-    }
-    return bits & inside;
+    if (low <= kInfinityBelow) from_low = ~0U;
+    return {from_low & ~above & inside_, above & inside_};
   }
   __device__ int32_t index(int bit) const { return first(bit / 4) + bit % 4; }
   __device__ uint32_t key(int bit) const {
@@ -98,8 +113,8 @@ class Run {
   }
 
  private:
+  /// Of four values that are not all the row's.
   __device__ static float4 load_part(const Row& row, int32_t at) {
-    if (row.whole(at)) return __ldcg(reinterpret_cast<const float4*>(row.values + at));
     float own[4];
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
@@ -116,8 +131,7 @@ class Run {
   int32_t log2_loads_;
   int32_t run_;
   int32_t first_ = 0;
-  int32_t length_ = 0;
-  bool full_ = false;
+  uint32_t inside_ = 0;  ///< bits of the values that are the row's
   float4 loads_[kLoads];
 };
 
