@@ -92,10 +92,8 @@ int chat_main(std::span<const std::string> args) {
                   "leaves.");
   command.options("Chat", describe(own));
   command.llm_config(config);
-  command.options("Sampling", describe(sampling));
+  command.options("Sampling", describe_single(sampling));
   if (!command.parse(args)) return 0;
-  FOVEAL_CHECK(sampling.n == 1, ErrorKind::kInvalidArgument, "n", "got {}; need 1 in a chat",
-               sampling.n);
   FOVEAL_CHECK(!sampling.logprobs && !sampling.prompt_logprobs, ErrorKind::kInvalidArgument,
                "logprobs", "got it in a chat, which shows none; need foveal run --json");
 

@@ -381,4 +381,14 @@ std::string Command::help() const {
   return out;
 }
 
+OptionGroup describe_single(SamplingParams& sampling) {
+  OptionGroup group = describe(sampling);
+  for (OptionField& field : group.fields) {
+    if (field.name != "n") continue;
+    field.range = {.min = 1, .max = 1};
+    field.rule_text = "1: one completion is shown";
+  }
+  return group;
+}
+
 }  // namespace foveal::tools

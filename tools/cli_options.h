@@ -10,6 +10,7 @@
 
 #include "base/options.h"
 #include "foveal/config.h"
+#include "foveal/request.h"
 
 namespace foveal::tools {
 
@@ -30,7 +31,7 @@ namespace foveal::tools {
 ///       tools::Command command("run", "Generate text from a prompt.");
 ///       command.options("Run", describe(own));
 ///       command.llm_config(config);
-///       command.options("Sampling", describe(sampling));
+///       command.options("Sampling", describe_single(sampling));
 ///       if (!command.parse(args)) return 0;  // --help was printed
 ///       ...
 ///     }
@@ -79,6 +80,9 @@ class Command {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/// The sampling fields of a command that shows one completion: `n` is 1.
+OptionGroup describe_single(SamplingParams& sampling);
 
 struct CommandEntry {
   std::string_view name;

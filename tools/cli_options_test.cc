@@ -229,6 +229,17 @@ TEST(Cli, OneLineErrors) {
             "[--kv-dtype] got no value; need one of auto, bf16, f16, f32, fp8");
 }
 
+TEST(Cli, OneCompletionIsAllThatHelpPromises) {
+  SamplingParams sampling;
+  Command command("run", "Generate.");
+  command.options("Sampling", describe_single(sampling));
+  EXPECT_NE(command.help().find("1: one completion is shown"), std::string::npos);
+  EXPECT_EQ(command.help().find("128"), std::string::npos);
+  EXPECT_TRUE(command.parse(std::vector<std::string>{"--n", "1"}));
+  EXPECT_EQ(error_of([&] { command.parse(std::vector<std::string>{"--n=2"}); }),
+            "[--n] got 2; need 1: one completion is shown");
+}
+
 TEST(Cli, HelpNamesEveryField) {
   Own own;
   LlmConfig config;

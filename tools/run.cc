@@ -100,7 +100,8 @@ void check_options(const RunOptions& options, const LlmConfig& config,
                "trace-filter", "got '{}' without --trace; need both", options.trace_filter);
 }
 
-void write_tensors(const std::string& path, std::span<const TracedTensor> tensors) {
+void write_tensors(std::string_view flag, const std::string& path,
+                   std::span<const TracedTensor> tensors) {
   std::vector<model::NamedTensor> named;
   for (const TracedTensor& tensor : tensors) {
     named.push_back({.name = tensor.name,
@@ -108,7 +109,7 @@ void write_tensors(const std::string& path, std::span<const TracedTensor> tensor
                      .shape = {tensor.rows, tensor.cols},
                      .data = std::as_bytes(std::span(tensor.data))});
   }
-  model::write_safetensors(path, named);
+  model::write_safetensors(path, named, flag);
 }
 
 // Streams to standard output unless the result is printed as JSON at the end.
@@ -136,12 +137,10 @@ int run_main(std::span<const std::string> args) {
   Command command("run", "Complete a prompt, or answer it with --chat.");
   command.options("Run", describe(own));
   command.llm_config(config);
-  command.options("Sampling", describe(sampling));
+  command.options("Sampling", describe_single(sampling));
   if (!command.parse(args)) return 0;
 
   // What can be refused without loading anything is refused first.
-  FOVEAL_CHECK(sampling.n == 1, ErrorKind::kInvalidArgument, "n",
-               "got {}; need 1 (foveal run shows one completion)", sampling.n);
   check_options(own, config, command.given("--config"));
   FOVEAL_CHECK((!sampling.logprobs && !sampling.prompt_logprobs) || own.json || !own.stats.empty(),
                ErrorKind::kInvalidArgument, "logprobs",
@@ -156,13 +155,13 @@ int run_main(std::span<const std::string> args) {
   log_info("{}: {} in {:.0f} ms", config.model, llm.method(), llm.load_ms());
   if (own.chat) prompt = {.token_ids = llm.chat_token_ids(user_message(prompt.text))};
   const RequestOutput output = generate(llm, prompt, sampling, request, /*stream=*/!own.json);
-  if (output.logits) write_tensors(own.logits, std::span(&*output.logits, 1));
+  if (output.logits) write_tensors("logits", own.logits, std::span(&*output.logits, 1));
   if (!own.trace.empty()) {
     FOVEAL_CHECK(!output.trace.empty(), ErrorKind::kInvalidArgument, "trace-filter",
                  "got '{}', which no tensor's name contains; need one of hidden.N, q.N, k.N, v.N, "
                  "attention.N, or the method's own",
                  filter);
-    write_tensors(own.trace, output.trace);
+    write_tensors("trace", own.trace, output.trace);
   }
   const std::string report = run_json(llm, output) + "\n";
   write_file("stats", own.stats, report);

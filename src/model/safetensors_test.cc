@@ -83,6 +83,10 @@ TEST(SafetensorsWriter, RefusesWhatItCannotWrite) {
   expect_error(ErrorKind::kIo, "No such file",
                write({{"a", DType::kF32, {2}, bytes_of(two)}}, "absent/x"));
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+
+  const NamedTensor tensor{"a", DType::kF32, {2}, bytes_of(two)};
+  expect_error(ErrorKind::kIo, "[logits] got no write to '/dev/full' (No space",
+               [&] { write_safetensors("/dev/full", {&tensor, 1}, "logits"); });
 }
 
 TEST(Safetensors, AcceptsMetadataAndEveryDType) {

@@ -64,8 +64,9 @@ bool is_special(const std::string& path) {
 /// A file that disappears unless it is committed under its final name.
 class TemporaryFile {
  public:
-  explicit TemporaryFile(const std::string& final_path)
+  TemporaryFile(const std::string& final_path, std::string_view flag)
       : final_path_(final_path),
+        where_(flag.empty() ? final_path : flag),
         direct_(is_special(final_path)),
         path_(direct_ ? final_path : fmt::format("{}.{}.tmp", final_path, ::getpid())) {
     file_ = std::fopen(path_.c_str(), "wb");
@@ -91,11 +92,12 @@ class TemporaryFile {
 
  private:
   void check(bool good) const {
-    FOVEAL_CHECK(good, ErrorKind::kIo, final_path_, "got '{}'; need a place to write",
-                 std::generic_category().message(errno));
+    FOVEAL_CHECK(good, ErrorKind::kIo, where_, "got no write to '{}' ({}); need a writable path",
+                 final_path_, std::generic_category().message(errno));
   }
 
   std::string final_path_;
+  std::string where_;
   bool direct_;
   std::string path_;
   std::FILE* file_ = nullptr;
@@ -104,10 +106,11 @@ class TemporaryFile {
 
 }  // namespace
 
-void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors) {
+void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
+                       std::string_view flag) {
   const std::string header = make_header(path, tensors);
   const uint64_t length = header.size();
-  TemporaryFile file(path);
+  TemporaryFile file(path, flag);
   file.write(&length, sizeof length);
   file.write(header.data(), header.size());
   for (const NamedTensor& tensor : tensors) file.write(tensor.data.data(), tensor.data.size());

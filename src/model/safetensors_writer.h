@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
@@ -21,7 +22,8 @@ struct NamedTensor {
 /// Writes a safetensors file in the given order without metadata, so that equal tensors give equal
 /// bytes. The data goes to a file beside `path` first, which is then renamed: `path` is never half
 /// written. Throws kInvalidArgument (a name twice, another dtype, data that does not fit the shape)
-/// or kIo.
-void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors);
+/// or kIo, which names `flag`, where the path came from, or the path.
+void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
+                       std::string_view flag = {});
 
 }  // namespace foveal::model
