@@ -209,6 +209,8 @@ class TreeBuilder : public YAML::EventHandler {
     if (node.kind != ConfigNode::Kind::kScalar) {
       refuse(mark, fmt::format("{} as a key", shown(node)), "a name");
     }
+    // Taken as a field it would only be said to be unknown, or hide which fields are missing.
+    if (node.text == "<<") refuse(mark, "merge key '<<'", "the fields themselves");
     if (const ConfigNode* earlier = parent.node.find(node.text)) {
       const std::string got =
           fmt::format("key '{}' again after line {}", printable(node.text), earlier->origin.line);

@@ -53,6 +53,8 @@ TEST(Yaml, RefusesWithLineAndPath) {
   const std::pair<std::string, std::string> cases[] = {
       {"a: 1\nb: 2\na: 3\n", "[c.yaml:3] got key 'a' again after line 1; need each key once"},
       {"k:\n  a: 1\n  'a': 3\n", "[c.yaml:3 k] got key 'a' again after line 2; need each key once"},
+      {"a: &x {k: 1}\nb:\n  <<: *x\n",
+       "[c.yaml:3 b] got merge key '<<'; need the fields themselves"},
       {"a: 1\n---\nb: 2\n", "[c.yaml] got more than one YAML document; need one"},
       {"? [1]\n: 2\n", "[c.yaml:1] got a list as a key; need a name"},
       {"~: 2\n", "[c.yaml:1] got null as a key; need a name"},
