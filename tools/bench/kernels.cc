@@ -115,7 +115,7 @@ KernelShape shape_of(const KernelOptions& options, bool cuda) {
 std::string text_of(const KernelRow& row) {
   const double rate = (row.compute_bound() ? row.gflop : row.gbyte) / row.seconds;
   return fmt::format(
-      "{:<32} {:<67} {:>11.1f} us {:>8.1f} {:<8}{:>5.1f} %{}\n", row.kernel, row.shape,
+      "{:<36} {:<66} {:>11.1f} us {:>8.1f} {:<8}{:>5.1f} %{}\n", row.kernel, row.shape,
       1e6 * row.seconds, rate, row.compute_bound() ? "GFLOP/s" : "GB/s", 100 * row.fraction,
       row.skipped > 0 ? fmt::format("  {:.1f} % of tiles left out", 100 * row.skipped) : "");
 }
