@@ -369,6 +369,8 @@ std::string test_name(const NamedExample& example) {
   return example.method + "_" + example.example.name;
 }
 
+void PrintTo(const NamedExample& example, std::ostream* out) { *out << test_name(example); }
+
 uint32_t fresh_seed() {
   const char* fixed = std::getenv("FOVEAL_TEST_SEED");
   return fixed != nullptr ? static_cast<uint32_t>(std::strtoul(fixed, nullptr, 10))

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -114,6 +115,7 @@ std::vector<NamedExample> all_examples();
 /// Those that must equal dense, or those that may leave out keys.
 std::vector<NamedExample> examples_where(bool equals_dense);
 std::string test_name(const NamedExample& example);
+void PrintTo(const NamedExample& example, std::ostream* out);  ///< the name, for GoogleTest
 
 /// Ragged batches, group ratios 1, 3 and 8, odd head sizes, page and split edges, one token, in the
 /// kinds of cache that the example's method serves: K and V per KV head, latent, or both.
