@@ -26,6 +26,7 @@ struct Setting {
   int32_t topk = 64;
   int32_t bound_dtype = FOVEAL_BOUND_E5M2;
   int32_t num_channels = 0;
+  int32_t kind = FOVEAL_BOUND_MIN_MAX;
 };
 
 /// One cache for all shapes, in shuffled pages.
@@ -98,7 +99,7 @@ class Decode {
                 .page_stride = int64_t{2} * kKvHeads * kDim * (kPage / setting.page_tokens),
                 .dtype = setting.bound_dtype,
                 .page_tokens = setting.page_tokens,
-                .kind = FOVEAL_BOUND_MIN_MAX};
+                .kind = setting.kind};
     return p;
   }
 
@@ -266,6 +267,15 @@ void decode_shapes(Decode& decode) {
   compare(decode, 1, 32768, 32768, large);
   compare(decode, 1, 131072, 131072, small);
   compare(decode, 32, 32768, 32768, small);
+  // What `mode: multi_turn` does by default: pairs of tokens rank, 512 are attended to.
+  const Setting pairs{.page_tokens = 2, .topk = 256, .kind = FOVEAL_BOUND_MEAN_STD};
+  for (const int32_t context : {8192, 32768, 131072}) {
+    for (const int32_t batch : {1, 8, 32}) {
+      if (int64_t{batch} * context <= int64_t{8} * 131072) {
+        compare(decode, batch, context, context, pairs);
+      }
+    }
+  }
 }
 
 void run(std::span<char* const> args) {
