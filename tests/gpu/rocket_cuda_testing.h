@@ -226,7 +226,7 @@ class CudaCase {
   void upload_tables() {
     const auto& lens = data.shape.lens;
     const int32_t longest = *std::max_element(lens.begin(), lens.end());
-    table_stride_ = longest / data.shape.cache_page + 1024;  // room for `slack`
+    table_stride_ = longest / data.shape.cache_page + 4096;  // room for `slack`
     std::vector<int32_t> table(lens.size() * static_cast<size_t>(table_stride_), 0x7fffffff);
     for (size_t seq = 0; seq < lens.size(); ++seq) {
       const int32_t pages = (lens[seq] + data.shape.cache_page - 1) / data.shape.cache_page;

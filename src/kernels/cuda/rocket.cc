@@ -20,6 +20,7 @@ struct Workspace {
   size_t lengths;  ///< offsets
   size_t row_lengths;
   size_t slots;
+  size_t maxima;
   size_t logits;
   size_t bytes;
 };
@@ -33,36 +34,89 @@ int32_t group_of(const foveal_rocket_params& p) {
   return p.attention.num_heads / p.attention.num_kv_heads;
 }
 
-/// How the pages of a (sequence, KV head) are chosen.
+int32_t rows_of(const foveal_rocket_params& p) {
+  return p.attention.num_seqs * p.attention.num_kv_heads;
+}
+
+/// How the pages of each (sequence, KV head), a row, are chosen: in one launch, a CTA a row, while
+/// rows are short; or scored by as many CTAs as there are processors, and selected from by some.
 struct Choosing {
-  static constexpr size_t kMostShared = kMaxSharedBytes - kChooseStatic;
+  bool together;
+  int32_t rows;  ///< of a launch
+  int32_t logits_pitch = 0;
+  int32_t parts = 0;          ///< CTAs that score a row
+  int32_t ctas = 1;           ///< that select from it, a cluster
+  int32_t weights_pitch = 0;  ///< of a selecting CTA in shared memory; 0: they do not fit
+  size_t weights_end = 0;     ///< in its shared memory
+  size_t gathered_bytes = 0;  ///< after those, what the first of a cluster is sent; 0: too much
+  size_t maxima_bytes = 0;    ///< of a launch
+  size_t logits_bytes = 0;
 
-  int32_t ctas;         ///< a cluster
-  int32_t pitch;        ///< floats from one head's logits to the next
-  size_t logits_bytes;  ///< of a CTA
-
-  Choosing(const foveal_rocket_params& p, int32_t parts) : ctas(parts) {
-    const int64_t units = ceil_div(ceil_div(max_entries(p), kScoreUnit), parts);
-    const auto slice = static_cast<int32_t>(round_up(units * kScoreUnit, 32));
-    // So that a warp's two heads of eight entries each meet different banks.
-    pitch = slice + 4;
-    logits_bytes = static_cast<size_t>(pitch) * static_cast<size_t>(group_of(p)) * 4;
+  Choosing(const foveal_rocket_params& p, int32_t processors) : rows(rows_of(p)) {
+    constexpr int32_t kShort = 1024;
+    const int32_t entries = max_entries(p);
+    weights_pitch = pitch_of(entries);
+    weights_end = kChooseStatic + weights_bytes(p);
+    together = entries <= kShort && weights_end <= size_t{kMaxSharedBytes};
+    if (together) return;
+    score(p, entries, processors);
+    select(p, entries, processors);
   }
-  bool fits() const { return logits_bytes <= kMostShared; }
-  size_t shared_bytes() const { return kChooseStatic + (fits() ? logits_bytes : 0); }
+  size_t shared_bytes() const { return weights_end + gathered_bytes; }
 
-  /// As many CTAs as hold the logits, or the most; and more while there are processors for them and
-  /// entries enough to be worth the exchange.
-  static Choosing of(const foveal_rocket_params& p, int32_t processors) {
+ private:
+  /// So that a warp's two heads of eight entries each meet different banks.
+  static int32_t pitch_of(int64_t entries) {
+    return static_cast<int32_t>(round_up(entries, 32)) + 4;
+  }
+  size_t weights_bytes(const foveal_rocket_params& p) const {
+    return static_cast<size_t>(weights_pitch) * static_cast<size_t>(group_of(p)) * 4;
+  }
+
+  /// Launches are of rows whose logits take no more than so much, which is a gigabyte of bounds.
+  void score(const foveal_rocket_params& p, int32_t entries, int32_t processors) {
+    constexpr int64_t kMostLogits = int64_t{128} << 20;
+    logits_pitch = pitch_of(entries);
+    const int64_t row_bytes = int64_t{logits_pitch} * group_of(p) * 4;
+    rows = static_cast<int32_t>(
+        std::clamp<int64_t>(kMostLogits / row_bytes, 1, std::min(rows, kMostRows)));
+    logits_bytes = static_cast<size_t>(row_bytes * rows);
+    constexpr int32_t kPart = 16 * kScoreUnit;  // a unit a warp
+    parts = std::clamp<int32_t>(processors / rows, 1,
+                                static_cast<int32_t>(ceil_div(entries, kPart)));
+    maxima_bytes = static_cast<size_t>(rows) * static_cast<size_t>(parts) *
+                   static_cast<size_t>(group_of(p)) * 4;
+  }
+
+  /// Two CTAs a processor work side by side, as most of what they do is waiting.
+  void select(const foveal_rocket_params& p, int32_t entries, int32_t processors) {
     constexpr int32_t kSlice = 1024;
-    const int64_t rows = int64_t{p.attention.num_seqs} * p.attention.num_kv_heads;
-    Choosing out(p, 1);
-    while (out.ctas < kMostChooseCtas && (!out.fits() || (out.ctas * kSlice < max_entries(p) &&
-                                                          rows * out.ctas * 2 <= processors))) {
-      out = Choosing(p, out.ctas * 2);
+    constexpr size_t kHalf = size_t{kMaxSharedBytes} / 2 - 2048;
+    const auto lay_out = [&] {
+      const auto slice = static_cast<int32_t>(
+          round_up(ceil_div(ceil_div(entries, kScoreUnit), ctas) * kScoreUnit, 32));
+      weights_pitch = pitch_of(slice);
+      weights_end = kSelectStatic + weights_bytes(p);
+      return slice;
+    };
+    int32_t slice = lay_out();
+    while (ctas < kMostSelectCtas &&
+           (weights_end > kHalf || (slice > kSlice && rows * ctas <= processors))) {
+      ctas *= 2;
+      slice = lay_out();
     }
-    return out;
+    if (weights_end > size_t{kMaxSharedBytes}) {
+      weights_pitch = 0;
+      weights_end = kSelectStatic;
+    }
+    if (ctas == 1) return;
+    constexpr size_t kMostGathered = size_t{48} << 10;
+    gathered_bytes = static_cast<size_t>(ctas) * static_cast<size_t>(std::min(slice, p.topk)) * 8;
+    if (gathered_bytes > kMostGathered || shared_bytes() > size_t{kMaxSharedBytes}) {
+      gathered_bytes = 0;
+    }
   }
+  static constexpr int32_t kMostRows = 65535;  ///< of a grid
 };
 
 /// No list is longer than there are pages.
@@ -73,8 +127,7 @@ foveal_attention_params over_lists(const foveal_rocket_params& p) {
 }
 
 Workspace workspace_of(const foveal_rocket_params& p) {
-  const auto rows =
-      static_cast<size_t>(p.attention.num_seqs) * static_cast<size_t>(p.attention.num_kv_heads);
+  const auto rows = static_cast<size_t>(rows_of(p));
   const auto align = [](size_t bytes) {
     return static_cast<size_t>(round_up(static_cast<int64_t>(bytes), 256));
   };
@@ -84,14 +137,14 @@ Workspace workspace_of(const foveal_rocket_params& p) {
       align(std::max(decode_workspace_bytes(p.attention), decode_workspace_bytes(over_lists(p))));
   out.row_lengths = out.lengths + align(static_cast<size_t>(p.attention.num_seqs) * 4);
   out.slots = out.row_lengths + align(rows * 4);
-  out.logits = out.slots + align(rows * static_cast<size_t>(list_pages(p)) * 4);
-  out.bytes = out.logits;
-  const Choosing most(p, kMostChooseCtas);
-  if (!most.fits()) out.bytes += align(rows * kMostChooseCtas * most.logits_bytes);
+  out.maxima = out.slots + align(rows * static_cast<size_t>(list_pages(p)) * 4);
+  const Choosing choosing(p, kMaxDecodeGrid);
+  out.logits = out.maxima + align(choosing.maxima_bytes);
+  out.bytes = out.logits + align(choosing.logits_bytes);
   return out;
 }
 
-RocketArgs make_args(const foveal_rocket_params& p, int32_t processors) {
+RocketArgs make_args(const foveal_rocket_params& p, const Choosing& choosing, int32_t processors) {
   const foveal_attention_params& a = p.attention;
   RocketArgs args{};
   args.decode = decode_args(a, decode_choose(a, processors));
@@ -115,9 +168,15 @@ RocketArgs make_args(const foveal_rocket_params& p, int32_t processors) {
   args.lengths = reinterpret_cast<int32_t*>(workspace + offsets.lengths);
   args.row_lengths = reinterpret_cast<int32_t*>(workspace + offsets.row_lengths);
   args.slots = reinterpret_cast<int32_t*>(workspace + offsets.slots);
-  const Choosing choosing = Choosing::of(p, processors);
-  args.logits = choosing.fits() ? nullptr : reinterpret_cast<float*>(workspace + offsets.logits);
-  args.logits_pitch = choosing.pitch;
+  if (!choosing.together) {
+    args.logits = reinterpret_cast<float*>(workspace + offsets.logits);
+    args.maxima = reinterpret_cast<float*>(workspace + offsets.maxima);
+  }
+  args.logits_pitch = choosing.logits_pitch;
+  args.parts = choosing.parts;
+  args.weights_pitch = choosing.weights_pitch;
+  args.gather_offset =
+      choosing.gathered_bytes > 0 ? static_cast<int32_t>(choosing.weights_end) : 0;
   args.pages = p.pages;
   args.pages_stride = p.topk;
   args.count = p.count;
@@ -126,22 +185,36 @@ RocketArgs make_args(const foveal_rocket_params& p, int32_t processors) {
   return args;
 }
 
-void launch_choose(const foveal_rocket_params& p, RocketArgs& args, int32_t processors,
+void launch_choose(const foveal_rocket_params& p, const Choosing& choosing, RocketArgs& args,
                    void* stream) {
-  const bool bf16 = p.bounds.dtype == FOVEAL_BOUND_BF16;
-  const ChooseShape shape{p.attention.head_dim, bf16 ? 2 : 1,
-                          static_cast<int32_t>(ceil_div(args.decode.group, 8))};
-  const void* kernel = bf16 ? rocket_choose_kernel_bf16(shape) : rocket_choose_kernel_e5m2(shape);
-  FOVEAL_INVARIANT(kernel != nullptr);
-  const Choosing choosing = Choosing::of(p, processors);
-  const auto ctas = static_cast<unsigned>(choosing.ctas);
-  const Grid grid{
-      .blocks = dim3(ctas, static_cast<unsigned>(p.attention.num_seqs * p.attention.num_kv_heads)),
-      .threads = dim3(kChooseThreads),
-      .shared_bytes = choosing.shared_bytes(),
-      .cluster = ctas};
+  const ScoreShape shape{p.attention.head_dim,
+                         static_cast<int32_t>(ceil_div(args.decode.group, 8))};
+  const ScoreKernels kernels = p.bounds.dtype == FOVEAL_BOUND_BF16
+                                   ? rocket_score_kernels_bf16(shape)
+                                   : rocket_score_kernels_e5m2(shape);
+  FOVEAL_INVARIANT(kernels.choose != nullptr);
   void* arguments[] = {&args};
-  launch_erased("rocket_choose", kernel, grid, stream, arguments);
+  const int32_t all = rows_of(p);
+  if (choosing.together) {
+    const Grid grid{.blocks = dim3(1, static_cast<unsigned>(all)),
+                    .threads = dim3(kChooseThreads),
+                    .shared_bytes = choosing.shared_bytes()};
+    launch_erased("rocket_choose", kernels.choose, grid, stream, arguments);
+    return;
+  }
+  for (; args.first_row < all; args.first_row += choosing.rows) {
+    const auto rows = static_cast<unsigned>(std::min(choosing.rows, all - args.first_row));
+    const Grid score{.blocks = dim3(static_cast<unsigned>(choosing.parts), rows),
+                     .threads = dim3(kChooseThreads),
+                     .shared_bytes = kChooseStatic};
+    launch_erased("rocket_score", kernels.score, score, stream, arguments);
+    const auto ctas = static_cast<unsigned>(choosing.ctas);
+    const Grid select{.blocks = dim3(ctas, rows),
+                      .threads = dim3(kChooseThreads),
+                      .shared_bytes = choosing.shared_bytes(),
+                      .cluster = ctas};
+    launch_erased("rocket_select", rocket_select(ctas > 1), select, stream, arguments);
+  }
 }
 
 }  // namespace
@@ -160,8 +233,9 @@ void rocket_decode(const foveal_rocket_params& params, void* stream) {
   rocket_check(params);
   const int32_t processors =
       foveal::cuda::device_properties(usable_device("rocket_decode")).num_sms;
-  RocketArgs args = make_args(params, processors);
-  launch_choose(params, args, processors, stream);
+  const Choosing choosing(params, processors);
+  RocketArgs args = make_args(params, choosing, processors);
+  launch_choose(params, choosing, args, stream);
   if ((params.flags & FOVEAL_ROCKET_SELECT) != 0) return;
   attention_decode_listed(params.attention,
                           {.slots = args.slots,

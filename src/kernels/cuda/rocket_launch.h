@@ -6,9 +6,15 @@
 
 namespace foveal::kernels::cuda {
 
-/// The choosing kernel of a shape, by what bounds are stored as; null where none is compiled.
-const void* rocket_choose_kernel_e5m2(const ChooseShape& shape);
-const void* rocket_choose_kernel_bf16(const ChooseShape& shape);
+/// The kernels that score, of a shape and what bounds are stored as; null where none is compiled.
+struct ScoreKernels {
+  const void* choose = nullptr;  ///< and select: rows that fit a CTA
+  const void* score = nullptr;
+};
+ScoreKernels rocket_score_kernels_e5m2(const ScoreShape& shape);
+ScoreKernels rocket_score_kernels_bf16(const ScoreShape& shape);
+/// What follows the latter.
+const void* rocket_select(bool cluster);
 
 /// The two passes over a prompt's keys.
 struct WindowKernels {

@@ -51,25 +51,6 @@ __device__ inline float read_key(const char* at, int32_t dtype) {
   return __uint_as_float(static_cast<uint32_t>(bits) << 16);
 }
 
-/// Mean less and plus half the standard deviation of `tokens` keys, each operation rounded, as on
-/// the CPU.
-__device__ inline float2 key_spread(const char* at, int64_t token_bytes, int32_t dtype,
-                                    int32_t tokens) {
-  const auto count = static_cast<float>(tokens);
-  float sum = 0;
-  for (int32_t token = 0; token < tokens; ++token) {
-    sum = __fadd_rn(sum, read_key(at + token * token_bytes, dtype));
-  }
-  const float mean = __fdiv_rn(sum, count);
-  float squares = 0;
-  for (int32_t token = 0; token < tokens; ++token) {
-    const float off = __fsub_rn(read_key(at + token * token_bytes, dtype), mean);
-    squares = __fadd_rn(squares, __fmul_rn(off, off));
-  }
-  const float half = __fmul_rn(0.5F, __fsqrt_rn(__fdiv_rn(squares, count)));
-  return {__fsub_rn(mean, half), __fadd_rn(mean, half)};
-}
-
 /// Four values of a key from a lane's own place in the row.
 __device__ inline float4 read_four(const char* at, int32_t dtype) {
   if (dtype == FOVEAL_E4M3) {
@@ -90,17 +71,84 @@ __device__ inline float4 read_four(const char* at, int32_t dtype) {
           __uint_as_float(words.y << 16), __uint_as_float(words.y & 0xffff0000U)};
 }
 
-/// Least and largest values of four channels.
+/// What is kept of four channels of a page.
 struct FourRanges {
   float4 least;
   float4 most;
-
-  __device__ void add(const float4& key) {
-    least = {fminf(least.x, key.x), fminf(least.y, key.y), fminf(least.z, key.z),
-             fminf(least.w, key.w)};
-    most = {fmaxf(most.x, key.x), fmaxf(most.y, key.y), fmaxf(most.z, key.z), fmaxf(most.w, key.w)};
-  }
 };
+
+/// use(key) of `tokens` keys in turn, of which up to four are asked for at once: a page is short,
+/// and what it costs is waiting.
+template <class Use>
+__device__ inline void for_each_key(const char* at, int64_t token_bytes, int32_t dtype,
+                                    int32_t tokens, Use use) {
+  constexpr int kAtOnce = 4;
+  int32_t first = 0;
+#pragma unroll 1
+  for (; first + kAtOnce <= tokens; first += kAtOnce) {
+    float4 keys[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) keys[i] = read_four(at + (first + i) * token_bytes, dtype);
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) use(keys[i]);
+  }
+  if (first == tokens) return;
+  float4 keys[kAtOnce - 1];
+#pragma unroll
+  for (int i = 0; i < kAtOnce - 1; ++i) {
+    keys[i] = read_four(at + min(first + i, tokens - 1) * token_bytes, dtype);
+  }
+#pragma unroll
+  for (int i = 0; i < kAtOnce - 1; ++i) {
+    if (first + i < tokens) use(keys[i]);
+  }
+}
+
+/// Least and largest values.
+__device__ inline FourRanges key_range(const char* at, int64_t token_bytes, int32_t dtype,
+                                       int32_t tokens) {
+  FourRanges out{{INFINITY, INFINITY, INFINITY, INFINITY},
+                 {-INFINITY, -INFINITY, -INFINITY, -INFINITY}};
+  for_each_key(at, token_bytes, dtype, tokens, [&](const float4& key) {
+    out.least = {fminf(out.least.x, key.x), fminf(out.least.y, key.y), fminf(out.least.z, key.z),
+                 fminf(out.least.w, key.w)};
+    out.most = {fmaxf(out.most.x, key.x), fmaxf(out.most.y, key.y), fmaxf(out.most.z, key.z),
+                fmaxf(out.most.w, key.w)};
+  });
+  return out;
+}
+
+/// Means less and plus half the standard deviation, each operation rounded, as on the CPU.
+__device__ inline FourRanges key_spread(const char* at, int64_t token_bytes, int32_t dtype,
+                                        int32_t tokens) {
+  const auto count = static_cast<float>(tokens);
+  float4 sum{0, 0, 0, 0};
+  for_each_key(at, token_bytes, dtype, tokens, [&](const float4& key) {
+    sum = {__fadd_rn(sum.x, key.x), __fadd_rn(sum.y, key.y), __fadd_rn(sum.z, key.z),
+           __fadd_rn(sum.w, key.w)};
+  });
+  const float4 mean{__fdiv_rn(sum.x, count), __fdiv_rn(sum.y, count), __fdiv_rn(sum.z, count),
+                    __fdiv_rn(sum.w, count)};
+  float4 squares{0, 0, 0, 0};
+  const auto add = [](float& to, float value, float middle) {
+    const float off = __fsub_rn(value, middle);
+    to = __fadd_rn(to, __fmul_rn(off, off));
+  };
+  for_each_key(at, token_bytes, dtype, tokens, [&](const float4& key) {
+    add(squares.x, key.x, mean.x);
+    add(squares.y, key.y, mean.y);
+    add(squares.z, key.z, mean.z);
+    add(squares.w, key.w, mean.w);
+  });
+  const auto half = [&](float of) {
+    return __fmul_rn(0.5F, __fsqrt_rn(__fdiv_rn(of, count)));
+  };
+  const float4 off{half(squares.x), half(squares.y), half(squares.z), half(squares.w)};
+  return {{__fsub_rn(mean.x, off.x), __fsub_rn(mean.y, off.y), __fsub_rn(mean.z, off.z),
+           __fsub_rn(mean.w, off.w)},
+          {__fadd_rn(mean.x, off.x), __fadd_rn(mean.y, off.y), __fadd_rn(mean.z, off.z),
+           __fadd_rn(mean.w, off.w)}};
+}
 
 __device__ inline uint32_t outward_e5m2x4(const float4& x, uint32_t up) {
   return outward_e5m2(x.x, up) | outward_e5m2(x.y, up) << 8 | outward_e5m2(x.z, up) << 16 |
@@ -122,21 +170,9 @@ __device__ inline void make_bounds(const char* keys, int64_t token_bytes, int32_
 #pragma unroll 1
   for (int32_t channel = lane * 4; channel < head_dim; channel += 128) {
     const char* at = keys + channel * key_bytes;
-    FourRanges ranges;
-    if (kind == FOVEAL_BOUND_MEAN_STD) {
-      float2 own[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        own[i] = key_spread(at + i * key_bytes, token_bytes, dtype, tokens);
-      ranges.least = {own[0].x, own[1].x, own[2].x, own[3].x};
-      ranges.most = {own[0].y, own[1].y, own[2].y, own[3].y};
-    } else {
-      ranges.least = ranges.most = read_four(at, dtype);
-#pragma unroll 4
-      for (int32_t token = 1; token < tokens; ++token) {
-        ranges.add(read_four(at + token * token_bytes, dtype));
-      }
-    }
+    const FourRanges ranges = kind == FOVEAL_BOUND_MEAN_STD
+                                  ? key_spread(at, token_bytes, dtype, tokens)
+                                  : key_range(at, token_bytes, dtype, tokens);
     if constexpr (kBoundBytes == 2) {
       put(channel, outward_bf16x4(ranges.least, 0), outward_bf16x4(ranges.most, 1));
     } else {

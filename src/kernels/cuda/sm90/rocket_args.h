@@ -11,13 +11,13 @@ inline constexpr int32_t kMaxRocketHeads = 128;  ///< query heads of a KV head
 inline constexpr int32_t kScoreUnit = 16;  ///< entries a warp scores at a time (rows of one mma)
 inline constexpr int32_t kChooseThreads = 512;
 inline constexpr int32_t kChooseWarps = kChooseThreads / 32;
-inline constexpr int32_t kMostChooseCtas = 8;       ///< of a row: what a cluster may have anywhere
-inline constexpr size_t kChooseStatic = 29 * 1024;  ///< bytes before the logits in shared memory
+inline constexpr int32_t kMostSelectCtas = 8;       ///< of a row: what a cluster may have anywhere
+inline constexpr size_t kSelectStatic = 18 * 1024;  ///< shared memory before opened queries, weights
+inline constexpr size_t kChooseStatic = 29 * 1024;  ///< before the logits of a CTA that does both
 
-/// What the choosing kernel is compiled for.
-struct ChooseShape {
+/// What the scoring kernels are compiled for.
+struct ScoreShape {
   int32_t head_dim;
-  int32_t bound_bytes;
   int32_t head_blocks;  ///< blocks of 8 query heads: 1 or 2
 };
 
@@ -47,9 +47,18 @@ struct RocketArgs {
   int64_t candidates_offset;
   int64_t candidates_stride;
 
-  float* logits;         ///< [num_seqs, num_kv_heads, CTAs, heads, logits_pitch], or null: they fit
-                         ///< into shared memory
-  int32_t logits_pitch;  ///< a CTA's entries at most, and a little
+  int32_t first_row;  ///< (sequence, KV head) of the launch's first row of CTAs
+
+  /// Where scores and selection are two launches: [rows of the launch, heads, logits_pitch], else
+  /// null: the one CTA of a row keeps them in shared memory.
+  float* logits;
+  int32_t logits_pitch;  ///< a row's entries, and a little
+  float* maxima;         ///< [rows of the launch, parts, heads] of logits, likewise
+  int32_t parts;         ///< scoring CTAs of a row
+
+  int32_t weights_pitch;  ///< of a selecting CTA's entries in shared memory; 0: where logits were
+  int32_t gather_offset;  ///< in the shared memory of a cluster's first CTA, of what the others
+                          ///< have chosen; 0: they choose together
 
   int32_t* slots;        ///< [num_seqs, num_kv_heads, topk]: DecodeArgs::slots
   int32_t* lengths;      ///< [num_seqs] tokens of a sequence's longest list

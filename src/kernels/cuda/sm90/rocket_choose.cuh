@@ -21,15 +21,17 @@ __device__ inline void prefetch_row(const RocketArgs& args, int32_t seq, int32_t
   }
 }
 
-/// Logits of this CTA's entries and each head's largest.
+/// Logits [heads, pitch] of `count` entries from `begin` on, and each head's largest: to maxima
+/// [heads], which the thread of each head writes.
 template <class Bound, int kHeadDim, int kHeadBlocks>
 __device__ inline void score_pages(const RocketArgs& args, const Entries& entries, int32_t head,
-                                   float* logits, int32_t begin, int32_t count) {
+                                   int32_t begin, int32_t count, float* logits, int64_t pitch,
+                                   float* maxima) {
   using Scorer = PageScorer<Bound, kHeadDim, kHeadBlocks>;
   using Opened = typename Scorer::Opened;
-  static_assert(kChooseOpened % alignof(Opened) == 0);
-  static_assert(kChooseOpened + sizeof(Opened) <= kChooseStatic);
-  auto& opened = *reinterpret_cast<Opened*>(choose_memory() + kChooseOpened);
+  static_assert(kSelectStatic % alignof(Opened) == 0);
+  static_assert(kSelectStatic + sizeof(Opened) <= kChooseStatic);
+  auto& opened = *reinterpret_cast<Opened*>(choose_memory() + kSelectStatic);
   ChooseShared& shared = choose_shared();
   const auto thread = static_cast<int32_t>(threadIdx.x);
   const int32_t group = args.decode.group;
@@ -41,15 +43,13 @@ __device__ inline void score_pages(const RocketArgs& args, const Entries& entrie
   for (int32_t pass = 0; pass < static_cast<int32_t>(args.decode.passes.divisor); ++pass) {
     const char* own = q + int64_t{pass} * group * args.decode.q_head_bytes;
     scorer.start(pass);
-    open_rows(args, own, group, opened);
     if (pass == 0) {
       open_sides(args, q, opened);
-      if (!all_channels) leave_out(args, opened);
+      if (!all_channels) leave_out(args.num_channels, opened);
     }
-    if (!all_channels) make_up(args, own, group, opened);
+    open_rows(args, own, group, all_channels, opened);
     __syncthreads();
-    scorer.score(logits + int64_t{pass} * group * args.logits_pitch,
-                 shared.warp_maxima[thread / 32]);
+    scorer.score(logits + pass * group * pitch, pitch, shared.warp_maxima[thread / 32]);
     __syncthreads();
     if (thread >= group) continue;
     float largest = -INFINITY;
@@ -57,8 +57,14 @@ __device__ inline void score_pages(const RocketArgs& args, const Entries& entrie
     for (int warp = 0; warp < kChooseWarps; ++warp) {
       largest = fmaxf(largest, shared.warp_maxima[warp][thread]);
     }
-    shared.maxima[pass * group + thread] = largest;
+    maxima[pass * group + thread] = largest;
   }
+}
+
+/// Apart from the scores, which are compiled for many shapes.
+__device__ __noinline__ inline void select_pages(const RocketArgs& args, int32_t row,
+                                          const EntrySlice& slice) {
+  PageSelect<false>(args, choose_shared().entries, row, slice).run();
 }
 
 // Computes: bounds of each sequence's newest page from its keys; s[h][P] = scale t[h] sum over
@@ -69,8 +75,7 @@ __device__ inline void score_pages(const RocketArgs& args, const Entries& entrie
 // In/out: RocketArgs; bounds [cache pages][KV heads][pages][2][head_dim] e5m2 or bf16; slots,
 //   lengths, pages, count, ranks.
 // Units: entries of 16 (a warp's step); logits in the log2 domain; ranks are probabilities.
-// Launch: a CTA, or a cluster of up to 8, a (sequence, KV head): grid (CTAs, rows), 512 threads; a
-//   CTA's logits in shared memory, or in the workspace where they do not fit.
+// Launch: a CTA a (sequence, KV head), 512 threads; logits in shared memory.
 // Needs: sm_90; rows of bounds at multiples of 16 bytes; bf16 bounds: bf16 queries.
 // Numerics: e5m2 bounds are exact in f16, as are the queries, scaled by a power of two a row;
 //   float32 sums. A page's logit depends on nothing beside it. Logits are held within 1e30 and a
@@ -84,50 +89,62 @@ __global__ void __launch_bounds__(kChooseThreads, 1)
   const auto thread = static_cast<int32_t>(threadIdx.x);
   const auto row = static_cast<int32_t>(blockIdx.y);
   const int32_t head = row % args.num_kv_heads;
-  const auto ctas = static_cast<int32_t>(gridDim.x);
-  const auto rank = static_cast<int32_t>(blockIdx.x);
   wait_for_previous();
   let_next_start();
   prefetch_row(args, row / args.num_kv_heads, head);
   const Entries entries = Entries::of(args, row / args.num_kv_heads, head);
-  const ListWriter list(args, entries, head);
-  const bool all = entries.all(args);
-  if (rank == 0 && thread == kChooseThreads / 2) list.finish();
-  if (all || args.topk == 1) {
-    if (rank == 0 && thread < 32 && entries.count > 0) {
+  if (thread == kChooseThreads / 2) put_lengths(args, entries, head);
+  if (entries.plain(args)) {
+    if (thread < 32 && entries.count > 0) {
       make_newest<sizeof(typename Bound::Stored)>(args, entries, head, kHeadDim, thread);
     }
-    const int32_t first = all ? 0 : entries.count - 1;
-    for (int32_t at = first + rank * kChooseThreads + thread; at < entries.count;
-         at += ctas * kChooseThreads) {
-      list.put(at - first, at);
+    list_plainly(args, entries, ListWriter(args, entries, head));
+    return;
+  }
+  if (thread == 0) shared.entries = entries;
+  auto* logits = reinterpret_cast<float*>(choose_memory() + kChooseStatic);
+  const int64_t pitch = args.weights_pitch;
+  score_pages<Bound, kHeadDim, kHeadBlocks>(args, entries, head, 0, entries.count, logits, pitch,
+                                            shared.largest);
+  __syncthreads();
+  select_pages(args, row, {logits, pitch, logits, pitch, entries.count, 0, entries.count});
+}
+
+// Computes: as rocket_choose_kernel, the bounds of the newest page and the logits, of rows too long
+//   for a CTA.
+// In/out: RocketArgs; bounds; logits [rows, heads, logits_pitch] and maxima [rows, parts, heads].
+// Units: as rocket_choose_kernel.
+// Launch: grid (parts, rows), 512 threads; a part is an equal share of a row's entries.
+// Needs: as rocket_choose_kernel.
+// Numerics: as rocket_choose_kernel; the same bits, whatever the parts.
+// Source: as rocket_choose_kernel.
+// Measured: docs/kernels/cuda_rocket.md.
+template <class Bound, int kHeadDim, int kHeadBlocks>
+__global__ void __launch_bounds__(kChooseThreads, 1)
+    rocket_score_kernel(const __grid_constant__ RocketArgs args) {
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const auto own = static_cast<int64_t>(blockIdx.y);  // of the launch's rows
+  const int32_t row = args.first_row + static_cast<int32_t>(own);
+  const int32_t head = row % args.num_kv_heads;
+  const auto parts = static_cast<int32_t>(gridDim.x);
+  const auto part = static_cast<int32_t>(blockIdx.x);
+  wait_for_previous();
+  let_next_start();
+  prefetch_row(args, row / args.num_kv_heads, head);
+  const Entries entries = Entries::of(args, row / args.num_kv_heads, head);
+  if (entries.plain(args)) {
+    if (part == 0 && thread < 32 && entries.count > 0) {
+      make_newest<sizeof(typename Bound::Stored)>(args, entries, head, kHeadDim, thread);
     }
     return;
   }
-  const int32_t units = (entries.count + kScoreUnit - 1) / kScoreUnit;
-  const int32_t slice = (units + ctas - 1) / ctas * kScoreUnit;
-  const int32_t begin = min(rank * slice, entries.count);
-  const int32_t own = min(slice, entries.count - begin);
-  auto* logits = reinterpret_cast<float*>(choose_memory() + kChooseStatic);
-  if (args.logits != nullptr) {
-    logits =
-        args.logits + (static_cast<int64_t>(row) * ctas + rank) * args.heads * args.logits_pitch;
-  }
-  if (thread == 0) {
-    shared.entries = entries;
-    foveal::cuda::barrier_init(&shared.agreed[0], 1);
-    foveal::cuda::barrier_init(&shared.agreed[1], 1);
-    foveal::cuda::barrier_init_fence();
-  }
-  __syncwarp();
-  if (ctas > 1) foveal::cuda::cluster_arrive_relaxed();
-  score_pages<Bound, kHeadDim, kHeadBlocks>(args, entries, head, logits, begin, own);
-  if (ctas > 1) {
-    select_pages<true>(args, row, logits, begin, own);
-  } else {
-    select_pages<false>(args, row, logits, begin, own);
-  }
-  if (rank == 0 && thread == 0) list.put(args.topk - 1, entries.count - 1);
+  const int32_t slice = entries.slice(parts);
+  const int32_t begin = min(part * slice, entries.count);
+  const int64_t pitch = args.logits_pitch;
+  score_pages<Bound, kHeadDim, kHeadBlocks>(
+      args, entries, head, begin, min(slice, entries.count - begin),
+      args.logits + own * args.heads * pitch + begin, pitch,
+      args.maxima + (own * parts + part) * args.heads);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -30,6 +30,13 @@ struct Entries {
     return out;
   }
   __device__ bool all(const RocketArgs& args) const { return count <= args.topk; }
+  /// No ranks are needed: all, or the newest page alone.
+  __device__ bool plain(const RocketArgs& args) const { return all(args) || args.topk == 1; }
+  /// Entries of each of `parts` equal slices but the last.
+  __device__ int32_t slice(int32_t parts) const {
+    const int32_t units = (count + kScoreUnit - 1) / kScoreUnit;
+    return (units + parts - 1) / parts * kScoreUnit;
+  }
   /// Tokens of its list: pages of which the newest may be partly filled.
   __device__ int32_t list_length(const RocketArgs& args) const {
     const int32_t left_out = pages - min(count, args.topk);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/sm90/decode_tile.cuh"
 #include "kernels/cuda/sm90/page_bounds.cuh"
 #include "kernels/cuda/sm90/rocket_args.h"
@@ -32,7 +33,7 @@ __device__ inline void open_sides(const RocketArgs& args, const char* q,
   const char* at = query_at(args.decode, q, channel);
   float4 sum{0, 0, 0, 0};
   float4 magnitude{0, 0, 0, 0};
-#pragma unroll 1
+#pragma unroll 4
   for (int h = 0; h < args.heads; ++h) {
     const float4 value = read_four(at + h * args.decode.q_head_bytes, args.decode.q_dtype);
     sum = {sum.x + value.x, sum.y + value.y, sum.z + value.z, sum.w + value.w};
@@ -48,10 +49,36 @@ __device__ inline void open_sides(const RocketArgs& args, const char* q,
   }
 }
 
-/// The `count` queries of a pass, which begin at `q`, a warp a query.
+/// What makes up for the channels that scores leave out: the square root of the share of the query
+/// that counts, inverted. A warp's lanes hold the query.
+template <class Stored, int kHeadDim, int kRounds>
+__device__ inline float make_up(const float4 (&own)[kRounds],
+                                const OpenedQuery<Stored, kHeadDim>& out) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  float all = 0;
+  float kept = 0;
+#pragma unroll
+  for (int round = 0; round < kRounds; ++round) {
+    const int first = round * 128 + lane * 4;
+    const float values[4] = {own[round].x, own[round].y, own[round].z, own[round].w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (first + i >= kHeadDim) break;
+      const float value = fabsf(values[i]);
+      all += value;
+      kept += (out.least[first + i] | out.most[first + i]) != 0 ? value : 0;
+    }
+  }
+  all = group_sum(all);
+  kept = group_sum(kept);
+  return kept > 0 ? sqrtf(all / kept) : 1;
+}
+
+/// The `count` queries of a pass, which begin at `q`, a warp a query; with `all_channels` before or
+/// after the masks are known.
 template <class Stored, int kHeadDim>
 __device__ inline void open_rows(const RocketArgs& args, const char* q, int32_t count,
-                                 OpenedQuery<Stored, kHeadDim>& out) {
+                                 bool all_channels, OpenedQuery<Stored, kHeadDim>& out) {
   static_assert(kChooseWarps == 16);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int h = static_cast<int>(threadIdx.x) / 32;
@@ -92,50 +119,40 @@ __device__ inline void open_rows(const RocketArgs& args, const char* q, int32_t 
         foveal::cuda::pack<Math>(v.x * down, v.y * down),
         foveal::cuda::pack<Math>(v.z * down, v.w * down)};
   }
-  if (lane == 0) out.scale[h] = args.decode.scale_log2 * up;
+  const float made_up = all_channels ? 1 : make_up(own, out);
+  if (lane == 0) out.scale[h] = args.decode.scale_log2 * up * made_up;
 }
 
-/// Closes the channels that scores leave out, by a CTA that has opened all.
+/// Closes all but the `count` most important channels, by a CTA that has opened all; on return all
+/// threads see it. A channel's place by importance is how many come before it, which neighbouring
+/// lanes count together.
 template <class Stored, int kHeadDim>
-__device__ __noinline__ void leave_out(const RocketArgs& args, OpenedQuery<Stored, kHeadDim>& out) {
-  static_assert(kHeadDim <= kChooseThreads);
+__device__ inline void leave_out(int32_t count, OpenedQuery<Stored, kHeadDim>& out) {
+  constexpr int kLanes = 2;
+  constexpr int kOthers = kHeadDim / kLanes;
+  static_assert(kHeadDim * kLanes <= kChooseThreads && kHeadDim * kLanes % 32 == 0);
+  static_assert(kOthers % 4 == 0);
   __syncthreads();
-  const auto channel = static_cast<int>(threadIdx.x);
+  const int channel = static_cast<int>(threadIdx.x) / kLanes;
   if (channel < kHeadDim) {
-    // A channel's place by importance is how many come before it.
     const float own = out.importance[channel];
+    const int first = static_cast<int>(threadIdx.x) % kLanes * kOthers;
     int place = 0;
-#pragma unroll 8
-    for (int other = 0; other < kHeadDim; ++other) {
-      const float value = out.importance[other];
+    const auto add = [&](float value, int other) {
       place += value > own || (value == own && other < channel) ? 1 : 0;
+    };
+#pragma unroll 4
+    for (int other = first; other < first + kOthers; other += 4) {
+      const float4 values = *reinterpret_cast<const float4*>(out.importance + other);
+      add(values.x, other);
+      add(values.y, other + 1);
+      add(values.z, other + 2);
+      add(values.w, other + 3);
     }
-    if (place >= args.num_channels) out.least[channel] = out.most[channel] = 0;
+    place += __shfl_xor_sync(~0U, place, 1);
+    if (first == 0 && place >= count) out.least[channel] = out.most[channel] = 0;
   }
   __syncthreads();
-}
-
-/// What makes up for those, in the scales of the `count` queries at `q`.
-template <class Stored, int kHeadDim>
-__device__ __noinline__ void make_up(const RocketArgs& args, const char* q, int32_t count,
-                                     OpenedQuery<Stored, kHeadDim>& out) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int h = static_cast<int>(threadIdx.x) / 32;
-  if (h >= count) return;
-  float all = 0;
-  float kept = 0;
-  for (int channel = lane; channel < kHeadDim; channel += 32) {
-    const char* at = query_at(args.decode, q + h * args.decode.q_head_bytes, channel);
-    const float value = fabsf(read_key(at, args.decode.q_dtype));
-    all += value;
-    kept += (out.least[channel] | out.most[channel]) != 0 ? value : 0;
-  }
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    all += __shfl_xor_sync(~0U, all, step);
-    kept += __shfl_xor_sync(~0U, kept, step);
-  }
-  if (lane == 0 && kept > 0) out.scale[h] *= sqrtf(all / kept);
 }
 
 }  // namespace foveal::kernels::cuda

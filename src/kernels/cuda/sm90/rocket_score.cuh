@@ -28,24 +28,42 @@ __device__ inline char* bounds_of(const RocketArgs& args, int32_t head, int32_t 
   return args.bounds + (slot >> shift) * args.bounds_page_bytes + within * page_bytes;
 }
 
-/// Makes the newest page's bounds in the cache, by a warp. Apart from the rest: few warps come
-/// here, and instructions are fetched in long lines.
+/// The newest page: its keys, and where its bounds go.
+struct NewestPage {
+  const char* keys;
+  char* bounds;
+  int64_t token_bytes;
+  int32_t kv_dtype;
+  int32_t bound_kind;
+  int32_t tokens;
+  int32_t head_dim;
+};
+
+/// Makes its bounds in the cache, by a warp. Apart from the rest: few warps come here, and
+/// instructions are fetched in long lines. All by value: what lies behind a reference to a kernel's
+/// parameters is read from memory each time.
 template <int kBytes>
-__device__ __noinline__ void make_newest(const RocketArgs& args, const Entries& entries,
-                                         int32_t head, int32_t head_dim, int lane) {
+__device__ __noinline__ void make_newest(NewestPage page, int lane) {
+  make_bounds<kBytes>(page.keys, page.token_bytes, page.kv_dtype, page.bound_kind, page.tokens,
+                      page.head_dim, lane, [&](int32_t channel, auto least, auto most) {
+                        put_bounds<kBytes>(page.bounds, page.head_dim, channel, least, most);
+                      });
+  __syncwarp();
+}
+template <int kBytes>
+__device__ inline void make_newest(const RocketArgs& args, const Entries& entries, int32_t head,
+                                   int32_t head_dim, int lane) {
   const int32_t shift = args.decode.page_shift - args.slot_shift;
   const int32_t page = entries.pages - 1;
   const int32_t slot = entries.slot(args, page);
   const int64_t first_token = static_cast<int64_t>(slot & ((1 << shift) - 1)) << args.slot_shift;
-  const char* keys = args.decode.k + (slot >> shift) * args.decode.k_page_bytes +
-                     head * args.decode.k_head_bytes + first_token * args.decode.k_token_bytes;
-  char* cache = bounds_of(args, head, slot, 2 * kBytes * head_dim);
-  make_bounds<kBytes>(keys, args.decode.k_token_bytes, args.kv_dtype, args.bound_kind,
-                      entries.kv_len - (page << args.slot_shift), head_dim, lane,
-                      [&](int32_t channel, auto least, auto most) {
-                        put_bounds<kBytes>(cache, head_dim, channel, least, most);
-                      });
-  __syncwarp();
+  make_newest<kBytes>({args.decode.k + (slot >> shift) * args.decode.k_page_bytes +
+                           head * args.decode.k_head_bytes +
+                           first_token * args.decode.k_token_bytes,
+                       bounds_of(args, head, slot, 2 * kBytes * head_dim),
+                       args.decode.k_token_bytes, args.kv_dtype, args.bound_kind,
+                       entries.kv_len - (page << args.slot_shift), head_dim},
+                      lane);
 }
 
 /// A warp's share of a CTA's entries against up to 8 * kHeadBlocks query heads. Bounds go from
@@ -59,7 +77,7 @@ class PageScorer {
   using Opened = OpenedQuery<Stored, kHeadDim>;
   static constexpr int kBytes = sizeof(Stored);
 
-  /// Entries [begin, begin + count) of the KV head, to logits [heads of the pass, pitch].
+  /// Entries [begin, begin + count) of the KV head.
   __device__ PageScorer(const RocketArgs& args, const Entries& entries, int32_t head, int32_t begin,
                         int32_t count, const Opened& opened)
       : args_(args),
@@ -92,8 +110,9 @@ class PageScorer {
     }
   }
 
-  /// Logits, and the largest of each head among this warp's entries: to maxima [16].
-  __device__ void score(float* logits, float* maxima) {
+  /// Logits [heads of the pass, pitch], and the largest of each head among this warp's entries: to
+  /// maxima [16].
+  __device__ void score(float* logits, int64_t pitch, float* maxima) {
     take_query();
     float max[kHeadBlocks][2];
 #pragma unroll
@@ -107,7 +126,7 @@ class PageScorer {
         float s[kHeadBlocks][4] = {};
         products(s, unit, own + kUnits * kChooseWarps < units_);
         find(place_, own + (kUnits + 1) * kChooseWarps);
-        finish(s, max, logits, own);
+        finish(s, max, logits, pitch, own);
       }
     }
 #pragma unroll
@@ -253,7 +272,7 @@ class PageScorer {
   }
 
   __device__ void finish(const float (&s)[kHeadBlocks][4], float (&max)[kHeadBlocks][2],
-                         float* logits, int32_t unit) const {
+                         float* logits, int64_t pitch, int32_t unit) const {
 #pragma unroll
     for (int block = 0; block < kHeadBlocks; ++block) {
 #pragma unroll
@@ -263,7 +282,7 @@ class PageScorer {
         if (own >= count_ || head >= args_.decode.group) continue;
         const float value = s[block][i] * scale_[block][i % 2];
         const float held = fmaxf(fminf(value, kHuge), -kHuge);
-        logits[static_cast<int64_t>(head) * args_.logits_pitch + own] = held;
+        logits[head * pitch + own] = held;
         max[block][i % 2] = fmaxf(max[block][i % 2], held);
       }
     }

@@ -2,8 +2,8 @@
 
 namespace foveal::kernels::cuda {
 
-const void* rocket_choose_kernel_bf16(const ChooseShape& shape) {
-  return rocket_choose_instance<Bf16Bounds>(shape);
+ScoreKernels rocket_score_kernels_bf16(const ScoreShape& shape) {
+  return rocket_score_instance<Bf16Bounds>(shape);
 }
 
 }  // namespace foveal::kernels::cuda

@@ -2,8 +2,8 @@
 
 namespace foveal::kernels::cuda {
 
-const void* rocket_choose_kernel_e5m2(const ChooseShape& shape) {
-  return rocket_choose_instance<E5m2Bounds>(shape);
+ScoreKernels rocket_score_kernels_e5m2(const ScoreShape& shape) {
+  return rocket_score_instance<E5m2Bounds>(shape);
 }
 
 }  // namespace foveal::kernels::cuda
