@@ -239,10 +239,12 @@ void compare(Decode& decode, int32_t batch, int32_t context, int32_t cached,
   const double select = decode.step(p, FOVEAL_ROCKET_SELECT);
   const double step = decode.step(p, 0);
   std::printf(
-      "%2dx%-6d cache %-6d pages of %-2d topk %-3d %s: dense %7.1f us, step %6.1f us (%.1fx), "
+      "%2dx%-6d cache %-6d pages of %-2d topk %-3d %s %3d ch: dense %7.1f us, step %6.1f us "
+      "(%.1fx), "
       "of it selection %6.1f us; bounds of all pages %7.1f us\n",
       batch, context, cached, setting.page_tokens, setting.topk,
-      setting.bound_dtype == FOVEAL_BOUND_E5M2 ? "e5m2" : "bf16", dense, step, dense / step, select,
+      setting.bound_dtype == FOVEAL_BOUND_E5M2 ? "e5m2" : "bf16",
+      setting.num_channels > 0 ? setting.num_channels : kDim, dense, step, dense / step, select,
       bounds);
   std::fflush(stdout);
 }
@@ -267,8 +269,9 @@ void decode_shapes(Decode& decode) {
   compare(decode, 1, 32768, 32768, large);
   compare(decode, 1, 131072, 131072, small);
   compare(decode, 32, 32768, 32768, small);
-  // What `mode: multi_turn` does by default: pairs of tokens rank, 512 are attended to.
-  const Setting pairs{
+  // What `mode: multi_turn` does by default: pairs of tokens rank by half of the channels, 512 are
+  // attended to.
+  Setting pairs{
       .page_tokens = 2, .topk = 256, .num_channels = kDim / 2, .kind = FOVEAL_BOUND_MEAN_STD};
   for (const int32_t context : {8192, 32768, 131072}) {
     for (const int32_t batch : {1, 8, 32}) {
@@ -277,6 +280,9 @@ void decode_shapes(Decode& decode) {
       }
     }
   }
+  pairs.num_channels = kDim;
+  compare(decode, 1, 32768, 32768, pairs);
+  compare(decode, 8, 32768, 32768, pairs);
 }
 
 void run(std::span<char* const> args) {

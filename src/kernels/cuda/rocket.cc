@@ -82,15 +82,16 @@ struct Choosing {
         std::clamp<int64_t>(kMostLogits / row_bytes, 1, std::min(rows, kMostRows)));
     logits_bytes = static_cast<size_t>(row_bytes * rows);
     constexpr int32_t kPart = 16 * kScoreUnit;  // a unit a warp
-    parts = std::clamp<int32_t>(processors / rows, 1,
-                                static_cast<int32_t>(ceil_div(entries, kPart)));
+    parts =
+        std::clamp<int32_t>(processors / rows, 1, static_cast<int32_t>(ceil_div(entries, kPart)));
     maxima_bytes = static_cast<size_t>(rows) * static_cast<size_t>(parts) *
                    static_cast<size_t>(group_of(p)) * 4;
   }
 
   /// Two CTAs a processor work side by side, as most of what they do is waiting.
   void select(const foveal_rocket_params& p, int32_t entries, int32_t processors) {
-    constexpr int32_t kSlice = 1024;
+    constexpr int32_t kAlone = 4096;
+    constexpr int32_t kSlice = 2048;
     constexpr size_t kHalf = size_t{kMaxSharedBytes} / 2 - 2048;
     const auto lay_out = [&] {
       const auto slice = static_cast<int32_t>(
@@ -101,7 +102,8 @@ struct Choosing {
     };
     int32_t slice = lay_out();
     while (ctas < kMostSelectCtas &&
-           (weights_end > kHalf || (slice > kSlice && rows * ctas <= processors))) {
+           (weights_end > kHalf ||
+            (slice > (ctas == 1 ? kAlone : kSlice) && rows * ctas <= processors))) {
       ctas *= 2;
       slice = lay_out();
     }
@@ -175,8 +177,7 @@ RocketArgs make_args(const foveal_rocket_params& p, const Choosing& choosing, in
   args.logits_pitch = choosing.logits_pitch;
   args.parts = choosing.parts;
   args.weights_pitch = choosing.weights_pitch;
-  args.gather_offset =
-      choosing.gathered_bytes > 0 ? static_cast<int32_t>(choosing.weights_end) : 0;
+  args.gather_offset = choosing.gathered_bytes > 0 ? static_cast<int32_t>(choosing.weights_end) : 0;
   args.pages = p.pages;
   args.pages_stride = p.topk;
   args.count = p.count;

@@ -43,12 +43,12 @@ __global__ void __launch_bounds__(kBoundWarps * 32)
              (cache_page * p.bounds.page_stride +
               (head * (p.page_size / tokens) + within / tokens) * 2 * p.head_dim) *
                  kBoundBytes;
-  make_bounds<kBoundBytes>(keys, p.k_token_stride * key_bytes, p.kv_dtype, p.bounds.kind,
-                           min(tokens, kv_len - page * tokens), p.head_dim,
-                           static_cast<int>(threadIdx.x) % 32,
-                           [&](int32_t channel, auto least, auto most) {
-                             put_bounds<kBoundBytes>(to, p.head_dim, channel, least, most);
-                           });
+  make_bounds<kBoundBytes, 1>(keys, p.k_token_stride * key_bytes, p.kv_dtype, p.bounds.kind,
+                              min(tokens, kv_len - page * tokens), p.head_dim,
+                              static_cast<int>(threadIdx.x) % 32,
+                              [&](int32_t channel, auto least, auto most) {
+                                put_bounds<kBoundBytes>(to, p.head_dim, channel, least, most);
+                              });
 }
 
 }  // namespace

@@ -77,39 +77,38 @@ struct FourRanges {
   float4 most;
 };
 
-/// use(key) of `tokens` keys in turn, of which up to four are asked for at once: a page is short,
-/// and what it costs is waiting.
-template <class Use>
+/// use(key) of `tokens` keys in turn, of which kAtOnce are asked for at once.
+template <int kAtOnce, class Use>
 __device__ inline void for_each_key(const char* at, int64_t token_bytes, int32_t dtype,
                                     int32_t tokens, Use use) {
-  constexpr int kAtOnce = 4;
-  int32_t first = 0;
+  if constexpr (kAtOnce == 1) {
+#pragma unroll 4
+    for (int32_t token = 0; token < tokens; ++token) {
+      use(read_four(at + token * token_bytes, dtype));
+    }
+  } else {
 #pragma unroll 1
-  for (; first + kAtOnce <= tokens; first += kAtOnce) {
-    float4 keys[kAtOnce];
+    for (int32_t first = 0; first < tokens; first += kAtOnce) {
+      float4 keys[kAtOnce];
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) keys[i] = read_four(at + (first + i) * token_bytes, dtype);
+      for (int i = 0; i < kAtOnce; ++i) {
+        keys[i] = read_four(at + min(first + i, tokens - 1) * token_bytes, dtype);
+      }
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) use(keys[i]);
-  }
-  if (first == tokens) return;
-  float4 keys[kAtOnce - 1];
-#pragma unroll
-  for (int i = 0; i < kAtOnce - 1; ++i) {
-    keys[i] = read_four(at + min(first + i, tokens - 1) * token_bytes, dtype);
-  }
-#pragma unroll
-  for (int i = 0; i < kAtOnce - 1; ++i) {
-    if (first + i < tokens) use(keys[i]);
+      for (int i = 0; i < kAtOnce; ++i) {
+        if (first + i < tokens) use(keys[i]);
+      }
+    }
   }
 }
 
 /// Least and largest values.
+template <int kAtOnce>
 __device__ inline FourRanges key_range(const char* at, int64_t token_bytes, int32_t dtype,
                                        int32_t tokens) {
   FourRanges out{{INFINITY, INFINITY, INFINITY, INFINITY},
                  {-INFINITY, -INFINITY, -INFINITY, -INFINITY}};
-  for_each_key(at, token_bytes, dtype, tokens, [&](const float4& key) {
+  for_each_key<kAtOnce>(at, token_bytes, dtype, tokens, [&](const float4& key) {
     out.least = {fminf(out.least.x, key.x), fminf(out.least.y, key.y), fminf(out.least.z, key.z),
                  fminf(out.least.w, key.w)};
     out.most = {fmaxf(out.most.x, key.x), fmaxf(out.most.y, key.y), fmaxf(out.most.z, key.z),
@@ -119,11 +118,12 @@ __device__ inline FourRanges key_range(const char* at, int64_t token_bytes, int3
 }
 
 /// Means less and plus half the standard deviation, each operation rounded, as on the CPU.
+template <int kAtOnce>
 __device__ inline FourRanges key_spread(const char* at, int64_t token_bytes, int32_t dtype,
                                         int32_t tokens) {
   const auto count = static_cast<float>(tokens);
   float4 sum{0, 0, 0, 0};
-  for_each_key(at, token_bytes, dtype, tokens, [&](const float4& key) {
+  for_each_key<kAtOnce>(at, token_bytes, dtype, tokens, [&](const float4& key) {
     sum = {__fadd_rn(sum.x, key.x), __fadd_rn(sum.y, key.y), __fadd_rn(sum.z, key.z),
            __fadd_rn(sum.w, key.w)};
   });
@@ -134,15 +134,13 @@ __device__ inline FourRanges key_spread(const char* at, int64_t token_bytes, int
     const float off = __fsub_rn(value, middle);
     to = __fadd_rn(to, __fmul_rn(off, off));
   };
-  for_each_key(at, token_bytes, dtype, tokens, [&](const float4& key) {
+  for_each_key<kAtOnce>(at, token_bytes, dtype, tokens, [&](const float4& key) {
     add(squares.x, key.x, mean.x);
     add(squares.y, key.y, mean.y);
     add(squares.z, key.z, mean.z);
     add(squares.w, key.w, mean.w);
   });
-  const auto half = [&](float of) {
-    return __fmul_rn(0.5F, __fsqrt_rn(__fdiv_rn(of, count)));
-  };
+  const auto half = [&](float of) { return __fmul_rn(0.5F, __fsqrt_rn(__fdiv_rn(of, count))); };
   const float4 off{half(squares.x), half(squares.y), half(squares.z), half(squares.w)};
   return {{__fsub_rn(mean.x, off.x), __fsub_rn(mean.y, off.y), __fsub_rn(mean.z, off.z),
            __fsub_rn(mean.w, off.w)},
@@ -161,8 +159,9 @@ __device__ inline uint2 outward_bf16x4(const float4& x, uint32_t up) {
 
 /// Bounds of one page from its first `tokens` keys, by a warp, four channels a lane:
 /// put(channel, least, most) with words of four stored values (kBoundBytes 1: e5m2, uint32_t; 2:
-/// bf16, uint2).
-template <int kBoundBytes, class Put>
+/// bf16, uint2). One page asks for several keys at once, as what it costs is waiting; many pages
+/// side by side have no need to.
+template <int kBoundBytes, int kAtOnce, class Put>
 __device__ inline void make_bounds(const char* keys, int64_t token_bytes, int32_t dtype,
                                    int32_t kind, int32_t tokens, int32_t head_dim, int lane,
                                    Put put) {
@@ -171,8 +170,8 @@ __device__ inline void make_bounds(const char* keys, int64_t token_bytes, int32_
   for (int32_t channel = lane * 4; channel < head_dim; channel += 128) {
     const char* at = keys + channel * key_bytes;
     const FourRanges ranges = kind == FOVEAL_BOUND_MEAN_STD
-                                  ? key_spread(at, token_bytes, dtype, tokens)
-                                  : key_range(at, token_bytes, dtype, tokens);
+                                  ? key_spread<kAtOnce>(at, token_bytes, dtype, tokens)
+                                  : key_range<kAtOnce>(at, token_bytes, dtype, tokens);
     if constexpr (kBoundBytes == 2) {
       put(channel, outward_bf16x4(ranges.least, 0), outward_bf16x4(ranges.most, 1));
     } else {

@@ -42,12 +42,13 @@ __device__ inline void score_pages(const RocketArgs& args, const Entries& entrie
 #pragma unroll 1
   for (int32_t pass = 0; pass < static_cast<int32_t>(args.decode.passes.divisor); ++pass) {
     const char* own = q + int64_t{pass} * group * args.decode.q_head_bytes;
-    scorer.start(pass);
-    if (pass == 0) {
-      open_sides(args, q, opened);
-      if (!all_channels) leave_out(args.num_channels, opened);
-    }
-    open_rows(args, own, group, all_channels, opened);
+    // Whatever is asked for after the bounds comes after them, so queries go first.
+    scorer.look_up(pass);
+    if (pass == 0) open_sides(args, q, opened);
+    const OpenRow<kHeadDim> opening = open_rows(args, own, group, opened);
+    scorer.start();
+    if (pass == 0 && !all_channels) leave_out(args.num_channels, opened);
+    scale_rows(args, opening, group, all_channels, opened);
     __syncthreads();
     scorer.score(logits + pass * group * pitch, pitch, shared.warp_maxima[thread / 32]);
     __syncthreads();
@@ -59,12 +60,6 @@ __device__ inline void score_pages(const RocketArgs& args, const Entries& entrie
     }
     maxima[pass * group + thread] = largest;
   }
-}
-
-/// Apart from the scores, which are compiled for many shapes.
-__device__ __noinline__ inline void select_pages(const RocketArgs& args, int32_t row,
-                                          const EntrySlice& slice) {
-  PageSelect<false>(args, choose_shared().entries, row, slice).run();
 }
 
 // Computes: bounds of each sequence's newest page from its keys; s[h][P] = scale t[h] sum over
@@ -101,13 +96,14 @@ __global__ void __launch_bounds__(kChooseThreads, 1)
     list_plainly(args, entries, ListWriter(args, entries, head));
     return;
   }
-  if (thread == 0) shared.entries = entries;
   auto* logits = reinterpret_cast<float*>(choose_memory() + kChooseStatic);
   const int64_t pitch = args.weights_pitch;
   score_pages<Bound, kHeadDim, kHeadBlocks>(args, entries, head, 0, entries.count, logits, pitch,
                                             shared.largest);
   __syncthreads();
-  select_pages(args, row, {logits, pitch, logits, pitch, entries.count, 0, entries.count});
+  PageSelect<false>(args, entries, row,
+                    {logits, pitch, logits, pitch, entries.count, 0, entries.count})
+      .run();
 }
 
 // Computes: as rocket_choose_kernel, the bounds of the newest page and the logits, of rows too long
@@ -141,10 +137,10 @@ __global__ void __launch_bounds__(kChooseThreads, 1)
   const int32_t slice = entries.slice(parts);
   const int32_t begin = min(part * slice, entries.count);
   const int64_t pitch = args.logits_pitch;
-  score_pages<Bound, kHeadDim, kHeadBlocks>(
-      args, entries, head, begin, min(slice, entries.count - begin),
-      args.logits + own * args.heads * pitch + begin, pitch,
-      args.maxima + (own * parts + part) * args.heads);
+  score_pages<Bound, kHeadDim, kHeadBlocks>(args, entries, head, begin,
+                                            min(slice, entries.count - begin),
+                                            args.logits + own * args.heads * pitch + begin, pitch,
+                                            args.maxima + (own * parts + part) * args.heads);
 }
 
 }  // namespace foveal::kernels::cuda

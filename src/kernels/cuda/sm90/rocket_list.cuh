@@ -28,9 +28,7 @@ class ListWriter {
     if (pages_ != nullptr) pages_[position] = page;
   }
   /// Sinks and recent pages.
-  __device__ bool forced(int32_t entry) const {
-    return entry < sink_ || entry >= count_ - recent_;
-  }
+  __device__ bool forced(int32_t entry) const { return entry < sink_ || entry >= count_ - recent_; }
   __device__ int32_t count() const { return count_; }
 
  private:

@@ -74,32 +74,37 @@ __device__ inline float make_up(const float4 (&own)[kRounds],
   return kept > 0 ? sqrtf(all / kept) : 1;
 }
 
-/// The `count` queries of a pass, which begin at `q`, a warp a query; with `all_channels` before or
-/// after the masks are known.
+/// A warp's query of a pass.
+template <int kHeadDim>
+struct OpenRow {
+  static constexpr int kRounds = (kHeadDim + 127) / 128;
+  float4 values[kRounds];
+  float up;  ///< what its values in shared memory are to be multiplied by
+};
+
+/// The `count` queries of a pass, which begin at `q`, a warp a query; all but their scales.
 template <class Stored, int kHeadDim>
-__device__ inline void open_rows(const RocketArgs& args, const char* q, int32_t count,
-                                 bool all_channels, OpenedQuery<Stored, kHeadDim>& out) {
+__device__ inline OpenRow<kHeadDim> open_rows(const RocketArgs& args, const char* q, int32_t count,
+                                              OpenedQuery<Stored, kHeadDim>& out) {
   static_assert(kChooseWarps == 16);
+  OpenRow<kHeadDim> row{};
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int h = static_cast<int>(threadIdx.x) / 32;
-  if (h >= count) return;
-  constexpr int kRounds = (kHeadDim + 127) / 128;
-  float4 own[kRounds];
+  if (h >= count) return row;
   float largest = 0;
 #pragma unroll
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < row.kRounds; ++round) {
     const int channel = round * 128 + lane * 4;
-    own[round] = {0, 0, 0, 0};
     if (channel < kHeadDim) {
-      own[round] = read_four(query_at(args.decode, q + h * args.decode.q_head_bytes, channel),
-                             args.decode.q_dtype);
+      row.values[round] = read_four(
+          query_at(args.decode, q + h * args.decode.q_head_bytes, channel), args.decode.q_dtype);
     }
-    const float4& v = own[round];
+    const float4& v = row.values[round];
     largest = fmaxf(largest, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
   }
   // The row's largest value to [1, 2): then any bf16 fits f16.
   float down = 1;
-  float up = 1;
+  row.up = 1;
   if constexpr (sizeof(Stored) == 1) {
 #pragma unroll
     for (int step = 1; step < 32; step *= 2) {
@@ -107,20 +112,30 @@ __device__ inline void open_rows(const RocketArgs& args, const char* q, int32_t 
     }
     const int exponent = min(max(static_cast<int>(__float_as_uint(largest) >> 23), 1), 253);
     down = __uint_as_float(static_cast<uint32_t>(254 - exponent) << 23);
-    up = __uint_as_float(static_cast<uint32_t>(exponent) << 23);
+    row.up = __uint_as_float(static_cast<uint32_t>(exponent) << 23);
   }
   using Math = std::conditional_t<sizeof(Stored) == 1, foveal::cuda::F16, foveal::cuda::Bf16>;
 #pragma unroll
-  for (int round = 0; round < kRounds; ++round) {
+  for (int round = 0; round < row.kRounds; ++round) {
     const int channel = round * 128 + lane * 4;
     if (channel >= kHeadDim) continue;
-    const float4& v = own[round];
+    const float4& v = row.values[round];
     *reinterpret_cast<uint2*>(&out.rows[h][channel]) = {
         foveal::cuda::pack<Math>(v.x * down, v.y * down),
         foveal::cuda::pack<Math>(v.z * down, v.w * down)};
   }
-  const float made_up = all_channels ? 1 : make_up(own, out);
-  if (lane == 0) out.scale[h] = args.decode.scale_log2 * up * made_up;
+  return row;
+}
+
+/// And their scales, once the channels that scores leave out are known.
+template <class Stored, int kHeadDim>
+__device__ inline void scale_rows(const RocketArgs& args, const OpenRow<kHeadDim>& row,
+                                  int32_t count, bool all_channels,
+                                  OpenedQuery<Stored, kHeadDim>& out) {
+  const int h = static_cast<int>(threadIdx.x) / 32;
+  if (h >= count) return;
+  const float made_up = all_channels ? 1 : make_up(row.values, out);
+  if (threadIdx.x % 32 == 0) out.scale[h] = args.decode.scale_log2 * row.up * made_up;
 }
 
 /// Closes all but the `count` most important channels, by a CTA that has opened all; on return all

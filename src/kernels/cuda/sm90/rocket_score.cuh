@@ -44,10 +44,10 @@ struct NewestPage {
 /// parameters is read from memory each time.
 template <int kBytes>
 __device__ __noinline__ void make_newest(NewestPage page, int lane) {
-  make_bounds<kBytes>(page.keys, page.token_bytes, page.kv_dtype, page.bound_kind, page.tokens,
-                      page.head_dim, lane, [&](int32_t channel, auto least, auto most) {
-                        put_bounds<kBytes>(page.bounds, page.head_dim, channel, least, most);
-                      });
+  make_bounds<kBytes, 4>(page.keys, page.token_bytes, page.kv_dtype, page.bound_kind, page.tokens,
+                         page.head_dim, lane, [&](int32_t channel, auto least, auto most) {
+                           put_bounds<kBytes>(page.bounds, page.head_dim, channel, least, most);
+                         });
   __syncwarp();
 }
 template <int kBytes>
@@ -57,13 +57,12 @@ __device__ inline void make_newest(const RocketArgs& args, const Entries& entrie
   const int32_t page = entries.pages - 1;
   const int32_t slot = entries.slot(args, page);
   const int64_t first_token = static_cast<int64_t>(slot & ((1 << shift) - 1)) << args.slot_shift;
-  make_newest<kBytes>({args.decode.k + (slot >> shift) * args.decode.k_page_bytes +
-                           head * args.decode.k_head_bytes +
-                           first_token * args.decode.k_token_bytes,
-                       bounds_of(args, head, slot, 2 * kBytes * head_dim),
-                       args.decode.k_token_bytes, args.kv_dtype, args.bound_kind,
-                       entries.kv_len - (page << args.slot_shift), head_dim},
-                      lane);
+  make_newest<kBytes>(
+      {args.decode.k + (slot >> shift) * args.decode.k_page_bytes +
+           head * args.decode.k_head_bytes + first_token * args.decode.k_token_bytes,
+       bounds_of(args, head, slot, 2 * kBytes * head_dim), args.decode.k_token_bytes, args.kv_dtype,
+       args.bound_kind, entries.kv_len - (page << args.slot_shift), head_dim},
+      lane);
 }
 
 /// A warp's share of a CTA's entries against up to 8 * kHeadBlocks query heads. Bounds go from
@@ -90,19 +89,21 @@ class PageScorer {
         lane_(static_cast<int>(threadIdx.x) % 32),
         warp_(static_cast<int>(threadIdx.x) / 32) {}
 
-  /// Starts the first loads.
-  __device__ void start(int32_t pass) {
+  /// Asks where the first pages lie.
+  __device__ void look_up(int32_t pass) {
     const bool newest =
         count_ > 0 && begin_ + count_ == entries_.count && (units_ - 1) % kChooseWarps == warp_;
     if (newest && pass == 0) make_newest<kBytes>(args_, entries_, head_, kHeadDim, lane_);
-    int32_t places[kUnits][2];
 #pragma unroll
-    for (int unit = 0; unit < kUnits; ++unit) find(places[unit], warp_ + unit * kChooseWarps);
+    for (int unit = 0; unit < kUnits; ++unit) find(first_[unit], warp_ + unit * kChooseWarps);
     find(place_, warp_ + kUnits * kChooseWarps);
+  }
+  /// Starts the first loads.
+  __device__ void start() {
 #pragma unroll
     for (int unit = 0; unit < kUnits; ++unit) {
       if (warp_ + unit * kChooseWarps >= units_) break;
-      locate(places[unit]);
+      locate(first_[unit]);
 #pragma unroll
       for (int piece = 0; piece < min(kAhead, kPieces); ++piece) {
         load(ring_[unit * kPieces + piece], piece);
@@ -301,6 +302,7 @@ class PageScorer {
   float scale_[kHeadBlocks][2];                   ///< of columns 2t, 2t + 1
   Piece ring_[kAhead];
   const char* rows_[2];
+  int32_t first_[kUnits][2];
   int32_t place_[2];
 };
 

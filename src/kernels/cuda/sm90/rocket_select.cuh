@@ -8,12 +8,26 @@
 
 namespace foveal::kernels::cuda {
 
+/// Ranks and what is forced, which is above all: by how far they are above the least. Few bits are
+/// left of keys that resemble one another, and those of the first digit tell them apart.
+struct RankKeys {
+  const float* ranks;
+  uint32_t least;   ///< bits of the least and
+  uint32_t forced;  ///< of the greatest rank, and one more, from the former
+  __device__ uint32_t key(int32_t at) const {
+    const uint32_t bits = __float_as_uint(ranks[at]);
+    return bits == kForced ? forced : bits - least;
+  }
+  __device__ int width() const { return 32 - __clz(static_cast<int>(forced)); }
+
+  static constexpr uint32_t kForced = 0x7f800000;  ///< infinity
+};
+
 /// Of a CTA; at the same place in all of a row.
 struct ChooseShared {
   using Select = RadixSelect<kChooseThreads, true>::Shared;
   static constexpr int32_t kMostListed = 512;
 
-  Entries entries;
   foveal::cuda::Barrier agreed;    ///< all CTAs' sums are here
   foveal::cuda::Barrier gathered;  ///< in the first CTA: what all have chosen is
   float warp_maxima[kChooseWarps][16];
@@ -21,6 +35,8 @@ struct ChooseShared {
   unsigned long long sums[kMaxRocketHeads];  ///< of this CTA's, in steps of 2^-40
   unsigned long long part_sums[kMaxRocketHeads];
   float inverse[kMaxRocketHeads];  ///< of the sum of all
+  uint32_t least[kChooseWarps];    ///< bits of the ranks that a warp has seen
+  uint32_t greatest[kChooseWarps];
   int32_t listed[kMostListed];
   union {
     unsigned long long all_sums[kMostSelectCtas][kMaxRocketHeads];
@@ -84,21 +100,21 @@ class PageSelect {
     }
     __syncthreads();
     rank();
-    __syncthreads();
     // The newest page is in, whatever it scores; the others are chosen from those before it.
     if constexpr (kCluster) {
       if (gather_offset_ > 0) return choose_of_chosen();
-      choose<true>(StridedValues{slice_.weights, 1}, older_,
+      choose<true>(StridedValues{slice_.weights, 1}, older_, 32,
                    [&](uint32_t at, int32_t own) { put(at, slice_.begin + own); });
     } else {
-      choose<false>(StridedValues{slice_.weights, 1}, older_,
+      const RankKeys keys = keys_of(slice_.weights);
+      choose<false>(keys, older_, keys.width(),
                     [&](uint32_t at, int32_t own) { put(at, slice_.begin + own); });
     }
     finish();
   }
 
  private:
-  static constexpr int kAtOnce = 4;  ///< loads of a thread in flight
+  static constexpr int kAtOnce = 8;  ///< loads of a thread in flight
 
   __device__ static int32_t ctas() { return static_cast<int32_t>(gridDim.x); }
 
@@ -175,40 +191,66 @@ class PageSelect {
            (static_cast<unsigned long long>(high) << 48);
   }
 
-  /// Ranks in place of the first head's weights.
+  /// Ranks in place of the first head's weights, for all to see.
   __device__ void rank() {
+    constexpr int kRanks = kAtOnce / 2;
+    uint32_t least = RankKeys::kForced;
+    uint32_t greatest = 0;
 #pragma unroll 1
-    for (int32_t first = thread_; first < older_; first += kAtOnce * kChooseThreads) {
-      float ranks[kAtOnce] = {};
+    for (int32_t first = thread_; first < older_; first += kRanks * kChooseThreads) {
+      float ranks[kRanks] = {};
 #pragma unroll 2
       for (int32_t h = 0; h < heads_; ++h) {
         const float* weights = slice_.weights + h * slice_.weights_pitch;
         const float inverse = shared_.inverse[h];
 #pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {
+        for (int i = 0; i < kRanks; ++i) {
           const int32_t at = first + i * kChooseThreads;
           const float weight = at < older_ ? weights[at] * inverse : 0;
           ranks[i] = largest_counts_ ? fmaxf(ranks[i], weight) : ranks[i] + weight;
         }
       }
 #pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
+      for (int i = 0; i < kRanks; ++i) {
         const int32_t at = first + i * kChooseThreads;
         if (at >= older_) break;
         if (ranks_ != nullptr) ranks_[at] = ranks[i];
-        slice_.weights[at] = list_.forced(slice_.begin + at) ? INFINITY : ranks[i];
+        const bool forced = list_.forced(slice_.begin + at);
+        slice_.weights[at] = forced ? INFINITY : ranks[i];
+        if (!forced) see(ranks[i], least, greatest);
       }
     }
+    share_range(least, greatest);
+  }
+  __device__ static void see(float rank, uint32_t& least, uint32_t& greatest) {
+    least = min(least, __float_as_uint(rank));
+    greatest = max(greatest, __float_as_uint(rank));
+  }
+  /// What all threads have seen, for keys_of.
+  __device__ void share_range(uint32_t least, uint32_t greatest) {
+    least = __reduce_min_sync(~0U, least);
+    greatest = __reduce_max_sync(~0U, greatest);
+    if (thread_ % 32 == 0) {
+      shared_.least[thread_ / 32] = least;
+      shared_.greatest[thread_ / 32] = greatest;
+    }
+    __syncthreads();
+  }
+  __device__ RankKeys keys_of(const float* ranks) const {
+    const int warp = thread_ % kChooseWarps;
+    const uint32_t least = __reduce_min_sync(~0U, shared_.least[warp]);
+    const uint32_t greatest = __reduce_max_sync(~0U, shared_.greatest[warp]);
+    return {ranks, least, greatest >= least ? greatest - least + 1 : 1};
   }
 
   /// put(position, index) of the best of `count` values, or of those of all CTAs, ascending.
-  template <bool kTogether, class Put>
-  __device__ void choose(const StridedValues& values, int32_t count, Put put) {
+  template <bool kTogether, class Values, class Put>
+  __device__ void choose(const Values& values, int32_t count, int width, Put put) {
     using Select = RadixSelect<kChooseThreads, kTogether>;
     static_assert(sizeof(typename Select::Shared) == sizeof(shared_.select));
     Select select(reinterpret_cast<typename Select::Shared&>(shared_.select));
     const typename Select::Threshold threshold =
-        select.threshold(values, count, static_cast<uint32_t>(chosen_));
+        select.threshold(values, count, static_cast<uint32_t>(chosen_), width);
     select.emit(values, count, threshold, put);
   }
 
@@ -222,13 +264,15 @@ class PageSelect {
     const auto send = [&](uint32_t at, int32_t own) {
       const auto place = static_cast<uint32_t>(rank_ * each) + at;
       foveal::cuda::barrier_send_cluster(reinterpret_cast<uint32_t*>(values) + place,
-                                         __float_as_uint(slice_.weights[own]), &shared_.gathered, 0);
+                                         __float_as_uint(slice_.weights[own]), &shared_.gathered,
+                                         0);
       foveal::cuda::barrier_send_cluster(reinterpret_cast<uint32_t*>(entries) + place,
                                          static_cast<uint32_t>(slice_.begin + own),
                                          &shared_.gathered, 0);
     };
     if (older_ > chosen_) {
-      choose<false>(StridedValues{slice_.weights, 1}, older_, send);
+      const RankKeys keys = keys_of(slice_.weights);
+      choose<false>(keys, older_, keys.width(), send);
     } else {
       for (int32_t at = thread_; at < older_; at += kChooseThreads) {
         send(static_cast<uint32_t>(at), at);
@@ -241,7 +285,14 @@ class PageSelect {
     }
     __syncthreads();  // nobody still selects
     foveal::cuda::barrier_wait(&shared_.gathered, 0);
-    choose<false>(StridedValues{values, 1}, come,
+    uint32_t least = RankKeys::kForced;
+    uint32_t greatest = 0;
+    for (int32_t at = thread_; at < come; at += kChooseThreads) {
+      if (__float_as_uint(values[at]) != RankKeys::kForced) see(values[at], least, greatest);
+    }
+    share_range(least, greatest);
+    const RankKeys keys = keys_of(values);
+    choose<false>(keys, come, keys.width(),
                   [&](uint32_t at, int32_t own) { put(at, entries[own]); });
     finish();
   }
