@@ -125,11 +125,8 @@ class Decode {
                             3);
   }
 
-  /// Stage one of a prompt beside the attention of its prefill, which runs hot and once a layer.
-  void prompt(int32_t length, int32_t budget) {
-    const foveal_attention_params a = attention(1, length, length);
-    constexpr int32_t kWindow = 32;
-    const Buffer kept = CudaBench::zeros(static_cast<size_t>(kKvHeads) * budget * 4);
+  static foveal_rocket_prompt_params prompt_params(const foveal_attention_params& a, int32_t budget,
+                                                   int32_t* kept) {
     foveal_rocket_prompt_params p{};
     p.struct_size = sizeof(p);
     p.q = a.q;
@@ -144,15 +141,24 @@ class Decode {
     p.num_kv_heads = kKvHeads;
     p.head_dim = kDim;
     p.page_size = kPage;
-    p.prompt_len = length;
-    p.window = kWindow;
+    p.prompt_len = a.max_kv_len;
+    p.window = 32;
     p.budget = budget;
     p.kernel_size = 63;
     p.softmax_scale = a.softmax_scale;
     p.q_scale = p.k_scale = 1;
-    p.kept = reinterpret_cast<int32_t*>(kept.data());
+    p.kept = kept;
     p.workspace = a.workspace;
     p.workspace_bytes = a.workspace_bytes;
+    return p;
+  }
+
+  /// Stage one of a prompt beside the attention of its prefill, which runs hot and once a layer.
+  void prompt(int32_t length, int32_t budget) {
+    const foveal_attention_params a = attention(1, length, length);
+    const Buffer kept = CudaBench::zeros(static_cast<size_t>(kKvHeads) * budget * 4);
+    const foveal_rocket_prompt_params p =
+        prompt_params(a, budget, reinterpret_cast<int32_t*>(kept.data()));
     const double select =
         bench_.time_cold([&] { kernels::cuda::call_entry(foveal_rocket_prompt, p, native()); });
     foveal_compact_params c{};

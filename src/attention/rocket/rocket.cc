@@ -102,6 +102,10 @@ class Rocket final : public AttentionMethod {
                  rocket::bounds_bytes(cache, settings_.page_size, settings_.bound_format)}};
   }
 
+  int64_t workspace_bytes(const StepLimits& limits) const override {
+    return device_ ? device_->workspace_bytes(limits) : 0;
+  }
+
   bool active(Phase phase) const override {
     const std::vector<bool>& dense = settings_.dense;
     return phase == Phase::kDecode && std::find(dense.begin(), dense.end(), false) != dense.end();

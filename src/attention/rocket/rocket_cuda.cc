@@ -70,6 +70,20 @@ class RocketCuda final : public RocketDevice {
                  settings.kernel_size, cuda::kMostPoolKernel);
   }
 
+  /// Of decode: nearly all of it scores of pages, where a step has many. With what DeviceWorkspace
+  /// adds.
+  int64_t workspace_bytes(const StepLimits& limits) const override {
+    foveal_rocket_params most{};
+    most.attention.num_seqs = most.attention.num_rows = static_cast<int32_t>(limits.max_seqs);
+    most.attention.num_heads = shape_.num_heads;
+    most.attention.num_kv_heads = shape_.num_kv_heads;
+    most.attention.head_dim = shape_.head_dim;
+    most.attention.max_kv_len = static_cast<int32_t>(limits.max_kv_len);
+    most.bounds.page_tokens = settings_.page_size;
+    most.topk = settings_.topk;
+    return static_cast<int64_t>(cuda::rocket_decode_workspace_bytes(most)) / 4 * 5;
+  }
+
   std::unique_ptr<SequenceState> make_state() override {
     return std::make_unique<DeviceState>(shared_);
   }

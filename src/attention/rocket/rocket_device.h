@@ -14,6 +14,8 @@ class RocketDevice {
  public:
   virtual ~RocketDevice() = default;
 
+  /// AttentionMethod's.
+  virtual int64_t workspace_bytes(const StepLimits& limits) const = 0;
   virtual std::unique_ptr<SequenceState> make_state() = 0;
   virtual void append(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream) = 0;
   /// Decode of a layer that is not dense.

@@ -59,8 +59,8 @@ class RadixSelect {
         warp_(static_cast<int>(threadIdx.x) / 32),
         lane_(static_cast<int>(threadIdx.x) % 32) {}
 
-  /// Of this CTA's `count` values, whose keys have `width` bits; all CTAs come with the same k, which
-  /// is at most the number of all values and at least 1.
+  /// Of this CTA's `count` values, whose keys have `width` bits; all CTAs come with the same k,
+  /// which is at most the number of all values and at least 1.
   template <class Values>
   __device__ Threshold threshold(const Values& values, int32_t count, uint32_t k, int width = 32) {
     uint32_t prefix = 0;

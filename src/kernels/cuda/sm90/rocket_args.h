@@ -12,7 +12,7 @@ inline constexpr int32_t kScoreUnit = 16;  ///< entries a warp scores at a time 
 inline constexpr int32_t kChooseThreads = 512;
 inline constexpr int32_t kChooseWarps = kChooseThreads / 32;
 inline constexpr int32_t kMostSelectCtas = 8;       ///< of a row: what a cluster may have anywhere
-inline constexpr size_t kSelectStatic = 18 * 1024;  ///< shared memory before opened queries, weights
+inline constexpr size_t kSelectStatic = 18 * 1024;  ///< bytes before queries or weights
 inline constexpr size_t kChooseStatic = 29 * 1024;  ///< before the logits of a CTA that does both
 
 /// What the scoring kernels are compiled for.

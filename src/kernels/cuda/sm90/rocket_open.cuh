@@ -23,13 +23,14 @@ __device__ inline const char* query_at(const DecodeArgs& args, const char* row, 
   return row + channel * (args.q_dtype == FOVEAL_E4M3 ? 1 : 2);
 }
 
-/// Masks of all channels, by the last warps of a CTA. Sums run over heads in ascending order in
-/// float32, as on the CPU, so that the same channels are chosen.
+/// Masks of all channels, by warps that have neither the first queries nor the newest page. Sums
+/// run over heads in ascending order in float32, as on the CPU, so that the same channels are
+/// chosen.
 template <class Stored, int kHeadDim>
 __device__ inline void open_sides(const RocketArgs& args, const char* q,
                                   OpenedQuery<Stored, kHeadDim>& out) {
-  const int channel = (kChooseThreads - 1 - static_cast<int>(threadIdx.x)) * 4;
-  if (channel >= kHeadDim) return;
+  const int channel = (static_cast<int>(threadIdx.x) - kChooseThreads / 2) * 4;
+  if (channel < 0 || channel >= kHeadDim) return;
   const char* at = query_at(args.decode, q, channel);
   float4 sum{0, 0, 0, 0};
   float4 magnitude{0, 0, 0, 0};
