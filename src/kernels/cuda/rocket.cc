@@ -90,7 +90,6 @@ struct Choosing {
 
   /// Two CTAs a processor work side by side, as most of what they do is waiting.
   void select(const foveal_rocket_params& p, int32_t entries, int32_t processors) {
-    constexpr int32_t kAlone = 4096;
     constexpr int32_t kSlice = 2048;
     constexpr size_t kHalf = size_t{kMaxSharedBytes} / 2 - 2048;
     const auto lay_out = [&] {
@@ -102,8 +101,7 @@ struct Choosing {
     };
     int32_t slice = lay_out();
     while (ctas < kMostSelectCtas &&
-           (weights_end > kHalf ||
-            (slice > (ctas == 1 ? kAlone : kSlice) && rows * ctas <= processors))) {
+           (weights_end > kHalf || (slice > kSlice && rows * ctas <= processors))) {
       ctas *= 2;
       slice = lay_out();
     }
