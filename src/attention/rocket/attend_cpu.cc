@@ -5,6 +5,7 @@ namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 namespace {
 
 constexpr int kSplitKeys = kAttendSplit * kAttendChunk;
+constexpr int kChunksAhead = 2 * kSideChunks;  ///< of K: a block takes less time than memory
 constexpr int kRowsAhead = 8;  ///< V rows asked for ahead of use: 2 KB at head_dim 64
 static_assert(kAttendChunk == kChunk && kAttendSplit % 4 == 0);
 
@@ -17,7 +18,8 @@ struct Scratch {
 /// The V rows that are used, in ascending order: a row is kPair tokens.
 struct ValueRows {
   const std::byte* row[kSplitKeys + kRowsAhead];
-  int16_t coef[kSplitKeys];  ///< offset of its weights
+  int16_t coef[kSplitKeys];        ///< offset of its weights
+  int of_chunk[kAttendSplit + 1];  ///< where each chunk's begin
   int count = 0;
 };
 
@@ -64,22 +66,35 @@ struct Run {
 
   int padded_chunks() const { return (item.num_chunks + 3) / 4 * 4; }
 
-  void score() const {
+  /// V of chunks [first, end), asked for while their K is read.
+  void ask_values(const ValueRows& rows, int first, int end) const {
+    const int64_t bytes = static_cast<int64_t>(item.kv.head_dim) * F::kCellBytes;
+    for (int idx = rows.of_chunk[first]; idx < rows.of_chunk[end]; ++idx) {
+      for (int64_t at = 0; at < bytes; at += kCacheLine) prefetch(rows.row[idx] + at);
+    }
+  }
+
+  void score(const ValueRows& rows) const {
     const int head_dim = item.kv.head_dim;
     for (int head = 0; head < item.num_heads; ++head) {
       const int64_t at = static_cast<int64_t>(head) * head_dim;
       open_row<F>(item.q + at, head_dim, item.scale_log2, scratch.q + at);
     }
-    const std::byte* k[kAttendSplit + kSideChunks];
-    for (int idx = 0; idx < kAttendSplit + kSideChunks; ++idx) {
+    const std::byte* k[kAttendSplit + kChunksAhead];
+    for (int idx = 0; idx < kAttendSplit + kChunksAhead; ++idx) {
       const int chunk = idx < item.num_chunks ? idx : item.num_chunks - 1;
       k[idx] = k_chunk<F>(item.kv, item.chunks[chunk] * kChunk);
     }
     const int64_t k_stride = static_cast<int64_t>(item.kv.page_size) * F::kCellBytes;
+    for (int idx = kSideChunks; idx < kChunksAhead; ++idx) {
+      for (int step = 0; step < head_dim / F::kPair; ++step) prefetch(k[idx] + step * k_stride);
+    }
     for (int idx = 0; idx < padded_chunks(); idx += kSideChunks) {
+      const int end = idx + kSideChunks < item.num_chunks ? idx + kSideChunks : item.num_chunks;
+      if (idx < end) ask_values(rows, idx, end);
       for (int head = 0; head < item.num_heads; head += kRows) {
         score_rows<F>(scratch.q + static_cast<int64_t>(head) * head_dim, head_dim, k + idx,
-                      k + idx + kSideChunks, k_stride, head_dim / F::kPair,
+                      head == 0 ? k + idx + kChunksAhead : nullptr, k_stride, head_dim / F::kPair,
                       scratch.scores + static_cast<int64_t>(head) * kSplitKeys + idx * kChunk,
                       kSplitKeys, item.num_heads - head);
       }
@@ -127,21 +142,23 @@ struct Run {
   void collect(ValueRows& rows) const {
     const KvHead& kv = item.kv;
     const int64_t v_stride = static_cast<int64_t>(kv.head_dim) * F::kCellBytes;
-    const std::byte* last = nullptr;
     for (int idx = 0; idx < item.num_chunks; ++idx) {
+      rows.of_chunk[idx] = rows.count;
       const int key = item.chunks[idx] * kChunk;
       const std::byte* v = kv.v + kv.pages[key / kv.page_size] * kv.page_bytes +
                            key % kv.page_size / F::kPair * v_stride;
       for (int step = 0; step < kChunk / F::kPair; ++step) {
         const unsigned pair = (1U << F::kPair) - 1U;
-        if ((item.tokens[idx] >> (step * F::kPair) & pair) == 0) continue;
-        last = v + step * v_stride;
-        rows.row[rows.count] = last;
-        rows.coef[rows.count++] =
-            static_cast<int16_t>((idx * kChunk / F::kPair + step) * F::kCoefs);
+        rows.row[rows.count] = v + step * v_stride;
+        rows.coef[rows.count] = static_cast<int16_t>((idx * kChunk / F::kPair + step) * F::kCoefs);
+        // No branch: which pairs are chosen cannot be foreseen.
+        rows.count += (item.tokens[idx] >> (step * F::kPair) & pair) != 0 ? 1 : 0;
       }
     }
-    for (int idx = 0; idx < kRowsAhead; ++idx) rows.row[rows.count + idx] = last;
+    rows.of_chunk[item.num_chunks] = rows.count;
+    for (int idx = 0; idx < kRowsAhead; ++idx) {
+      rows.row[rows.count + idx] = rows.row[rows.count - 1];
+    }
   }
 
   template <int kVecs>
@@ -191,11 +208,11 @@ struct Run {
 template <class F>
 void run_item(const RocketAttendItem& item, const Scratch& scratch) {
   const Run<F> run{item, scratch};
-  run.score();
-  run.mask();
-  run.weigh();
   ValueRows rows;
   run.collect(rows);
+  run.score(rows);
+  run.mask();
+  run.weigh();
   run.values(rows);
 }
 

@@ -8,7 +8,6 @@
 
 #include "base/check.h"
 #include "base/math.h"
-#include "kernels/topk.h"
 
 namespace foveal::attention::rocket {
 namespace {
@@ -16,8 +15,8 @@ namespace {
 using kernels::AttentionSeq;
 
 /// Keys of a scoring task: about 0.1 ms of one KV head's bounds at most, and no less than pays for
-/// handing it out. A page's score is its own, whatever the task.
-constexpr int32_t kScoreTokens = 4096;
+/// opening the query anew. A page's score is its own, whatever the task.
+constexpr int32_t kScoreTokens = 16384;
 constexpr int32_t kFewestScoreTokens = 512;
 
 /// A (sequence, KV head) with more candidates than it may select.
@@ -49,6 +48,7 @@ struct Listed {
 struct Query {
   float* coefs = nullptr;   ///< [group][num_channels]
   int32_t* rows = nullptr;  ///< [num_channels]
+  std::vector<int32_t> lines;
   std::vector<float> importance;
 };
 
@@ -162,7 +162,10 @@ class SelectCall {
                  .rows = query.rows,
                  .coefs = query.coefs,
                  .num_rows = p_.num_channels,
+                 .lines = query.lines.data(),
+                 .num_lines = static_cast<int32_t>(query.lines.size()),
                  .group = group_,
+                 .exact = p_.exact,
                  .scores = scores(row) + int64_t{split.first} * per_cache_page_,
                  .score_stride = row.stride});
     // Whoever finishes a row's last split ranks its pages.
@@ -181,8 +184,8 @@ class SelectCall {
       for (int32_t idx = 0; idx < group_ * dim; ++idx) {
         query.importance[idx % dim] += std::abs(q[idx]);
       }
-      channels = kernels::top_k(query.importance, p_.num_channels);
-      std::sort(channels.begin(), channels.end());
+      channels.resize(p_.num_channels);
+      isa_.top(query.importance.data(), dim, p_.num_channels, channels.data());
     } else {
       channels.resize(dim);
       std::iota(channels.begin(), channels.end(), 0);
@@ -192,6 +195,7 @@ class SelectCall {
       for (int32_t row = 0; row < group_; ++row) sum += q[row * dim + channels[idx]];
       query.rows[idx] = channels[idx] + (sum > 0 ? dim : 0);
     }
+    add_lines(query);
     for (int32_t row = 0; row < group_; ++row) {
       float all = 0;
       for (int32_t ch = 0; ch < dim; ++ch) all += std::abs(q[row * dim + ch]);
@@ -201,6 +205,25 @@ class SelectCall {
                           (kept > 0 ? std::sqrt(all / kept) : 1.0F);
       for (int32_t idx = 0; idx < p_.num_channels; ++idx) {
         query.coefs[row * p_.num_channels + idx] = q[row * dim + channels[idx]] * scale;
+      }
+    }
+  }
+
+  /// The cache lines of the rows, which one after the other share them, ascending.
+  void add_lines(Query& query) const {
+    constexpr int64_t kLine = 64;
+    const int64_t row_bytes =
+        int64_t{per_cache_page_} * kernels::cpu::bound_bytes(p_.bounds.format);
+    query.lines.reserve(static_cast<size_t>(p_.num_channels * ceil_div(row_bytes + kLine, kLine)));
+    for (const bool upper : {false, true}) {
+      int64_t next = 0;
+      for (int32_t idx = 0; idx < p_.num_channels; ++idx) {
+        if ((query.rows[idx] >= p_.kv.head_dim) != upper) continue;
+        const int64_t begin = query.rows[idx] * row_bytes;
+        next = std::max(next, begin / kLine);
+        for (; next * kLine < begin + row_bytes; ++next) {
+          query.lines.push_back(static_cast<int32_t>(next * kLine));
+        }
       }
     }
   }

@@ -34,6 +34,7 @@ struct PageSelectParams {
   bool max_over_group = false;  ///< a page ranks by its best query head, not by their mean
   int32_t num_channels = 0;     ///< query channels that scores use, 1 to head_dim
   float softmax_scale = 1;
+  bool exact = false;  ///< float32 arithmetic even where bf16 dot products are at hand
   std::span<const PageCandidates> candidates;  ///< [seqs.size()], or empty: all pages
   /// Null, or what candidates were ranked by, sequence by sequence and KV head by KV head; those of
   /// KV heads that attend to all of theirs are not ranked. For tests and traces.

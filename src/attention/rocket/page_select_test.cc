@@ -33,9 +33,11 @@ std::vector<int32_t> row_of(const OwnedSelection& selection, int64_t row) {
 }
 
 /// Ranks within what float32 may do to them, and the selection that the ranks themselves say.
-void check_against_reference(Case& data, int32_t topk, int32_t channels, Stream& stream) {
+void check_against_reference(Case& data, int32_t topk, int32_t channels, Stream& stream,
+                             bool in_float32 = false) {
   std::vector<float> ranks;
   PageSelectParams params = data.select(topk, channels);
+  params.exact = in_float32;
   params.ranks = &ranks;
   const OwnedSelection got = select_pages(params, stream);
   const int32_t heads = data.shape.num_kv_heads;
@@ -52,7 +54,8 @@ void check_against_reference(Case& data, int32_t topk, int32_t channels, Stream&
       continue;
     }
     const auto want =
-        reference::page_ranks(data, seq, static_cast<int32_t>(row) % heads, params.num_channels);
+        reference::page_ranks(data, seq, static_cast<int32_t>(row) % heads, params.num_channels, {},
+                              false, !in_float32 && testing::rounds_scores(data));
     // A score sums num_channels products after the coefficient's few roundings; it is off by that
     // in its own exponent and in the sum's. exp2 is within 2e-7; sums run over vectors of pages (4
     // lanes at the least) and over the group.
@@ -98,6 +101,7 @@ TEST_F(RocketSelect, MatchesReference) {
                     seed++, stream);
           ASSERT_NO_FATAL_FAILURE(check_against_reference(data, 7, 34, stream));
           ASSERT_NO_FATAL_FAILURE(check_against_reference(data, 7, 9, stream));
+          ASSERT_NO_FATAL_FAILURE(check_against_reference(data, 7, 9, stream, /*in_float32=*/true));
         }
       }
     }
@@ -163,7 +167,8 @@ TEST_F(RocketSelect, CandidatesOnly) {
         for (int32_t head = 0; head < 2; ++head) {
           std::vector<int32_t> pages = row_of(listed, head);
           for (int32_t page = kFirstNew; page < 225; ++page) pages.push_back(page);
-          const auto want = reference::page_ranks(data, 0, head, 20, pages, max_over_group);
+          const auto want = reference::page_ranks(data, 0, head, 20, pages, max_over_group,
+                                                  testing::rounds_scores(data));
           const auto count = std::ssize(pages);
           const std::vector<float> own(ranks.begin() + at, ranks.begin() + at + count);
           at += count;

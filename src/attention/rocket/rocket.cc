@@ -292,6 +292,7 @@ class Rocket final : public AttentionMethod {
                                  .max_over_group = settings_.max_over_group,
                                  .num_channels = settings_.num_channels,
                                  .softmax_scale = args.softmax_scale,
+                                 .exact = args.exact,
                                  .candidates = candidates},
                                 stream);
   }

@@ -61,7 +61,10 @@ struct RocketScoreItem {
   const int32_t* rows = nullptr;  ///< [num_rows] of the [2 * head_dim] rows of bounds
   const float* coefs = nullptr;   ///< [group][num_rows]
   int32_t num_rows = 0;
+  const int32_t* lines = nullptr;  ///< [num_lines] offsets of the cache lines that the rows lie in
+  int32_t num_lines = 0;
   int32_t group = 0;
+  bool exact = false;
   float* scores = nullptr;  ///< [group], stride score_stride, pages of these cache pages
   int64_t score_stride = 0;
 };

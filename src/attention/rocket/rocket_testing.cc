@@ -125,6 +125,11 @@ bool rounds(const Case& data) {
          kernels::cpu::active_isa() == kernels::cpu::Isa::kAvx512Bf16;
 }
 
+bool rounds_scores(const Case& data) {
+  return data.shape.format == BoundFormat::kE5m2 &&
+         kernels::cpu::active_isa() == kernels::cpu::Isa::kAvx512Bf16;
+}
+
 std::vector<kernels::cpu::Isa> isa_levels() {
   std::vector<kernels::cpu::Isa> levels;
   for (int level = 0; level <= static_cast<int>(kernels::cpu::machine_isa()); ++level) {
@@ -250,8 +255,15 @@ double bound_at(const Case& data, int32_t seq, int32_t head, int32_t side, int32
   return bound_value(data.shape.format, base + at * kernels::cpu::bound_bytes(data.shape.format));
 }
 
+/// What a level with bf16 dot products makes of it, from sums that are exact in float32.
+static double rounded_coef(float q, float scale, double all, double kept) {
+  const float left_out =
+      kept > 0 ? std::sqrt(static_cast<float>(all) / static_cast<float>(kept)) : 1.0F;
+  return bf16_to_float(float_to_bf16(q * (scale * std::numbers::log2e_v<float> * left_out)));
+}
+
 PageRanks page_ranks(const Case& data, int32_t seq, int32_t head, int32_t num_channels,
-                     std::vector<int32_t> pages, bool max_over_group) {
+                     std::vector<int32_t> pages, bool max_over_group, bool round_q) {
   const int32_t dim = data.shape.head_dim;
   const int32_t group = data.shape.group;
   const float* q = data.q.data() + seq * data.width() + int64_t{head} * group * dim;
@@ -276,18 +288,23 @@ PageRanks page_ranks(const Case& data, int32_t seq, int32_t head, int32_t num_ch
     for (int32_t ch = 0; ch < dim; ++ch) all += std::abs(q[row * dim + ch]);
     for (const int32_t ch : channels) kept += std::abs(q[row * dim + ch]);
     const double temperature = std::sqrt(dim * (kept > 0 ? kept / all : 1));
+    std::vector<double> coefs(dim);
+    for (const int32_t ch : channels) {
+      coefs[ch] = q[row * dim + ch] / temperature * std::numbers::log2e;
+      if (round_q) coefs[ch] = rounded_coef(q[row * dim + ch], data.scale(), all, kept);
+    }
     std::vector<double> s;
     for (const int32_t page : pages) {
       double score = 0;
       double norm = 0;
       for (const int32_t ch : channels) {
         const double product =
-            q[row * dim + ch] * bound_at(data, seq, head, sums[ch] > 0 ? 1 : 0, ch, page);
+            coefs[ch] * bound_at(data, seq, head, sums[ch] > 0 ? 1 : 0, ch, page);
         score += product;
         norm += std::abs(product);
       }
-      s.push_back(score / temperature * std::numbers::log2e);
-      out.norm = std::max(out.norm, norm / temperature * std::numbers::log2e);
+      s.push_back(score);
+      out.norm = std::max(out.norm, norm);
     }
     const std::vector<double> p = softmax(s);
     for (size_t at = 0; at < pages.size(); ++at) {

@@ -52,8 +52,9 @@ class Case {
 /// Rows of queries for every position of a prompt.
 std::vector<float> prompt_queries(const Case& data, int32_t prompt_len, uint64_t seed);
 
-/// True where the active level rounds queries (and weights) to bf16.
+/// True where the active level rounds queries (and weights) to bf16: attention, page scores.
 bool rounds(const Case& data);
+bool rounds_scores(const Case& data);
 std::vector<kernels::cpu::Isa> isa_levels();
 
 }  // namespace foveal::attention::rocket::testing
@@ -82,13 +83,14 @@ double bound_value(BoundFormat format, const std::byte* p);
 double bound_at(const testing::Case& data, int32_t seq, int32_t head, int32_t side, int32_t channel,
                 int32_t page);
 /// Sum (or the largest) over the group of softmax over pages (the listed ones, or all), from the
-/// bounds as stored.
+/// bounds as stored. `round_q`: scaled queries are rounded to bf16 first.
 struct PageRanks {
   std::vector<double> ranks;
   double norm = 0;
 };
 PageRanks page_ranks(const testing::Case& data, int32_t seq, int32_t head, int32_t num_channels,
-                     std::vector<int32_t> pages = {}, bool max_over_group = false);
+                     std::vector<int32_t> pages = {}, bool max_over_group = false,
+                     bool round_q = false);
 
 /// Exact attention of one query head over tokens.
 struct Attention {
