@@ -142,6 +142,7 @@ struct Run {
   void collect(ValueRows& rows) const {
     const KvHead& kv = item.kv;
     const int64_t v_stride = static_cast<int64_t>(kv.head_dim) * F::kCellBytes;
+    const std::byte* last = nullptr;
     for (int idx = 0; idx < item.num_chunks; ++idx) {
       rows.of_chunk[idx] = rows.count;
       const int key = item.chunks[idx] * kChunk;
@@ -149,16 +150,17 @@ struct Run {
                            key % kv.page_size / F::kPair * v_stride;
       for (int step = 0; step < kChunk / F::kPair; ++step) {
         const unsigned pair = (1U << F::kPair) - 1U;
-        rows.row[rows.count] = v + step * v_stride;
+        const bool chosen = (item.tokens[idx] >> (step * F::kPair) & pair) != 0;
+        const std::byte* row = v + step * v_stride;
+        rows.row[rows.count] = row;
         rows.coef[rows.count] = static_cast<int16_t>((idx * kChunk / F::kPair + step) * F::kCoefs);
         // No branch: which pairs are chosen cannot be foreseen.
-        rows.count += (item.tokens[idx] >> (step * F::kPair) & pair) != 0 ? 1 : 0;
+        rows.count += chosen ? 1 : 0;
+        last = chosen ? row : last;
       }
     }
     rows.of_chunk[item.num_chunks] = rows.count;
-    for (int idx = 0; idx < kRowsAhead; ++idx) {
-      rows.row[rows.count + idx] = rows.row[rows.count - 1];
-    }
+    for (int idx = 0; idx < kRowsAhead; ++idx) rows.row[rows.count + idx] = last;
   }
 
   template <int kVecs>

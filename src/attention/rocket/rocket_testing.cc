@@ -19,6 +19,23 @@ using kernels::testing::fill_garbage;
 
 float to_256ths(float value) { return std::round(value * 256) / 256; }
 
+void store_keys(const KvLayerView& kv, const std::vector<kernels::AttentionSeq>& seqs,
+                int64_t num_keys, std::mt19937_64& rng, Stream& stream) {
+  std::normal_distribution<float> normal;
+  const int64_t kv_width = int64_t{kv.num_kv_heads} * kv.head_dim;
+  std::vector<float> k(num_keys * kv_width);
+  std::vector<float> v(k.size());
+  for (float& x : k) x = normal(rng);
+  for (float& x : v) x = normal(rng);
+  kernels::kv_store({.k = k.data(),
+                     .v = v.data(),
+                     .k_stride = kv_width,
+                     .v_stride = kv_width,
+                     .kv = kv,
+                     .seqs = seqs},
+                    stream);
+}
+
 }  // namespace
 
 Case::Case(const CaseShape& wanted, uint64_t seed, Stream& stream) : shape(wanted) {
@@ -64,18 +81,7 @@ Case::Case(const CaseShape& wanted, uint64_t seed, Stream& stream) : shape(wante
     next_page += count;
     next_key += len;
   }
-  const int64_t kv_width = int64_t{shape.num_kv_heads} * shape.head_dim;
-  std::vector<float> k(num_keys * kv_width);
-  std::vector<float> v(k.size());
-  for (float& x : k) x = normal(rng);
-  for (float& x : v) x = normal(rng);
-  kernels::kv_store({.k = k.data(),
-                     .v = v.data(),
-                     .k_stride = kv_width,
-                     .v_stride = kv_width,
-                     .kv = kv,
-                     .seqs = stores},
-                    stream);
+  store_keys(kv, stores, num_keys, rng, stream);
   q.resize(shape.lens.size() * width());
   out.resize(q.size());
   for (float& x : q) x = to_256ths(2 * normal(rng));
