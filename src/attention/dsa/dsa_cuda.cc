@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include "attention/dsa/device_places.h"
 #include "attention/dsa/dsa_device.h"
 #include "attention/dsa/set_hook.h"
 #include "attention/latent.h"
@@ -21,41 +22,21 @@ namespace {
 
 namespace cuda = kernels::cuda;
 
-/// Scores that are kept at once: at 128 Ki keys this is 512 rows, enough to fill a GPU.
-constexpr int64_t kScoreBytes = int64_t{256} << 20;
-
 template <class T, size_t kCount>
 bool holds(const T (&list)[kCount], T value) {
   return std::find(std::begin(list), std::end(list), value) != std::end(list);
 }
 
-/// Where a call's arrays lie in the phase's workspace.
-struct Places {
-  bool all = false;    ///< no row can see more than topk keys
-  int32_t most = 0;    ///< keys that a row attends to at most
-  int64_t stride = 0;  ///< of lists
-  int64_t scores_stride = 0;
-  int32_t chunk = 0;  ///< rows whose scores are kept at once
-  size_t weights = 0, scores = 0, tokens = 0, counts = 0, attention = 0;  ///< queries come first
-};
-
 class DsaCuda final : public DsaDevice {
  public:
   explicit DsaCuda(const Settings& settings) : settings_(settings) {}
 
-  /// Of both phases, decode with a row a sequence, each with what DeviceWorkspace adds. What latent
-  /// attention takes itself is small, and part of the model's plan.
   int64_t workspace_bytes(const StepLimits& limits) const override {
-    const auto bytes = [&](int64_t rows) {
-      const Places most =
-          places_of(static_cast<int32_t>(rows), static_cast<int32_t>(limits.max_kv_len));
-      return static_cast<int64_t>(most.attention) / 4 * 5;
-    };
-    return bytes(limits.max_rows) + bytes(std::min(limits.max_rows, limits.max_seqs));
+    return device_workspace_bytes(settings_, limits);
   }
 
   void append(const AttendArgs& args, Stream& stream) override {
-    const Places places = places_of(args);
+    const DevicePlaces places = places_of(args);
     std::byte* const workspace = take(places, args, stream);
     const kernels::DeviceSeqs& seqs = *args.device_seqs;
     FOVEAL_INVARIANT(args.index != nullptr && args.activation == DType::kBF16);
@@ -82,7 +63,7 @@ class DsaCuda final : public DsaDevice {
   }
 
   void attend(int32_t layer, const AttendArgs& args, Stream& stream) override {
-    const Places places = places_of(args);
+    const DevicePlaces places = places_of(args);
     std::byte* const workspace = take(places, args, stream);
     const bool owner = settings_.full.at(static_cast<size_t>(layer)) != 0;
     if (owner && !places.all) {
@@ -112,37 +93,11 @@ class DsaCuda final : public DsaDevice {
     return reinterpret_cast<T*>(workspace + offset);
   }
 
-  Places places_of(const AttendArgs& args) const {
-    return places_of(args.device_seqs->num_rows, args.device_seqs->max_kv_len);
+  DevicePlaces places_of(const AttendArgs& args) const {
+    return device_places(settings_, args.device_seqs->num_rows, args.device_seqs->max_kv_len);
   }
 
-  Places places_of(int32_t num_rows, int32_t max_kv_len) const {
-    Places out;
-    out.all = settings_.unscored(max_kv_len);
-    out.most = std::min(settings_.topk, max_kv_len);
-    out.stride = round_up(int64_t{out.most}, int64_t{4});
-    out.scores_stride = round_up(int64_t{max_kv_len}, int64_t{4});
-    const int64_t fits = kScoreBytes / (out.scores_stride * 4);
-    out.chunk = static_cast<int32_t>(std::clamp<int64_t>(
-        std::min<int64_t>(fits, settings_.max_chunk), 1, std::max(1, num_rows)));
-    if (out.all) return out;
-    size_t used = 0;
-    const auto place = [&](int64_t bytes) {
-      const size_t begin = used;
-      used += static_cast<size_t>(round_up(bytes, int64_t{256}));
-      return begin;
-    };
-    const int64_t rows = num_rows;
-    place(rows * settings_.num_heads * settings_.head_dim);
-    out.weights = place(rows * settings_.num_heads * 4);
-    out.scores = place(out.chunk * out.scores_stride * 4);
-    out.tokens = place(rows * out.stride * 4);
-    out.counts = place(rows * 4);
-    out.attention = used;
-    return out;
-  }
-
-  static LatentLists lists(const Places& places, std::byte* workspace) {
+  static LatentLists lists(const DevicePlaces& places, std::byte* workspace) {
     if (places.all) return {};
     return {.tokens = at<int32_t>(workspace, places.tokens),
             .stride = places.stride,
@@ -151,7 +106,7 @@ class DsaCuda final : public DsaDevice {
   }
 
   /// The same bytes in every layer of a step, so that a layer finds the sets of one before it.
-  static std::byte* take(const Places& places, const AttendArgs& args, const Stream& stream) {
+  static std::byte* take(const DevicePlaces& places, const AttendArgs& args, const Stream& stream) {
     const size_t bytes = latent_workspace_bytes(args, lists(places, nullptr));
     return take_workspace(places.attention + bytes, args, stream);
   }
@@ -164,7 +119,8 @@ class DsaCuda final : public DsaDevice {
             .num_pages = kv.num_pages};
   }
 
-  void select(const Places& places, std::byte* workspace, const AttendArgs& args, Stream& stream) {
+  void select(const DevicePlaces& places, std::byte* workspace, const AttendArgs& args,
+              Stream& stream) {
     const kernels::DeviceSeqs& seqs = *args.device_seqs;
     foveal_indexer_scores_params scores{};
     scores.struct_size = sizeof(scores);
@@ -191,7 +147,7 @@ class DsaCuda final : public DsaDevice {
     }
   }
 
-  static void choose(const foveal_indexer_scores_params& scores, const Places& places,
+  static void choose(const foveal_indexer_scores_params& scores, const DevicePlaces& places,
                      std::byte* workspace, const kernels::DeviceSeqs& seqs, const Stream& stream) {
     foveal_top_k_params top{};
     top.struct_size = sizeof(top);
@@ -209,8 +165,8 @@ class DsaCuda final : public DsaDevice {
   }
 
   /// As on a CPU: each row's set, ascending, filled up with -1.
-  void trace_sets(int32_t layer, const Places& places, std::byte* workspace, const AttendArgs& args,
-                  const Stream& stream) const {
+  void trace_sets(int32_t layer, const DevicePlaces& places, std::byte* workspace,
+                  const AttendArgs& args, const Stream& stream) const {
     const std::string name = fmt::format("dsa.topk.{}", layer);
     if (!args.trace->wants(name)) return;
     const auto rows = static_cast<size_t>(args.device_seqs->num_rows);
@@ -239,7 +195,7 @@ class DsaCuda final : public DsaDevice {
   }
 
   /// By way of the host, and back.
-  static void show(SetHook& hook, int32_t layer, const Places& places, std::byte* workspace,
+  static void show(SetHook& hook, int32_t layer, const DevicePlaces& places, std::byte* workspace,
                    const AttendArgs& args, const Stream& stream) {
     FOVEAL_INVARIANT(!stream.is_capturing());
     auto* const tokens = at<int32_t>(workspace, places.tokens);

@@ -7,9 +7,9 @@
 #include <numeric>
 #include <random>
 
+#include "attention/dsa/device_places.h"
 #include "attention/dsa/dsa_testing.h"
 #include "attention/latent.h"
-#include "foveal/error.h"
 #include "kernels/reference/indexer.h"
 
 namespace foveal::attention {
@@ -226,28 +226,22 @@ TEST_F(Dsa, WhatScoresTakeIsPlannedAndBounded) {
 // DeepSeek-V3.2's shape and a GPU's steps: queries and weights of the indexer 66 MiB, 512 rows of
 // scores 256 MiB, the rows' sets 64 MiB; decode a row a sequence; a quarter more, which the
 // workspace adds.
-TEST_F(Dsa, OnCudaTooInTheTrueShape) {
-  MethodContext deepseek = context();
-  deepseek.shape.num_heads = 128;
-  deepseek.shape.head_dim = 576;
-  deepseek.shape.value_dim = 512;
-  deepseek.shape.indexer = IndexerShape{
-      .num_heads = 64, .head_dim = 128, .topk = 2048, .full = deepseek.shape.indexer->full};
-  deepseek.device = {.kind = DeviceKind::kCuda};
-  std::unique_ptr<AttentionMethod> method;
-  try {
-    method = make_dsa(nullptr, deepseek);
-  } catch (const Error& error) {
-    ASSERT_NE(std::string_view(error.what()).find("CUDA is not in this build"),
-              std::string_view::npos);
-    GTEST_SKIP() << error.what();
-  }
+TEST(DsaOnCuda, WhatScoresTakeIsPlannedAndBoundedToo) {
+  const dsa::Settings settings{.num_heads = 64,
+                               .head_dim = 128,
+                               .topk = 2048,
+                               .max_chunk = 32768,
+                               .full = {1},
+                               .owner = {0}};
+  EXPECT_EQ(dsa::device_places(settings, 8192, 131072).chunk, 512);
   const auto bytes = [&](int64_t length) {
-    return method->workspace_bytes({.max_kv_len = length, .max_rows = 8192, .max_seqs = 64});
+    return dsa::device_workspace_bytes(settings,
+                                       {.max_kv_len = length, .max_rows = 8192, .max_seqs = 64});
   };
   EXPECT_GT(bytes(131072), int64_t{(66 + 256 + 64) * 5 / 4} << 20);
   EXPECT_LT(bytes(131072), int64_t{530} << 20);
   EXPECT_LT(bytes(163840), int64_t{1} << 30) << "the longest context it has";
+  EXPECT_EQ(bytes(2048), 0) << "nothing is scored";
 }
 
 TEST_F(Dsa, KeepsIndexKeysWhereThereIsAnIndexer) {
