@@ -147,56 +147,58 @@ void widen_two(const uint8_t* even, const uint8_t* odd, int dim, float* out) {
 }
 #endif
 
-int64_t row_bytes(const IndexKeys& keys) {
-  return keys.format == IndexFormat::kF32 ? int64_t{keys.dim} * 4 : int64_t{keys.dim};
-}
+/// Where keys lie in their page, one after another.
+struct Cursor {
+  const IndexKeys& keys;
+  int position;
+  int slot;
+  const std::byte* page;
 
-/// Keys that lie side by side, for they are in one page.
-struct Run {
-  const std::byte* rows;
-  const std::byte* scales;
-  int count;
+  Cursor(const IndexKeys& of, int begin)
+      : keys(of), position(begin), slot(begin % of.page_size), page(nullptr) {
+    find();
+  }
+  void find() { page = keys.lane + keys.pages[position / keys.page_size] * keys.bytes_per_page; }
+  int64_t row_bytes() const { return keys.format == IndexFormat::kF32 ? keys.dim * 4 : keys.dim; }
+  const std::byte* row() const { return page + slot * row_bytes(); }
+  const std::byte* scale() const {
+    return page + static_cast<int64_t>(keys.page_size) * keys.dim + static_cast<int64_t>(slot) * 4;
+  }
+  /// To the next key, if it is before `end`: pages after the last need not be there.
+  bool next(int end) {
+    ++slot;
+    if (++position >= end) return false;
+    if (slot == keys.page_size) {
+      slot = 0;
+      find();
+    }
+    return true;
+  }
 };
-
-/// From `begin` on, to the end of its page or to `end`.
-FOVEAL_SIMD Run run_at(const IndexKeys& keys, int begin, int end) {
-  const int slot = begin % keys.page_size;
-  const int rest = keys.page_size - slot;
-  const std::byte* page = keys.lane + keys.pages[begin / keys.page_size] * keys.bytes_per_page;
-  return {.rows = page + slot * row_bytes(keys),
-          .scales = page + static_cast<int64_t>(keys.page_size) * keys.dim + slot * int64_t{4},
-          .count = rest < end - begin ? rest : end - begin};
-}
 
 /// Pages lie anywhere: without this each tile waits for memory (measured: half of the time).
 FOVEAL_SIMD void ask_for_tile(const IndexKeys& keys, int begin, int end) {
+  if (begin >= end) return;
+  Cursor cursor(keys, begin);
   const int last = begin + kIndexKeys < end ? begin + kIndexKeys : end;
-  for (int first = begin; first < last;) {
-    const Run run = run_at(keys, first, last);
-    const int64_t bytes = run.count * row_bytes(keys);
-    for (int64_t at = 0; at < bytes; at += kCacheLine) prefetch(run.rows + at);
-    if (keys.format == IndexFormat::kFp8) {
-      for (int64_t at = 0; at < run.count * int64_t{4}; at += kCacheLine) prefetch(run.scales + at);
-    }
-    first += run.count;
-  }
+  do {
+    for (int64_t at = 0; at < cursor.row_bytes(); at += kCacheLine) prefetch(cursor.row() + at);
+    if (keys.format == IndexFormat::kFp8 && cursor.slot % 16 == 0) prefetch(cursor.scale());
+  } while (cursor.next(last));
 }
 
 void load_tile(const IndexKeys& keys, int begin, int num_keys, bool by_two, float* scratch,
                Tile& tile) {
-  Run run = run_at(keys, begin, begin + num_keys);
+  Cursor cursor(keys, begin);
   const std::byte* rows[kIndexKeys];
   // Blocks of keys are whole: what is missing of the last is the first key again.
-  for (const std::byte*& row : rows) row = run.rows;
-  for (int found = 0; found < num_keys;) {
-    for (int idx = 0; idx < run.count; ++idx, ++found) {
-      rows[found] = run.rows + idx * row_bytes(keys);
-      tile.scales[found] = 1;
-      if (keys.format == IndexFormat::kFp8) {
-        __builtin_memcpy(&tile.scales[found], run.scales + idx * int64_t{4}, sizeof(float));
-      }
+  for (const std::byte*& row : rows) row = cursor.row();
+  for (int idx = 0; idx < num_keys; ++idx, cursor.next(begin + num_keys)) {
+    rows[idx] = cursor.row();
+    tile.scales[idx] = 1;
+    if (keys.format == IndexFormat::kFp8) {
+      __builtin_memcpy(&tile.scales[idx], cursor.scale(), sizeof(float));
     }
-    if (found < num_keys) run = run_at(keys, begin + found, begin + num_keys);
   }
   const int block = by_two ? kIndexKeys : kKeys;
   const int whole = (num_keys + block - 1) / block * block;
