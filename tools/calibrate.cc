@@ -270,10 +270,24 @@ LlmConfig measuring_config(LlmConfig config) {
   return config;
 }
 
+// Passed over, a flag of the other method would be believed to have counted.
+void check_flags(const Command& command, bool rocket) {
+  constexpr std::string_view kOfSkipSoftmax[] = {"--target-sparsity", "--law"};
+  constexpr std::string_view kOfRocket[] = {"--prompt-budgets", "--topks"};
+  for (const std::string_view flag : rocket ? kOfSkipSoftmax : kOfRocket) {
+    FOVEAL_CHECK(!is_given(command, flag), ErrorKind::kInvalidArgument, flag,
+                 "got it with --method {}; need it with --method {} only",
+                 rocket ? "rocket" : "skip_softmax", rocket ? "skip_softmax" : "rocket");
+  }
+}
+
 // Of a list of lengths the longest: the setting must do for it.
 int calibrate_rocket(const CalibrateOptions& own, const LlmConfig& config) {
   FOVEAL_CHECK(!own.file.empty(), ErrorKind::kInvalidArgument, "file",
                "got none; need a text, for generated sentences say nothing of eviction");
+  FOVEAL_CHECK(!own.output.ends_with(".json"), ErrorKind::kInvalidArgument, "output",
+               "got '{}' for rocket, which has no formula to put into a config.json; need a .yaml",
+               own.output);
   const std::vector<int64_t> lengths = eval::parse_lengths(own.lengths);
   const calibrate::RocketSweep sweep{
       .file = own.file,
@@ -416,6 +430,7 @@ int calibrate_main(std::span<const std::string> args) {
   const std::string inputs[] = {config.model, config.tokenizer, own.file,
                                 command.given("--config")};
   check_outputs(outputs, inputs);
+  check_flags(command, own.method == "rocket");
   if (own.method == "skip_softmax") return calibrate_skip_softmax(own, command, config);
   for (const SparseAttentionConfig& other : config.sparse_attention_config) {
     FOVEAL_CHECK(std::holds_alternative<RocketSparseAttentionConfig>(other),

@@ -141,6 +141,10 @@ class Tiny(Calibrate):
         for words in (["--method", "rocket", *output], ["--method", "dsa", *output], ["--method", "skip_softmax"],
                       ["--method", "rocket", *output, "--file", file, "--prompt-budgets", "none"],
                       ["--method", "rocket", *output, "--file", file, "--lengths", "100", "--prompt-budgets", "512"],
+                      ["--method", "rocket", *output, "--file", file, "--law", "three"],
+                      ["--method", "rocket", *output, "--file", file, "--target-sparsity", "0.5"],
+                      ["--method", "rocket", "--output", self.path / "c.json", "--file", file],
+                      [*COMMON, *output, "--file", file, "--topks", "4"],
                       [*COMMON, *output, "--file", file, "--lengths", "400"],
                       [*COMMON, *output, "--file", file, "--lengths", "40", "--target-sparsity", "1.5"],
                       [*COMMON, *output, "--file", file, "--target-sparsity", "{}"],
@@ -167,6 +171,14 @@ class Tiny(Calibrate):
         self.assertGreater(points[0]["kl"], 0)
         foveal("inspect", "--model", GOLDEN, "--device", "cpu", "--config", self.path / "c.yaml")
         self.refused("calibrate", "--model", GOLDEN, *words, "--budget-kl", 0)
+
+    def test_rocket_says_which_windows_a_text_does_not_fill(self):
+        words = ("--method", "rocket", "--device", "cpu", "--threads", 2, "--file", self.ids(420), "--budget-kl", 100,
+                 "--prompt-budgets", 64, "--topks", 4, "--output", self.path / "c.yaml", "--lengths")
+        short = foveal("calibrate", "--model", GOLDEN, *words, 400).stderr
+        self.assertRegex(short, r"\[file\] got 20 tokens for window .*; need 400 ")
+        beyond = foveal("calibrate", "--model", GOLDEN, *words, 1025, status=1).stderr
+        self.assertIn("[lengths] got 1025; need at most 1024, the model's context", beyond)
 
 
 @unittest.skipUnless(MODEL and LICENSE.exists(), "needs FOVEAL_TEST_MODEL and the GPL's text")

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/options.h"
 #include "measure/configs.h"
 
@@ -36,11 +37,17 @@ KlToDense::KlToDense(const LlmConfig& config, const KlWindows& windows)
       dense_(std::make_unique<LLM>(measure::baseline_config(sized_, "dense"))),
       speaker_(eval::make_speaker(*dense_)),
       task_(eval::make_kl()) {
+  FOVEAL_CHECK(windows.length <= dense_->max_seq_len(), ErrorKind::kContextLength, "lengths",
+               "got {}; need at most {}, the model's context", windows.length,
+               dense_->max_seq_len());
   set_up(*task_, windows);
   task_->prepare(*speaker_, {.num_samples = windows.count, .paired = true});
   for (const measure::Record& sample : task_->samples()) {
     FOVEAL_CHECK(!sample.error, ErrorKind::kInvalidArgument, "calibrate", "{}",
                  sample.error.value_or(""));
+    if (sample.prompt_tokens == windows.length) continue;
+    log_warn("[file] got {} tokens for window {}; need {} (--lengths), or fewer --num-samples",
+             sample.prompt_tokens, sample.id, windows.length);
   }
 }
 
