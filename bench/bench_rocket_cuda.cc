@@ -275,10 +275,8 @@ void decode_shapes(Decode& decode) {
   compare(decode, 1, 32768, 32768, large);
   compare(decode, 1, 131072, 131072, small);
   compare(decode, 32, 32768, 32768, small);
-  // What `mode: multi_turn` does by default: pairs of tokens rank by half of the channels, 512 are
-  // attended to.
-  Setting pairs{
-      .page_tokens = 2, .topk = 256, .num_channels = kDim / 2, .kind = FOVEAL_BOUND_MEAN_STD};
+  // What `mode: multi_turn` does by default: pairs of tokens rank, 512 are attended to.
+  Setting pairs{.page_tokens = 2, .topk = 256, .kind = FOVEAL_BOUND_MEAN_STD};
   for (const int32_t context : {8192, 32768, 131072}) {
     for (const int32_t batch : {1, 8, 32}) {
       if (int64_t{batch} * context <= int64_t{8} * 131072) {
@@ -286,7 +284,7 @@ void decode_shapes(Decode& decode) {
       }
     }
   }
-  pairs.num_channels = kDim;
+  pairs.num_channels = kDim / 2;
   compare(decode, 1, 32768, 32768, pairs);
   compare(decode, 8, 32768, 32768, pairs);
 }
