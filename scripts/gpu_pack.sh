@@ -12,7 +12,6 @@ esac
 
 pack=${1:-build/gpu_pack}
 regex=${2:-.}
-most=$((60 << 20))  # bytes: what is comfortably copied to a borrowed machine
 die() { echo "gpu_pack: $*" >&2; exit 1; }
 
 scripts/build.sh release build.ninja >/dev/null
@@ -34,5 +33,4 @@ awk '{ for (field = 3; field <= NF; ++field) print $field }' "$pack/programs.txt
 git describe --always --dirty --abbrev=12 >"$pack/commit.txt" 2>/dev/null || echo unknown >"$pack/commit.txt"
 cp scripts/gpu_run.sh "$pack/run.sh"
 bytes=$(du -sb "$pack" | cut -f1)
-[ "$bytes" -le $most ] || die "got $bytes bytes in $pack; need at most $most (a REGEX picks some programs)"
-echo "gpu_pack: $pack has ${#programs[@]} programs in $((bytes >> 20)) MiB"
+echo "gpu_pack: $pack has ${#programs[@]} programs in $((bytes >> 20)) MiB (xz makes half of it; a REGEX picks some)"
