@@ -403,17 +403,17 @@ size_t attention_decode_scratch(int32_t head_dim, int32_t num_heads) {
 // Computes:  acc[h] = sum_t 2^(s[h][t] - max[h]) v[t], sum[h], max[h] over one split's kept tiles,
 //            s[h][t] = scale q[h] . k[t]
 // In/out:    q [num_heads, head_dim] float32; K, V pages (base/kv_view.h); max, sum [num_heads],
-// acc
-//            [num_heads, padded_dim] float32 out
+//            acc [num_heads, padded_dim] float32 out
 // Units:     keys by absolute position; scores and maxima in the log2 domain
 // Launch:    one call a (sequence, KV head, split of kDecodeSplit keys); all query heads of a KV
-// head Needs      head_dim even, <= 256; pages of a multiple of 16 tokens Numerics   bf16 dot
-// products and weights rounded to bf16 where the level has them and not `exact`,
-//            the sum over the rounded weights; else float32. Fixed order: no batch, no thread shows
+//            head
+// Needs:     head_dim even, <= 256; pages of a multiple of 16 tokens
+// Numerics:  bf16 dot products and weights rounded to bf16 where the level has them and not
+//            `exact`, the sum over the rounded weights; else float32. Fixed order: no batch, no
+//            thread shows
 // Source:    split-KV flash attention; Skip Softmax, BLASST (arXiv 2512.12087)
-// Measured:  1 core of a Zen 5 EPYC, 2026-11-24, thread CPU time, neighbours busy: 22-24 GB/s of K
-// and
-//            V at 7,681 keys, 56 % of a stream read in the same run;
+// Measured:  1 core of a Zen 5 EPYC, 2026-11-24, thread CPU time, neighbours busy: 22-24 GB/s of
+//            K and V at 7,681 keys, 56 % of a stream read in the same run;
 //            docs/kernels/paged_attention.md
 void attention_decode(const DecodeItem& item, std::byte* bytes, TileCounts& counts) {
   Scratch scratch;

@@ -452,8 +452,7 @@ size_t attention_prefill_scratch(int32_t head_dim) {
 //            changes its bits. A masked key adds an exact zero
 // Source:    flash attention; Skip Softmax, BLASST (arXiv 2512.12087)
 // Measured:  1 core of a Zen 5 EPYC, 2026-11-24, thread CPU time, neighbours busy: 512 rows at
-// depth
-//            7,680, head_dim 64: 426-446 GFLOP/s, 86-90 % of the bf16 peak of the same run
+//            depth 7,680, head_dim 64: 426-446 GFLOP/s, 86-90 % of the bf16 peak of the same run
 void attention_prefill(const PrefillItem& item, std::byte* bytes, TileCounts& counts) {
   const int64_t kv = static_cast<int64_t>(kBlockKeys) * item.kv.head_dim;
   Scratch scratch;

@@ -2,8 +2,7 @@
 //           head's rotated channels into its absorbed query, or in place; index_inputs: an
 //           indexer's key after LayerNorm and rotation, and its queries rotated in place.
 // In/out:   latents [m, rank + rope] and k [m, head_dim] float32, q and outputs bf16; positions
-// [m];
-//           cos, sin [max_position, rope / 2] float32.
+//           [m]; cos, sin [max_position, rope / 2] float32.
 // Units:    elements; positions in tokens.
 // Launch:   128 threads; block (row, 0) makes the row's key, the others 16 channels of a query head
 //           a thread.

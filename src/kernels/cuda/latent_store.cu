@@ -64,8 +64,7 @@ __device__ uint8_t* destination(const foveal_mla_store_params& p, int32_t row, i
 }
 
 /// Computes:  the latent cache's row of each token: as it is, or 512 channels rounded to e4m3 with
-/// a
-///            scale for each 128, 2^ceil(log2(max(amax / 448, 1e-4))).
+///            a scale for each 128, 2^ceil(log2(max(amax / 448, 1e-4))).
 /// In/out:    foveal_mla_store_params
 /// Units:     channels.
 /// Launch:    a CTA a row, eight channels a thread.

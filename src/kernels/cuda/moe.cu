@@ -1,6 +1,5 @@
 // Computes: moe_route: the k best experts of a row and their weights, by softmax or by sigmoids
-// with
-//           groups, as kernels/moe_route.cc; moe_sort: slots grouped by expert, stable;
+//           with groups, as kernels/moe_route.cc; moe_sort: slots grouped by expert, stable;
 //           moe_combine: out (+)= alpha * weighted sum of a row's k slots.
 // In/out:   logits [m, num_experts] float32; indices, weights [m, k]; offsets [num_experts + 1];
 //           slots [m k]; y [m k, n] bf16 or float32; out [m, n] float32.
@@ -13,8 +12,7 @@
 //           order always.
 // Source:   ours.
 // Measured: H100, 2026-11-28, 128 experts, 8 a row: route and sort 10 us for 1 to 64 rows, 49 us
-// for
-//           4096.
+//           for 4096.
 
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/vec.cuh"

@@ -1,11 +1,9 @@
 // Computes: keys in int8 for the kernel that votes on tiles: k - c, rounded by a scale a tile, c
-// the
-//           mean of the sequence's first tile (none under a window, which may have given it away).
-//           What is subtracted from all keys moves all scores of a query alike, so no vote.
+//           the mean of the sequence's first tile (none under a window, which may have given it
+//           away). What is subtracted from all keys moves all scores of a query alike, so no vote.
 // In/out:   k: pages or contiguous rows, strides given; k_out: per KV head groups of 8 keys; in
-// one,
-//           blocks of 32 channels, [8 keys][32 channels], whose 16-byte halves are swapped in rows
-//           4 to 7 (32-byte swizzle); scales [num_kv_heads, rows / keys of a tile].
+//           one, blocks of 32 channels, [8 keys][32 channels], whose 16-byte halves are swapped in
+//           rows 4 to 7 (32-byte swizzle); scales [num_kv_heads, rows / keys of a tile].
 // Units:    bytes; a scale is what 1 stands for.
 // Launch:   16 lanes of keys by head_dim / 8 chunks of channels; grid (tiles, num_kv_heads); blocks
 //           that no query sees end at once.

@@ -22,8 +22,7 @@ __device__ void join_maxima(const RocketArgs& args, int64_t row, float* largest)
 }
 
 // Computes: from the logits of rocket_score_kernel the list of pages of each (sequence, KV head),
-// as
-//   rocket_choose_kernel.
+//   as rocket_choose_kernel.
 // In/out: RocketArgs; logits, maxima; slots, lengths, pages, count, ranks.
 // Units: logits in the log2 domain; ranks are probabilities.
 // Launch: a CTA, or a cluster of up to 8, a row: grid (CTAs, rows), 512 threads.

@@ -1,5 +1,6 @@
 // Computes: counters[s].pairs += heads * sum of row_keys; pairs_used likewise, at most `most` a
-// row. In/out:   row_keys [rows], cu_q [num_seqs + 1] or null; counters [num_seqs], added to.
+//           row.
+// In/out:   row_keys [rows], cu_q [num_seqs + 1] or null; counters [num_seqs], added to.
 // Units:    (query, key) pairs over all heads.
 // Launch:   a warp a sequence.
 // Needs:    nothing.

@@ -16,9 +16,8 @@ namespace {
 //   sizeof(ResidentShared) of shared memory.
 // Needs: sm_90.
 // Numerics: exact; NaN counts as -inf, -0 equals +0.
-// Source: guess, verify, refine (arXiv 2604.22312): what lies between two guesses from samples goes
-// to
-//   all CTAs, which choose alike; ours.
+// Source: guess, verify, refine (arXiv 2604.22312): what lies between two guesses from samples
+//   goes to all CTAs, which choose alike; ours.
 // Measured: docs/kernels/cuda_top_k.md.
 __global__ void __launch_bounds__(kThreads, 2)
     top_k_resident_kernel(const __grid_constant__ TopKArgs args) {
