@@ -39,7 +39,7 @@ struct RocketSparseAttentionConfig {
   std::string mode = "evict";         ///< evict; multi_turn: all K and V stay
   std::string candidates = "all";     ///< of multi_turn's decode: all pages; prompt: chosen once
   std::optional<int64_t> rank_size;   ///< tokens of a page that rank as one; absent: by mode
-  std::string score = "auto";         ///< of a page: from its bounds (minmax), mean_std; by mode
+  std::string score = "auto";         ///< of a page: by minmax (bounds) or mean_std; auto: by mode
   std::string pool_group = "mean";    ///< of a page's probabilities over a group's heads; max
   int64_t force_recent = 1;           ///< newest pages always attended, at least one
   int64_t sink = 0;                   ///< first pages always kept and attended
