@@ -10,7 +10,8 @@ namespace {
 
 constexpr int kBoundWarps = 8;
 
-// Computes: least and largest value of each channel over each page's keys, rounded outward.
+// Computes: least and largest value of each channel over each page's keys, or mean less and plus
+//   half the standard deviation; rounded outward.
 // In/out: foveal_bounds_params; only pages with new tokens are written.
 // Units: a page is page_tokens consecutive tokens of a sequence.
 // Launch: a warp a (sequence, KV head, page), 8 a CTA.
