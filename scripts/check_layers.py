@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Includes go one way, intrinsics and PTX stay in their folders, backends are chosen in device/ only,
-CUDA's handles and memory are made there, and kernels are launched from kernels/cuda and rooms.
+CUDA's handles and memory are made there, and kernels are launched from kernels/cuda.
 
-The table is DESIGN's: a folder may include itself, what is listed, and nothing else of ours."""
+A folder may include itself, what the table lists for it, and nothing else of ours."""
 
 import pathlib
 import re
@@ -85,9 +85,9 @@ def check_cuda(path, text, problems):
                 problems.append(f"{where}: the device vocabulary may not include {include}")
     if OWNED.search(text) and not folder.startswith("src/device/cuda") and not is_test:
         problems.append(f"{where}: {OWNED.search(text).group(0)}...) belongs in device/cuda, as an owner")
-    launches = folder.startswith("src/kernels/cuda") or path.name.endswith("_cuda.cu") or is_test
+    launches = folder.startswith("src/kernels/cuda") or is_test
     if LAUNCH.search(text) and not launches:
-        problems.append(f"{where}: kernels are launched from kernels/cuda or a room's _cuda.cu")
+        problems.append(f"{where}: kernels are launched from kernels/cuda")
     if path.suffix in {".h", ".cc"} and re.search(r'^\s*#\s*include\s+"[^"]+\.cuh"', text, re.M):
         problems.append(f"{where}: device code (.cuh) is for .cu and .cuh files")
 

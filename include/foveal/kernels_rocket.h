@@ -140,8 +140,8 @@ typedef struct foveal_bounds_params {
   int32_t head_dim;
   int32_t page_size;
   int32_t max_q_len;     /* no sequence has more new tokens */
-  const int32_t* cu_q;   /* device [num_seqs + 1]: the last cu_q[s + 1] - cu_q[s] tokens are new;
-                            null:   all are */
+  const int32_t* cu_q;   /* device [num_seqs + 1], or null: the last cu_q[s + 1] - cu_q[s] tokens
+                            are new; null: all are */
   const int32_t* kv_len; /* device [num_seqs] */
   const int32_t* page_table; /* device [num_seqs, page_table_stride] */
   int64_t page_table_stride;
@@ -197,9 +197,8 @@ typedef struct foveal_rocket_params {
 } foveal_rocket_params;
 
 #define FOVEAL_ROCKET_GROUP_MAX 1u /* the group's largest softmax instead of the sum */
-#define FOVEAL_ROCKET_SELECT                                           \
-  2u /* no attention: fills pages and count alone (q is read, out not) \
-      */
+/* No attention: fills pages and count alone (q is read, out not). */
+#define FOVEAL_ROCKET_SELECT 2u
 
 foveal_status foveal_rocket_decode(const foveal_rocket_params* params, void* cuda_stream,
                                    char* message, size_t message_size);

@@ -44,7 +44,8 @@ typedef struct foveal_top_k_params {
   int64_t page_table_stride;
   const int32_t* row_seq; /* device [num_rows]: the s of each row; or null: r / rows_a_length */
   uint64_t* counters;     /* device [2], added to, or null: rows, and those of them for which the
-                             guess failed, so that radix selection went over them again */
+                             guess failed, so that radix selection went over them again (few rows
+                             narrow a failed guess instead, which does not count) */
 } foveal_top_k_params;
 
 #define FOVEAL_TOP_K_SIZE_1 offsetof(foveal_top_k_params, flags)
