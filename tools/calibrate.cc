@@ -259,6 +259,11 @@ std::vector<int64_t> lengths_of(const CalibrateOptions& options, const Command& 
   if (!is_given(command, "--lengths"))
     std::erase_if(out, [&](int64_t length) { return length > context; });
   if (out.empty()) out.push_back(context);
+  const int64_t least = *std::min_element(out.begin(), out.end());
+  const bool decodes = options.target_sparsity && options.target_sparsity->decode;
+  FOVEAL_CHECK(!decodes || options.decode_tokens < least, ErrorKind::kInvalidArgument,
+               "decode-tokens", "got {} of texts of {}; need fewer, behind a prompt",
+               options.decode_tokens, least);
   return out;
 }
 

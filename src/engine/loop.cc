@@ -119,7 +119,7 @@ void Engine::Loop::check(const EngineRequest& request) const {
           (prompt == setup_.max_seq_len && request.sampling.max_tokens == 0),
       ErrorKind::kContextLength, "prompt",
       "got {} tokens; need fewer than {} (the least of max_seq_len, the model's context of "
-      "{} and the cache's {} tokens)",
+      "{} and the cache's {} tokens, without what a method copies beside them)",
       prompt, setup_.max_seq_len, model_->config().max_positions, setup_.capacity.num_tokens);
   check_ids("prompt", request.prompt, vocab);
   check_ids("forced_tokens", request.forced_tokens, vocab);

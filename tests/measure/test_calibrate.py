@@ -148,6 +148,7 @@ class Tiny(Calibrate):
                       [*COMMON, *output, "--file", file, "--lengths", "400"],
                       [*COMMON, *output, "--file", file, "--lengths", "40", "--target-sparsity", "1.5"],
                       [*COMMON, *output, "--file", file, "--target-sparsity", "{}"],
+                      [*COMMON, *output, "--file", file, "--lengths", "40", "--decode-tokens", "40"],
                       [*COMMON, *output, "--file", file, "--sparse-attention-config",
                        "{algorithm: skip_softmax, threshold_scale_factor: 3}"],
                       [*COMMON, *output, "--file", file, "--decode-tokens", 2**63 - 1],
@@ -178,7 +179,7 @@ class Tiny(Calibrate):
         short = foveal("calibrate", "--model", GOLDEN, *words, 400).stderr
         self.assertRegex(short, r"\[file\] got 20 tokens for window .*; need 400 ")
         beyond = foveal("calibrate", "--model", GOLDEN, *words, 1025, status=1).stderr
-        self.assertIn("[lengths] got 1025; need at most 1024, the model's context", beyond)
+        self.assertIn("[lengths] got 1025; need at most 1024, the least of the model's context", beyond)
 
 
 @unittest.skipUnless(MODEL and LICENSE.exists(), "needs FOVEAL_TEST_MODEL and the GPL's text")

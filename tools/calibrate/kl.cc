@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "eval/speaker.h"
 #include "measure/configs.h"
 
 namespace foveal::calibrate {
@@ -38,8 +39,8 @@ KlToDense::KlToDense(const LlmConfig& config, const KlWindows& windows)
       speaker_(eval::make_speaker(*dense_)),
       task_(eval::make_kl()) {
   FOVEAL_CHECK(windows.length <= dense_->max_seq_len(), ErrorKind::kContextLength, "lengths",
-               "got {}; need at most {}, the model's context", windows.length,
-               dense_->max_seq_len());
+               "got {}; need at most {}, {}", windows.length, dense_->max_seq_len(),
+               eval::kLongestIs);
   set_up(*task_, windows);
   task_->prepare(*speaker_, {.num_samples = windows.count, .paired = true});
   for (const measure::Record& sample : task_->samples()) {
