@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/device/mbarrier.cuh"
+#include "kernels/cuda/device/reduce.cuh"
 
 // The k largest of float32 values by radix selection, exact: three passes over the values, each a
 // histogram of 11 (11, 10) more bits of an order-preserving integer, find the k-th value's bits, or
@@ -162,12 +163,7 @@ class RadixSelect {
     own_bins(own);
 #pragma unroll
     for (int i = 0; i < kOwnBins; ++i) sum += own[i];
-    uint32_t through = sum;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const uint32_t other = __shfl_up_sync(~0U, through, step);
-      if (lane_ >= step) through += other;
-    }
+    const uint32_t through = warp_prefix_sum(sum, lane_);
     if (lane_ == 31) shared_.sums[warp_] = through;
     __syncthreads();
     uint32_t above =

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 namespace foveal::kernels::cuda {
 
 /// Sums over groups of `kLanes` neighbouring lanes, the same bits in every lane of a group.
@@ -7,6 +9,16 @@ template <int kLanes = 32>
 __device__ __forceinline__ float group_sum(float x) {
 #pragma unroll
   for (int step = kLanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffU, x, step);
+  return x;
+}
+
+/// Sum over this lane, which is `lane`, and those before it. Called by the whole warp.
+__device__ __forceinline__ uint32_t warp_prefix_sum(uint32_t x, int lane) {
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    const uint32_t other = __shfl_up_sync(~0U, x, step);
+    if (lane >= step) x += other;
+  }
   return x;
 }
 

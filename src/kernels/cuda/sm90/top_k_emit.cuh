@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/sm90/top_k_choose.cuh"
 
 namespace foveal::kernels::cuda::top_k {
@@ -83,12 +84,7 @@ struct Emit {
         sum += __popc(own[j]);
       }
     }
-    uint32_t through = sum;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const uint32_t other = __shfl_up_sync(~0U, through, step);
-      if (lane >= step) through += other;
-    }
+    const uint32_t through = warp_prefix_sum(sum, lane);
     if (lane == 31) sums[warp] = through;
     __syncthreads();
     const uint32_t part = lane < kWarps ? sums[lane] : 0U;

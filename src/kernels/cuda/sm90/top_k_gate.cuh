@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/sm90/top_k_row.cuh"
 
 namespace foveal::kernels::cuda::top_k {
@@ -29,12 +30,7 @@ __device__ __noinline__ void find_bin(const uint32_t* bins, uint32_t rank, Scrat
   const uint4 words = reinterpret_cast<const uint4*>(bins)[place];
   const uint32_t own[4] = {words.w, words.z, words.y, words.x};
   const uint32_t sum = own[0] + own[1] + own[2] + own[3];
-  uint32_t through = sum;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const uint32_t other = __shfl_up_sync(~0U, through, step);
-    if (lane >= step) through += other;
-  }
+  const uint32_t through = warp_prefix_sum(sum, lane);
   if (lane == 31) scratch.sums[warp] = through;
   __syncthreads();
   uint32_t above = __reduce_add_sync(~0U, lane < warp ? scratch.sums[lane] : 0U) + through - sum;

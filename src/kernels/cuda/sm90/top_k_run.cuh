@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/sm90/top_k_row.cuh"
 
 namespace foveal::kernels::cuda::top_k {
@@ -147,12 +148,7 @@ struct Places {
     // Of a warp's 128 values of a load no byte overflows.
     const uint32_t own =
         (fours & 0xfU) | (fours & 0xf0U) << 4 | (fours & 0xf00U) << 8 | (fours & 0xf000U) << 12;
-    uint32_t through = own;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const uint32_t other = __shfl_up_sync(~0U, through, step);
-      if (lane >= step) through += other;
-    }
+    const uint32_t through = warp_prefix_sum(own, lane);
     return {bits, through - own, __shfl_sync(~0U, through, 31)};
   }
   __device__ uint32_t at(int bit) const {

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/device/bulk.cuh"
 #include "kernels/cuda/device/cp_async.cuh"
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/sm90/top_k_run.cuh"
 
 // What the CTAs of a cluster that holds a row in its registers share with one another.
@@ -148,12 +149,7 @@ struct Place {
   __device__ static Place of(const uint32_t (&own)[4], uint32_t need) {
     const int lane = static_cast<int>(threadIdx.x % 32);
     const uint32_t sum = own[0] + own[1] + own[2] + own[3];
-    uint32_t through = sum;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const uint32_t other = __shfl_up_sync(~0U, through, step);
-      if (lane >= step) through += other;
-    }
+    const uint32_t through = warp_prefix_sum(sum, lane);
     Place out{kNowhere, through - sum, own[0], __shfl_sync(~0U, through, 31)};
     const uint32_t holds = __ballot_sync(~0U, through >= need);
     if (holds == 0) return out;
