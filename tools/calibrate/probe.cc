@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "eval/haystack.h"
+#include "eval/speaker.h"
 #include "measure/documents.h"
 
 namespace foveal::calibrate {
@@ -53,9 +54,7 @@ std::vector<Texts> make_texts(const LLM& llm, const std::string& file,
                               const std::vector<int64_t>& lengths, int64_t count, uint64_t seed) {
   const int64_t most = *std::max_element(lengths.begin(), lengths.end());
   FOVEAL_CHECK(most <= llm.max_seq_len(), ErrorKind::kContextLength, "lengths",
-               "got {}; need at most {}, the least of the model's context, --max-seq-len and what "
-               "the cache holds (--kv-max-tokens)",
-               most, llm.max_seq_len());
+               "got {}; need at most {}, {}", most, llm.max_seq_len(), eval::kLongestIs);
   const auto need = static_cast<size_t>(2 * count * most);
   const std::vector<int32_t> ids =
       file.empty() ? generated_ids(llm, need, seed) : ids_of_file(llm, file);

@@ -23,11 +23,17 @@ enum class Rows : uint8_t { kWhole, kPiece, kTwo };
 
 /// How bounds are read: a Raw is one vector of them, of one row or (kPair 2) of two side by side,
 /// a Coef the query's factor for it. `at`: where the rows begin.
-struct Bf16Bound {
-  static constexpr int kBytes = 2;
+/// This is what formats share that go through float32.
+struct FloatBound {
   static constexpr int kPair = 1;
   using Raw = F32;
   using Coef = F32;
+  FOVEAL_SIMD Coef coef(const float* p) { return set1(*p); }
+  FOVEAL_SIMD F32 mac(F32 acc, Raw a, Coef b) { return fma(b, a, acc); }
+};
+
+struct Bf16Bound : FloatBound {
+  static constexpr int kBytes = 2;
   FOVEAL_SIMD const uint16_t* at(const std::byte* p) {
     return reinterpret_cast<const uint16_t*>(p);
   }
@@ -40,15 +46,10 @@ struct Bf16Bound {
     return load_bf16_two(at(p + *row), at(q + *row));
   }
 #endif
-  FOVEAL_SIMD Coef coef(const float* p) { return set1(*p); }
-  FOVEAL_SIMD F32 mac(F32 acc, Raw a, Coef b) { return fma(b, a, acc); }
 };
 
-struct E5m2Bound {
+struct E5m2Bound : FloatBound {
   static constexpr int kBytes = 1;
-  static constexpr int kPair = 1;
-  using Raw = F32;
-  using Coef = F32;
   FOVEAL_SIMD const uint8_t* at(const std::byte* p) { return reinterpret_cast<const uint8_t*>(p); }
   FOVEAL_SIMD Raw whole(const std::byte* p, const int32_t* row) { return load_e5m2(at(p + *row)); }
   FOVEAL_SIMD Raw piece(const std::byte* p, const int32_t* row, int n) {
@@ -59,8 +60,6 @@ struct E5m2Bound {
     return load_e5m2_two(at(p + *row), at(q + *row));
   }
 #endif
-  FOVEAL_SIMD Coef coef(const float* p) { return set1(*p); }
-  FOVEAL_SIMD F32 mac(F32 acc, Raw a, Coef b) { return fma(b, a, acc); }
 };
 
 #if FOVEAL_ISA_LEVEL >= 3

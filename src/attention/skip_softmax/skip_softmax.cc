@@ -50,7 +50,6 @@ class SkipSoftmax final : public AttentionMethod {
               bool int8_votes)
       : settings_(std::move(settings)),
         shape_(shape),
-        num_layers_(shape.num_layers),
         int8_votes_(int8_votes),
         capabilities_(paged_capabilities(device)),
         tiles_(tiles) {
@@ -69,7 +68,7 @@ class SkipSoftmax final : public AttentionMethod {
   }
 
   bool active(Phase phase) const override {
-    for (int32_t layer = 0; layer < num_layers_; ++layer) {
+    for (int32_t layer = 0; layer < shape_.num_layers; ++layer) {
       if (settings_.factor(layer, phase) > 0) return true;
     }
     return false;
@@ -90,7 +89,7 @@ class SkipSoftmax final : public AttentionMethod {
 
   std::string prefix_key(std::optional<int64_t> prompt_len, const PhaseValue& own) const override {
     std::string layers;
-    for (int32_t layer = 0; layer < num_layers_; ++layer) {
+    for (int32_t layer = 0; layer < shape_.num_layers; ++layer) {
       double factor = settings_.factor(layer, Phase::kPrefill);
       if (factor > 0) factor = own.prefill.value_or(factor);
       // At a threshold of 1 and above the layer runs dense.
@@ -120,7 +119,6 @@ class SkipSoftmax final : public AttentionMethod {
  private:
   Settings settings_;
   ModelShape shape_;
-  int32_t num_layers_;
   bool int8_votes_;
   Capabilities capabilities_;
   PrefillTiles tiles_;
