@@ -75,21 +75,23 @@ class GenerationResult:
 
     def _wait(self, last_only, timeout=None):
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._done and self._signal is None:
-            self.attach(_foveal.Signal(), 0)
-        while True:
-            added = self._pump()
-            if self._done or (added and not last_only):
-                return self._output()
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError(f"[result] got no end within {timeout} s; need more time")
-            try:
+        try:
+            if not self._done and self._signal is None:
+                self.attach(_foveal.Signal(), 0)
+            while True:
+                added = self._pump()
+                if self._done or (added and not last_only):
+                    return self._output()
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"[result] got no end within {timeout} s; need more time")
                 # Bounded: another thread that waits here too may have taken what told of the end.
                 self._signal.wait(_SLICE_S if left is None else min(left, _SLICE_S))
-            except BaseException:  # Ctrl-C: nobody is going to read the rest
-                self.abort()
-                raise
+        except Exception:  # the request's own error, or the deadline: it goes on
+            raise
+        except BaseException:  # Ctrl-C, wherever in here it is seen: nobody is going to read the rest
+            self.abort()
+            raise
 
     def result(self, timeout=None):
         """Waits for the end. TimeoutError after so many seconds; the request then goes on."""
