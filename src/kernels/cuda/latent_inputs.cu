@@ -9,7 +9,9 @@
 // Needs:    rope a multiple of 16; rank and head_dim multiples of 8; 16-byte aligned rows.
 // Numerics: float32 between one rounding in and one out; sums over the block in a fixed order.
 // Source:   ours.
-// Measured: not yet.
+// Measured: latent_inputs and index_inputs not by themselves: in whole steps of DeepSeek-V3.2's
+//           shape, four layers at 32768 tokens, 1.88 ms (H200, 2026-11-28;
+//           bench/results/2026-11-28-cuda-dsa-engine.md).
 
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/reduce.cuh"

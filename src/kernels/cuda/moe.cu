@@ -1,6 +1,6 @@
-// Computes: moe_route: the k best experts of a row and their weights, by softmax or by sigmoids
-//           with groups, as kernels/moe_route.cc; moe_sort: slots grouped by expert, stable;
-//           moe_combine: out (+)= alpha * weighted sum of a row's k slots.
+// Computes: moe_route: the k best experts of a row and their weights, by softmax; sigmoid_route: by
+//           sigmoids with groups; both as kernels/moe_route.cc; moe_sort: slots grouped by expert,
+//           stable; moe_combine: out (+)= alpha * weighted sum of a row's k slots.
 // In/out:   logits [m, num_experts] float32; indices, weights [m, k]; offsets [num_experts + 1];
 //           slots [m k]; y [m k, n] bf16 or float32; out [m, n] float32.
 // Units:    slot = row * k + choice.
@@ -11,8 +11,9 @@
 //           Combine adds in order of choice, in float32. No atomics: the same slots in the same
 //           order always.
 // Source:   ours.
-// Measured: H100, 2026-11-28, 128 experts, 8 a row: route and sort 10 us for 1 to 64 rows, 49 us
-//           for 4096.
+// Measured: H100, 2026-11-28, 128 experts, 8 a row: moe_route and moe_sort 10 us for 1 to 64 rows,
+//           49 us for 4096; moe_combine with the whole layer of docs/kernels/cuda_dense.md,
+//           "Experts"; sigmoid_route in whole steps of bench/results/2026-11-28-cuda-dsa-engine.md.
 
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/vec.cuh"

@@ -1,6 +1,6 @@
-// Computes: keys and values of an e4m3 cache as bf16 or f16, every sequence from a multiple of
-//           `unit` rows (of 64) on, zeros up to the next one; and where each begins, for any
-//           layout.
+// Computes: expand_cache: keys and values of an e4m3 cache as bf16 or f16, every sequence from a
+//           multiple of `unit` rows (of 64) on, zeros up to the next one; scratch_starts: where
+//           each begins, for any layout.
 // In/out:   k, v: pages or contiguous rows of e4m3, strides given; k_out, v_out [num_kv_heads,
 //           rows, head_dim]; starts [num_seqs + 1].
 // Units:    rows, bytes; values as stored (their scales go into the softmax's and the output's).

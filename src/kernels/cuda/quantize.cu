@@ -1,7 +1,7 @@
-// Computes: blocks: scale[c, row] = max |x[row, 128 c .. 128 c + 127]| / 448 (1 for zeros), y =
-//           e4m3(x / scale), the last block up to k; rows: the same over whole rows, scale[row];
-//           tensor: y = e4m3(x / scale[0]), or e4m3(x) without a scale. Rows from m to padded_m:
-//           zeros with scale 1.
+// Computes: quantize_blocks: scale[c, row] = max |x[row, 128 c .. 128 c + 127]| / 448 (1 for
+//           zeros), y = e4m3(x / scale), the last block up to k; quantize_rows: the same over whole
+//           rows, scale[row]; quantize_tensor: y = e4m3(x / scale[0]), or e4m3(x) without a scale.
+//           Rows from m to padded_m: zeros with scale 1.
 // In/out:   x [m, k] bf16, row stride x_stride; y [m, k] e4m3, row stride y_stride; scale
 //           [ceil(k / 128), scale_stride] float32: columns outermost, as cuBLASLt's 1 x 128 scales.
 // Units:    elements.
@@ -9,7 +9,10 @@
 // Needs:    k a multiple of 8, 16-byte rows of x, 8-byte rows of y.
 // Numerics: float32; saturating at 448; NaN stays NaN.
 // Source:   ours.
-// Measured: H100, 2026-11-28: blocks, 8192 x 4096 72 us, 45 % of the read rate.
+// Measured: H100, 2026-11-28: quantize_blocks, 8192 x 4096 72 us, 45 % of the read rate.
+//           quantize_tensor in whole prompts with `use_fp8_context_fmha`, H200
+//           (bench/results/2026-11-28-cuda-engine-h200.md). Of quantize_rows no figure was kept:
+//           `bench_cuda_fp8 quantize` times it.
 
 #include <algorithm>
 

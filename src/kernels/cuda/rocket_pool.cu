@@ -17,7 +17,7 @@ constexpr int kPoolThreads = 256;
 // Needs: any GPU.
 // Numerics: parts in ascending order; the edges cut the range.
 // Source: SnapKV (arXiv 2404.14469), RocketKV (arXiv 2502.14051).
-// Measured: docs/kernels/cuda_rocket.md.
+// Measured: bench/results/2026-11-28-cuda-h200.md ("choosing what stays").
 __global__ void __launch_bounds__(kPoolThreads)
     rocket_pool_kernel(const __grid_constant__ PoolArgs args) {
   extern __shared__ float scores[];
@@ -56,7 +56,15 @@ __global__ void __launch_bounds__(kPoolThreads)
   for (int32_t i = thread; i < args.window; i += kPoolThreads) kept[i] = args.prefix + i;
 }
 
-/// kept[head][i] = first + i.
+// Computes: kept[head][i] = first + i: what a prompt within its budget keeps, and a layer with a
+//   sliding window of any.
+// In/out: kept [num_kv_heads, stride] int32.
+// Units: positions in tokens.
+// Launch: 256 positions a CTA, grid (positions, KV head).
+// Needs: any GPU.
+// Numerics: integers.
+// Source: ours.
+// Measured: in no timed run: prompts there are longer than what they keep.
 __global__ void keep_range_kernel(int32_t* kept, int64_t stride, int32_t first, int32_t count) {
   wait_for_previous();
   let_next_start();

@@ -1,7 +1,7 @@
-// Computes: per row and head of the fused qkv product: q and k divided by their root mean square
-//           and weighted (if norms are given), rotated by the row's position; q written back, k
-//           and v stored into the row's slot of their pages. fill_slots: slots and positions of a
-//           step.
+// Computes: rope_store: per row and head of the fused qkv product: q and k divided by their root
+//           mean square and weighted (if norms are given), rotated by the row's position; q written
+//           back, k and v stored into the row's slot of their pages. fill_slots: slots and
+//           positions of a step.
 // In/out:   qkv [m, num_heads + 2 num_kv_heads, head_dim] bf16 or f16; positions [m]; cos, sin
 //           [max_position, rotary_dim / 2] float32; slots [m] int64; k_pages, v_pages [num_pages,
 //           num_kv_heads, page_size, head_dim] bf16, f16 or e4m3, strides given.
@@ -13,8 +13,9 @@
 // Numerics: float32 between one rounding in and one out; the partner of a rotated channel comes by
 //           shuffle. e4m3: value / scale, saturating.
 // Source:   ours.
-// Measured: H100, 2026-11-28, 32/8 heads of 128: 8192 rows 80 us, 81 % of the read rate; 1 row
-//           1.8 us.
+// Measured: rope_store: H100, 2026-11-28, 32/8 heads of 128: 8192 rows 80 us, 81 % of the read
+//           rate; 1 row 1.8 us. fill_slots, once a step, in the whole steps of
+//           bench/results/2026-11-28-cuda-engine-h200.md.
 
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/reduce.cuh"

@@ -6,7 +6,8 @@
 // Needs:    nothing.
 // Numerics: integers.
 // Source:   ours.
-// Measured: not yet.
+// Measured: not by itself: in whole steps with counters, DeepSeek-V3.2's shape, four layers (H200,
+//           2026-11-28; bench/results/2026-11-28-cuda-dsa-engine.md).
 
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/launch.cuh"

@@ -1,6 +1,7 @@
-// Computes: act_mul y = act(gate) * up; embed y = alpha * table[id]; add_scaled y += alpha * x;
-//           scale_softcap x = cap * tanh(alpha * x / cap); gather_rows, zero_pages; fill_normal:
-//           normal values by Box and Muller from Philox words of (seed, index / 4).
+// Computes: act_mul y = act(gate) * up; embed y = alpha * table[id]; add_bias y += bias of the
+//           column; add_scaled y += alpha * x; scale_softcap x = cap * tanh(alpha * x / cap);
+//           gather_rows, zero_pages; fill_normal: normal values by Box and Muller from Philox words
+//           of (seed, index / 4).
 // In/out:   shapes and types in elementwise.h.
 // Units:    elements, but row_bytes and page_bytes.
 // Launch:   256 threads, 16 bytes of the narrower operand a thread; at most 16 blocks a
@@ -10,7 +11,10 @@
 //           exp by the fast intrinsic (2 ulp), far below a rounding to bf16.
 // Source:   ours.
 // Measured: H100, 2026-11-28: act_mul 8192 x 14336 239 us, 93 % of the read rate, 1 row 1.1 us;
-//           add_scaled 8192 x 4096 137 us, 92 %.
+//           add_scaled 8192 x 4096 137 us, 92 %. embed and zero_pages in whole steps
+//           (bench/results/2026-11-28-cuda-engine-h200.md), fill_normal with the start-up of
+//           bench/results/2026-11-28-cuda-engine.md (15 GiB). In no timed run: add_bias,
+//           scale_softcap, gather_rows.
 
 #include <algorithm>
 

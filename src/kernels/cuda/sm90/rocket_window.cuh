@@ -199,7 +199,7 @@ __device__ inline void sum_columns(float (&v)[16], int lane) {
 //   show. e4m3 keys and their queries go through f16, exactly (queries scaled by powers of two).
 // Source: RocketKV (arXiv 2502.14051) stage one, after SnapKV (arXiv 2404.14469); two passes are
 //   ours.
-// Measured: docs/kernels/cuda_rocket.md.
+// Measured: bench/results/2026-11-28-cuda-h200.md ("choosing what stays").
 template <class Kv, int kHeadDim, WindowPass kPass>
 __global__ void __launch_bounds__(256, kHeadDim <= 128 ? 2 : 1)
     rocket_window_kernel(const __grid_constant__ WindowArgs args) {
