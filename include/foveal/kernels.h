@@ -50,7 +50,7 @@ typedef enum foveal_dtype { FOVEAL_BF16 = 0, FOVEAL_F16 = 1, FOVEAL_E4M3 = 2 } f
  *
  * With keys and values in e4m3 the queries choose the arithmetic: bf16 and f16 queries see the
  * values as stored and nothing is rounded to e4m3; in prefill e4m3 queries multiply in e4m3, and
- * probabilities are rounded to it (docs/kernels/cuda_prefill.md says what that costs).
+ * probabilities are rounded to it (docs/kernels/cuda_prefill_e4m3.md says what that costs).
  *
  * Skip Softmax (BLASST, arXiv 2512.12087): with a factor above 0 a key tile is dropped for a vote
  * unit when every unmasked row in it has tile_max - running_max < log(factor / threshold_len),

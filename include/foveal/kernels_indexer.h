@@ -3,7 +3,7 @@
 
 /* The lightning indexer of DeepSeek Sparse Attention on CUDA, in the manner of foveal/kernels.h:
  * index queries and keys in e4m3, and the score of each key for each query, from which the top-k
- * of foveal/kernels_rocket.h (or another) selects. */
+ * of foveal/kernels_top_k.h (or another) selects. */
 
 #include "foveal/kernels.h"
 

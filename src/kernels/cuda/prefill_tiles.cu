@@ -10,7 +10,7 @@
 // Needs:    head_dim 64, 96, 128, 192 or 256; unit and rows multiples of 32.
 // Numerics: copies bytes; zeros past a sequence's end.
 // Source:   ours. The order of V's keys makes the accumulators of Q K^T the operand of P V.
-// Measured: docs/kernels/cuda_prefill.md
+// Measured: docs/kernels/cuda_prefill_e4m3.md
 
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/launch.cuh"

@@ -12,7 +12,7 @@
 //           own keys and the first tile's, so not on how a prompt was cut where the cuts are
 //           multiples of a tile. A sequence that does not fill its first tile has no other.
 // Source:   subtracting what keys share: SageAttention (arXiv 2410.02367), there of all keys.
-// Measured: docs/kernels/cuda_prefill.md
+// Measured: docs/kernels/cuda_prefill_skip.md
 
 #include "kernels/cuda/device/int8.cuh"
 #include "kernels/cuda/device/pdl.cuh"
