@@ -80,7 +80,7 @@ size_t foveal_mla_workspace(const foveal_mla_params* params);
 /* What counts and row_seq hold for a ragged batch: of sequence s, rows cu_q[s] .. cu_q[s + 1) are
  * the tokens at the end of its kv_len[s], each of which sees the keys up to itself. */
 typedef struct foveal_mla_rows_params {
-  uint32_t struct_size;
+  uint32_t struct_size; /* sizeof(foveal_mla_rows_params) */
   int32_t num_seqs;
   int32_t num_rows;      /* rows past cu_q[num_seqs] get count 0 and sequence 0 */
   const int32_t* cu_q;   /* device [num_seqs + 1]; null: one row a sequence */
@@ -95,7 +95,7 @@ foveal_status foveal_mla_rows(const foveal_mla_rows_params* params, void* cuda_s
 /* Writes latent rows to their slots, as they are or rounded to 656 bytes. Of each 128 channels the
  * scale is 2^ceil(log2(max(amax / 448, 1e-4))). */
 typedef struct foveal_mla_store_params {
-  uint32_t struct_size;
+  uint32_t struct_size; /* sizeof(foveal_mla_store_params) */
   int32_t num_rows;
   const void* latent; /* bf16 [num_rows, 512]; strides in elements, rows at multiples of 16 bytes */
   int64_t latent_stride;

@@ -36,7 +36,8 @@ struct RequestMemory {
   int64_t kv_peak_bytes = 0;  ///< the most it held
 };
 
-/// A float32 matrix handed out by a request that asked for it.
+/// A float32 matrix handed out by a request that asked for it: [rows, cols], rows one after the
+/// other in `data`.
 struct TracedTensor {
   std::string name;
   int64_t rows = 0;
@@ -49,8 +50,8 @@ struct TracedTensor {
 struct CompletionOutput {
   std::string text;
   std::vector<int32_t> token_ids;
-  std::vector<TokenLogprob> logprobs;  ///< one a token, when asked for
-  std::vector<std::vector<TokenLogprob>> top_logprobs;
+  std::vector<TokenLogprob> logprobs;                   ///< one a token, when asked for
+  std::vector<std::vector<TokenLogprob>> top_logprobs;  ///< the best of each token, likewise
   FinishReason finish_reason = FinishReason::kNone;
   std::optional<std::string> stop_text;  ///< the stop string that ended it
 };
@@ -60,11 +61,12 @@ struct OutputDelta {
   int32_t index = 0;  ///< of the completion, in [0, n)
   std::string text;   ///< may be empty: a token inside a character, or text held back for a stop
   std::vector<int32_t> token_ids;
-  std::vector<TokenLogprob> logprobs;  ///< one a token, when asked for
-  std::vector<std::vector<TokenLogprob>> top_logprobs;
-  FinishReason finish_reason = FinishReason::kNone;  ///< set in a completion's last delta
+  std::vector<TokenLogprob> logprobs;                   ///< one a token, when asked for
+  std::vector<std::vector<TokenLogprob>> top_logprobs;  ///< the best of each token, likewise
+  FinishReason finish_reason = FinishReason::kNone;     ///< set in a completion's last delta
 };
 
+/// What became of a request: all of its completions and what they took.
 struct RequestOutput {
   std::vector<int32_t> prompt_token_ids;
   std::vector<CompletionOutput> outputs;  ///< SamplingParams::n of them
@@ -75,8 +77,8 @@ struct RequestOutput {
   Timings timings;
   SparsityReport sparsity;                        ///< of all completions together
   RequestMemory memory;                           ///< likewise
-  std::optional<TracedTensor> logits;             ///< RequestOptions::logits
-  std::optional<TracedTensor> generation_logits;  ///< RequestOptions::generation_logits
+  std::optional<TracedTensor> logits;             ///< RequestOptions::logits: [rows, vocab_size]
+  std::optional<TracedTensor> generation_logits;  ///< likewise: a row for each new token
   std::vector<TracedTensor> trace;                ///< RequestOptions::trace_filter
 };
 
@@ -89,7 +91,7 @@ struct RequestOptions {
   /// of them. max_tokens and what ends a text otherwise are passed over.
   std::vector<int32_t> forced_tokens;
   std::optional<std::string> trace_filter;  ///< regex of names of intermediate tensors to keep
-  std::optional<SparseOverride> sparse_attention;
+  std::optional<SparseOverride> sparse_attention;  ///< absent: as the engine was started
   /// Requests share cached prompt pages only with requests of the same salt.
   std::string cache_salt;
 };
@@ -132,13 +134,13 @@ class Generation {
 /// Counts since the engine started, and what it holds now. See LLM::stats.
 struct EngineStats {
   bool failed = false;  ///< a bug ended the engine's thread: every request is refused
-  int64_t running = 0;
-  int64_t waiting = 0;
+  int64_t running = 0;  ///< requests that hold pages
+  int64_t waiting = 0;  ///< requests that hold none yet, or none any more
   int64_t kv_pages_total = 0;
   int64_t kv_pages_used = 0;    ///< held by requests
   int64_t kv_pages_cached = 0;  ///< held by the prefix index alone: free when needed
   int64_t page_size = 0;        ///< tokens
-  uint64_t steps = 0;
+  uint64_t steps = 0;           ///< forward passes
   uint64_t preemptions = 0;
   uint64_t prompt_tokens = 0;  ///< of started requests
   uint64_t cached_tokens = 0;  ///< of these, found in the prefix index
@@ -152,12 +154,12 @@ struct EngineStats {
 
 /// What was loaded, and how it runs.
 struct ModelInfo {
-  std::string name;  ///< of the file or folder
-  std::string architecture;
-  std::string device;
-  std::string isa;        ///< of a CPU
-  std::string method;     ///< dense, skip_softmax, ...
-  std::string attention;  ///< one line: which method serves which phase
+  std::string name;          ///< of the file or folder
+  std::string architecture;  ///< llama, deepseek_v32, ...
+  std::string device;        ///< cpu, cuda:0, ...
+  std::string isa;           ///< of a CPU
+  std::string method;        ///< dense, skip_softmax, ...
+  std::string attention;     ///< one line: which method serves which phase
   std::string kv_dtype;
   std::string
       tiles;  ///< query rows that vote together x keys, which skip_softmax factors belong to
@@ -170,10 +172,10 @@ struct ModelInfo {
   int64_t max_seq_len = 0;  ///< longest request, prompt and output together
   int64_t kv_tokens = 0;    ///< capacity
   int64_t kv_bytes = 0;
-  int64_t kv_bytes_per_token = 0;
+  int64_t kv_bytes_per_token = 0;  ///< in all layers, the method's lanes included
   int64_t weights_bytes = 0;
   int64_t workspace_bytes = 0;  ///< on CUDA: activations and what kernels need beside them
-  double load_ms = 0;
+  double load_ms = 0;           ///< all of the constructor
 };
 
 /// A model, loaded and ready. Thread-safe: requests of many threads share each step.
@@ -187,14 +189,18 @@ class LLM {
   ~LLM();
   LLM(LLM&&) noexcept;
 
-  /// Queues a request. Throws Error at once for invalid parameters or a prompt that cannot fit.
+  /// Queues a request. Throws Error at once: kInvalidArgument for parameters that can never work,
+  /// kContextLength for a prompt that cannot fit, kUnsupported for what this model or engine lacks
+  /// (a prompt as text without a tokenizer, for one). What fails later is `result`'s to throw.
   Generation submit(const Prompt& prompt, const SamplingParams& sampling,
                     const RequestOptions& options = {});
+  /// Queues a request and waits for it. Throws as `submit` and Generation::result.
   RequestOutput generate(const Prompt& prompt, const SamplingParams& sampling,
                          const RequestOptions& options = {});
 
   /// Ids of a chat prompt, rendered with the model's template. `messages_json`: a JSON list of
-  /// {"role", "content"}; `extra_json`: more template variables (`tools`, ...) as an object.
+  /// {"role", "content"}; `extra_json`: more template variables (`tools`, ...) as an object. Like
+  /// all that needs a tokenizer it throws kUnsupported where the model has none.
   std::vector<int32_t> chat_token_ids(const std::string& messages_json,
                                       const std::string& extra_json = "{}",
                                       bool add_generation_prompt = true) const;
@@ -205,6 +211,7 @@ class LLM {
   std::vector<int32_t> encode(const std::string& text, bool parse_special = false) const;
   /// Ids of a raw prompt, with the begin token where the model wants one: what `submit` uses.
   std::vector<int32_t> prompt_token_ids(const std::string& text) const;
+  /// Text of ids; bytes that are no UTF-8 become U+FFFD. Throws kInvalidArgument for unknown ids.
   std::string decode(const std::vector<int32_t>& ids, bool skip_special = true) const;
   /// The bytes one id stands for (may be part of a character); empty for ids without text.
   std::string token_bytes(int32_t id) const;

@@ -34,17 +34,17 @@ struct SamplingParams {
   double frequency_penalty = 0.0;   ///< in [-2, 2], likewise for each time they were generated
   std::optional<uint64_t> seed;     ///< absent: a fresh one a request
   std::optional<int64_t> logprobs;  ///< top alternatives to report with each token; 0: only its own
-  std::optional<int64_t> prompt_logprobs;
-  std::vector<std::string> stop;  ///< not part of the text unless include_stop_str_in_output
-  std::vector<int32_t> stop_token_ids;
+  std::optional<int64_t> prompt_logprobs;  ///< the same of the prompt's tokens
+  std::vector<std::string> stop;        ///< not part of the text unless include_stop_str_in_output
+  std::vector<int32_t> stop_token_ids;  ///< end the text as end tokens do
   bool include_stop_str_in_output = false;
-  bool ignore_eos = false;
-  int64_t min_tokens = 0;  ///< before these, neither end tokens nor stops end the text
+  bool ignore_eos = false;  ///< the model's end tokens end nothing
+  int64_t min_tokens = 0;   ///< before these, neither end tokens nor stops end the text
   std::vector<std::vector<int32_t>> bad_words;  ///< token sequences that must not appear
   /// Texts that must not appear, as the tokens each is encoded to, with and without a space in
   /// front. Another spelling in tokens can still get through.
   std::vector<std::string> bad;
-  std::map<int32_t, double> logit_bias;
+  std::map<int32_t, double> logit_bias;  ///< token id to what is added to its logit
   std::optional<GuidedDecoding> guided;
 };
 
@@ -56,12 +56,16 @@ struct SparseOverride {
   std::optional<PhaseValue> threshold_scale_factor;
 };
 
+/// A token's log-probability (natural logarithm), of the model's own distribution: before
+/// penalties, temperature and the rest.
 struct TokenLogprob {
   int32_t token = 0;
   float logprob = 0;
   int32_t rank = 0;  ///< 1: the best
 };
 
+/// Why a completion ended: not yet; an end token, stop token or stop string, or a guided text that
+/// is complete; max_tokens or the context; cancelled; an error.
 enum class FinishReason { kNone, kStop, kLength, kCancelled, kError };
 /// "none", "stop", "length", "cancelled", "error".
 constexpr std::string_view finish_reason_name(FinishReason reason) {
@@ -69,6 +73,7 @@ constexpr std::string_view finish_reason_name(FinishReason reason) {
   return kNames[static_cast<size_t>(reason)];
 }
 
+/// What attention did in one phase, over all heads; of one layer or of all.
 struct PhaseSparsity {
   uint64_t pairs = 0;       ///< query-key pairs that dense attention uses
   uint64_t pairs_used = 0;  ///< pairs whose V was used
@@ -93,6 +98,7 @@ struct PhaseSparsity {
   }
 };
 
+/// Both phases of one layer, or of all together.
 struct LayerSparsity {
   PhaseSparsity prefill;
   PhaseSparsity decode;
@@ -100,8 +106,8 @@ struct LayerSparsity {
 
 /// What attention really did for one request.
 struct SparsityReport {
-  std::string method = "dense";
-  std::vector<LayerSparsity> layers;
+  std::string method = "dense";       ///< ModelInfo::method
+  std::vector<LayerSparsity> layers;  ///< [num_layers]; empty where nothing was counted
   /// Prompt tokens read for decoding, and those of them that decode can reach (a KV head;
   /// RocketKV's budget, or all). 0 until a prompt has been read.
   uint64_t prompt_tokens = 0;
