@@ -20,8 +20,7 @@ std::span<const MethodRow> method_rows();
 /// The method that runs where no other is active.
 inline constexpr std::string_view kDenseMethod = "dense";
 
-/// Throws kUnsupported for a known algorithm that this build does not have, and kInvalidArgument
-/// with the known names for any other word.
+/// Throws kInvalidArgument with the known names for any other word.
 const MethodRow& find_method(std::string_view name);
 
 }  // namespace foveal::attention

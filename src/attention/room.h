@@ -19,8 +19,8 @@ namespace foveal::attention {
 using MakeMethod = std::unique_ptr<AttentionMethod> (*)(const SparseAttentionConfig* config,
                                                         const MethodContext& context);
 
-/// One setting the contract suite, the benchmark and the quality evaluation run a method with.
-/// `config` is null for methods that need none.
+/// One setting that the contract suite (tests/contract) runs a method with. `config` is null for
+/// methods that need none.
 struct MethodExample {
   std::string name;
   std::shared_ptr<const SparseAttentionConfig> config;

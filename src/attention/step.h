@@ -69,8 +69,8 @@ class AttentionStep {
   void attend(int32_t layer, Phase phase, const AttendArgs& args, Stream& stream);
 
   /// After a step on a device that runs behind the host: fills the counters from `device`, a copy
-  /// of Options::device_counters, and counts what dense layers did. The sequences are those of that
-  /// step's `begin`, after which another may have begun; `device` may be null where
+  /// of what `count_on_device` got, and counts what dense layers did. The sequences are those of
+  /// that step's `begin`, after which another may have begun; `device` may be null where
   /// `counts_on_device` says no for both phases.
   void collect(std::span<const kernels::AttentionSeq> prefill,
                std::span<const kernels::AttentionSeq> decode,

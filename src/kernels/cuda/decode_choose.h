@@ -25,7 +25,7 @@ inline constexpr int32_t kMaxDecodeGrid = 160;
 
 DecodeChoice decode_choose(const foveal_attention_params& params, int32_t multiprocessors);
 
-/// One line for FOVEAL_TRACE_CONFIG.
+/// One line for errors.
 std::string to_string(const DecodeChoice& choice);
 
 /// Throws Error(kInvalidArgument or kUnsupported), `[attention_decode] got X; need Y`.
