@@ -1,7 +1,6 @@
 #pragma once
 
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "device/device.h"
@@ -19,12 +18,6 @@ class Arena {
   /// At least `bytes`, aligned to 256, until the next `reset`; the content is arbitrary. Inside a
   /// graph capture the memory must be there already (`reserve`): CUDA refuses to allocate.
   std::byte* take(size_t bytes);
-
-  template <class T>
-  T* take_array(size_t count) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    return reinterpret_cast<T*>(take(count * sizeof(T)));
-  }
 
   /// From here on everything that was taken may be given out again.
   void reset();

@@ -19,11 +19,10 @@ inline constexpr int32_t kDecodeSplit = 512;  ///< keys a decode split; a multip
 inline constexpr int32_t kSeedKeys = 16;
 inline constexpr int32_t kSeedRuns = 4;
 
-/// CUDA tile geometry, likewise at absolute positions: a prefill chunk but the last ends at whole
-/// key tiles. In decode all query heads of a KV head vote on a tile.
+/// CUDA tile geometry of prefill, likewise at absolute positions: a chunk but the last ends at
+/// whole key tiles. Decode's is foveal_attention_decode_tiling's (include/foveal/kernels.h).
 inline constexpr int32_t kCudaQueryTile = 64;
 inline constexpr int32_t kCudaKeyTile = 128;
-inline constexpr int32_t kCudaDecodeKeyTile = 64;
 
 /// One sequence's rows in a call. Row i (of q_len) is the token at position
 /// evicted + kv_len - q_len + i, and its K and V are already in the cache.

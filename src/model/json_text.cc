@@ -5,14 +5,12 @@
 
 #include "base/check.h"
 #include "base/json_scan.h"
-#include "model/mapped_file.h"
 
 namespace foveal::model {
 namespace json = boost::json;
 namespace {
 
 constexpr size_t kMaxDepth = 32;
-constexpr size_t kMaxFileBytes = 64 << 20;
 
 /// Puts quotes around the words for numbers that JSON does not have, outside strings.
 std::string quote_words(std::string_view text) {
@@ -79,14 +77,6 @@ json::object parse_json_object(std::string_view text, const std::string& source,
                "got JSON that is no object at the top; need an object");
   if (duplicates == DuplicateKeys::kReject) reject_duplicates(text, source);
   return std::move(value.get_object());
-}
-
-json::object read_json_object(const std::string& path, DuplicateKeys duplicates) {
-  const MappedFile file(path);
-  FOVEAL_CHECK(file.bytes().size() <= kMaxFileBytes, ErrorKind::kCorruptFile, path,
-               "got {} bytes of JSON; need at most {}", file.bytes().size(), kMaxFileBytes);
-  return parse_json_object(
-      {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()}, path, duplicates);
 }
 
 }  // namespace foveal::model

@@ -19,8 +19,4 @@ enum class DuplicateKeys : uint8_t {
 boost::json::object parse_json_object(std::string_view text, const std::string& source,
                                       DuplicateKeys duplicates = DuplicateKeys::kLastWins);
 
-/// Reads and parses a file of at most 64 MB. Throws kNotFound, kIo, kCorruptFile.
-boost::json::object read_json_object(const std::string& path,
-                                     DuplicateKeys duplicates = DuplicateKeys::kLastWins);
-
 }  // namespace foveal::model

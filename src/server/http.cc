@@ -179,6 +179,4 @@ void HttpServer::on_signal(std::function<void()> function) {
   impl_->wait_signal();
 }
 
-int64_t HttpServer::num_connections() const { return impl_->shared.connections.load(); }
-
 }  // namespace foveal::server

@@ -102,7 +102,6 @@ class HttpServer {
   void every(std::chrono::milliseconds period, std::function<void()> function);
   /// SIGTERM and SIGINT end up here, on `run`'s thread, in place of ending the process.
   void on_signal(std::function<void()> function);
-  int64_t num_connections() const;
 
  private:
   struct Impl;

@@ -174,12 +174,6 @@ void JsonReader::only_flag(std::string_view name, bool value, std::string_view w
   if (flag(name).value_or(value) != value) wrong(name, fmt::format("{} ({})", value, why));
 }
 
-void JsonReader::only_number(std::string_view name, double value, std::string_view why) {
-  const auto got =
-      number(name, std::numeric_limits<double>::lowest(), std::numeric_limits<double>::max());
-  if (got.value_or(value) != value) wrong(name, fmt::format("{} ({})", value, why));
-}
-
 void JsonReader::finish() const {
   for (const auto& entry : *object_) {
     const std::string_view key(entry.key().data(), entry.key().size());

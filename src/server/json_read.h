@@ -41,7 +41,6 @@ class JsonReader {
   void ignore(std::initializer_list<std::string_view> names);
   /// A field that Foveal has only one setting of: that, or refused with the reason.
   void only_flag(std::string_view name, bool value, std::string_view why);
-  void only_number(std::string_view name, double value, std::string_view why);
   void finish() const;
 
   std::string path(std::string_view name) const;

@@ -107,12 +107,6 @@ class StopMatcher {
   std::string held_;
 };
 
-/// One chat message; `content` is plain text. Extra fields travel as JSON text.
-struct ChatMessage {
-  std::string role;
-  std::string content;
-};
-
 struct RenderOptions {
   bool add_generation_prompt = true;
   std::string extra_json = "{}";  ///< further template variables (tools, enable_thinking, ...)

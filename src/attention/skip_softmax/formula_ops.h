@@ -29,8 +29,6 @@ struct Operation {
   double (*apply)(const double* operands) = nullptr;
 };
 
-inline constexpr int32_t kMaxArity = 3;
-
 std::span<const Operation> operations();
 /// Index into operations(), or nothing.
 std::optional<size_t> find_operator(std::string_view symbol);

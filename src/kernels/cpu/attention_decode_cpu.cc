@@ -8,7 +8,6 @@ namespace {
 constexpr int kChunk = 16;  ///< keys that surely share a page
 static_assert(kChunk == kSeedKeys);
 constexpr int kSplitChunks = kDecodeSplit / kChunk;
-constexpr int kSplitTiles = kDecodeSplit / kKeyTile;
 constexpr int kTileChunks = kKeyTile / kChunk;
 constexpr int kChunkVecs = kChunk / kLanes;
 /// Register block: heads that share a loaded vector, and vectors side by side.

@@ -24,8 +24,6 @@ constexpr std::array<Architecture, 12> kArchitectures{{
 
 }  // namespace
 
-std::span<const Architecture> architectures() { return kArchitectures; }
-
 const Architecture& find_architecture(std::string_view name) {
   std::string known;
   for (const Architecture& arch : kArchitectures) {

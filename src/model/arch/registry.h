@@ -1,6 +1,5 @@
 #pragma once
 
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -26,8 +25,6 @@ struct Architecture {
   std::string_view name;  ///< ModelConfig::architecture
   DecoderTraits (*traits)(const ModelConfig& config);
 };
-
-std::span<const Architecture> architectures();
 
 /// Throws kUnsupported with the known names.
 const Architecture& find_architecture(std::string_view name);
