@@ -78,11 +78,19 @@ attention::Capabilities capabilities_of(const NamedExample& example, bool latent
       ->capabilities();
 }
 
-bool serves(const NamedExample& example, bool latent) {
+template <class T>
+bool is_in(const std::vector<T>& list, const T& value) {
+  return std::find(list.begin(), list.end(), value) != list.end();
+}
+
+bool serves(const NamedExample& example, const Shape& shape) {
+  const bool latent = shape.value_dim > 0;
   // What serves one kind alone may refuse to be made for the other.
   try {
     const attention::Capabilities has = capabilities_of(example, latent);
-    return latent ? has.latent : has.per_head;
+    const bool any_dim = latent || has.head_dims.empty();
+    return (latent ? has.latent : has.per_head) && (has.sliding_window || shape.window == 0) &&
+           is_in(has.kv_dtypes, shape.dtype) && (any_dim || is_in(has.head_dims, shape.head_dim));
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::kUnsupported) throw;
     return false;
@@ -96,13 +104,13 @@ std::vector<Shape> shapes(const NamedExample& example) { return served(example, 
 std::vector<Shape> served(const NamedExample& example, const std::vector<Shape>& shapes) {
   std::vector<Shape> out;
   for (const Shape& shape : shapes) {
-    if (serves(example, shape.value_dim > 0)) out.push_back(shape);
+    if (serves(example, shape)) out.push_back(shape);
   }
   return out;
 }
 
 Shape plain_shape(const NamedExample& example, std::vector<int32_t> lens) {
-  if (serves(example, /*latent=*/false)) return {.lens = std::move(lens)};
+  if (serves(example, {})) return {.lens = std::move(lens)};
   return {.num_kv_heads = 1, .head_dim = 80, .value_dim = 64, .lens = std::move(lens)};
 }
 

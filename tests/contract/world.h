@@ -117,12 +117,13 @@ std::vector<NamedExample> examples_where(bool equals_dense);
 std::string test_name(const NamedExample& example);
 void PrintTo(const NamedExample& example, std::ostream* out);  ///< the name, for GoogleTest
 
-/// Ragged batches, group ratios 1, 3 and 8, odd head sizes, page and split edges, one token, in the
-/// kinds of cache that the example's method serves: K and V per KV head, latent, or both.
+/// Ragged batches, group ratios 1, 3 and 8, odd head sizes, page and split edges, one token, a
+/// window, as far as the example's method declares them: kinds of cache (K and V per KV head,
+/// latent, or both), their dtypes, head sizes, windows.
 std::vector<Shape> shapes(const NamedExample& example);
 /// A plain shape that it serves, with sequences of these lengths.
 Shape plain_shape(const NamedExample& example, std::vector<int32_t> lens);
-/// The given shapes as far as it serves their kind.
+/// The given shapes as far as it declares them.
 std::vector<Shape> served(const NamedExample& example, const std::vector<Shape>& shapes);
 
 /// A fresh seed, printed by the test that uses it. FOVEAL_TEST_SEED sets it.
