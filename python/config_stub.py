@@ -60,8 +60,9 @@ def sampling_fields():
 
 
 def main():
-    parts = [HEAD]
-    for name, (kind, base) in KINDS.CONFIGS.items():
+    names = ["BaseSparseAttentionConfig", *KINDS.CONFIGS]
+    parts = [HEAD + f"\n__all__ = {names}\n"]
+    for name, (kind, base, _) in KINDS.CONFIGS.items():
         parts.append(class_text(name, base, list(rows(kind))))
     parts.append(class_text("SamplingParamsFields", "", list(sampling_fields())))
     pathlib.Path(sys.argv[1]).write_text("\n\n".join(parts) + "\n")

@@ -3,12 +3,13 @@ a field is written here."""
 
 import inspect
 import os
+import types
 
 from foveal import _foveal
 from foveal._errors import refuse
 from foveal._kinds import CONFIGS
 
-__all__ = ["BaseSparseAttentionConfig", "Config", *CONFIGS]
+__all__ = ["BaseSparseAttentionConfig", *CONFIGS]
 
 
 def plain(value):
@@ -103,18 +104,6 @@ class Config:
         return cls(**values)
 
 
-class KvCacheConfig(Config, kind="kv_cache"):
-    """The key-value cache."""
-
-
-class CudaGraphConfig(Config, kind="cuda_graph"):
-    """Recorded decode steps on CUDA."""
-
-
-class SchedulerConfig(Config, kind="scheduler"):
-    """TensorRT-LLM's scheduler settings: accepted where they are what Foveal does."""
-
-
 class BaseSparseAttentionConfig(Config):
     """One algorithm of sparse attention."""
 
@@ -130,13 +119,12 @@ class BaseSparseAttentionConfig(Config):
         return known[name](**values)
 
 
-class SkipSoftmaxAttentionConfig(BaseSparseAttentionConfig, kind="skip_softmax"):
-    """Skip Softmax (BLASST): leaves out key tiles that cannot matter."""
+def config_class(name, kind, base, text):
+    """The class of one table."""
+    def body(namespace):
+        namespace.update(__doc__=text, __module__=__name__)
+    return types.new_class(name, (globals()[base],), {"kind": kind}, body)
 
 
-class RocketSparseAttentionConfig(BaseSparseAttentionConfig, kind="rocket"):
-    """RocketKV: keeps part of the prompt, and attends to part of that."""
-
-
-class DeepSeekSparseAttentionConfig(BaseSparseAttentionConfig, kind="dsa"):
-    """DeepSeek Sparse Attention: an indexer chooses the tokens to attend to."""
+for _name, (_kind, _base, _text) in CONFIGS.items():
+    globals()[_name] = config_class(_name, _kind, _base, _text)

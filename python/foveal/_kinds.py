@@ -1,13 +1,22 @@
 """Which table of fields (src/base/config_fields.h) each configuration class shows, and what Python
 adds to SamplingParams. The generator of type stubs reads this too, before the package exists."""
 
+# class: (table, base, docstring). The table of a sparse method is its `algorithm`.
 CONFIGS = {
-    "KvCacheConfig": ("kv_cache", "Config"),
-    "CudaGraphConfig": ("cuda_graph", "Config"),
-    "SchedulerConfig": ("scheduler", "Config"),
-    "SkipSoftmaxAttentionConfig": ("skip_softmax", "BaseSparseAttentionConfig"),
-    "RocketSparseAttentionConfig": ("rocket", "BaseSparseAttentionConfig"),
-    "DeepSeekSparseAttentionConfig": ("dsa", "BaseSparseAttentionConfig"),
+    "KvCacheConfig": ("kv_cache", "Config", "The key-value cache."),
+    "CudaGraphConfig": ("cuda_graph", "Config", "Recorded decode steps on CUDA."),
+    "SchedulerConfig": (
+        "scheduler", "Config",
+        "TensorRT-LLM's scheduler settings: accepted where they are what Foveal does."),
+    "SkipSoftmaxAttentionConfig": (
+        "skip_softmax", "BaseSparseAttentionConfig",
+        "Skip Softmax (BLASST): leaves out key tiles that cannot matter."),
+    "RocketSparseAttentionConfig": (
+        "rocket", "BaseSparseAttentionConfig",
+        "RocketKV: keeps part of the prompt, and attends to part of that."),
+    "DeepSeekSparseAttentionConfig": (
+        "dsa", "BaseSparseAttentionConfig",
+        "DeepSeek Sparse Attention: an indexer chooses the tokens to attend to."),
 }
 
 # name: (default, type, help)

@@ -23,14 +23,16 @@ std::shared_ptr<OptionGroup> table_of(const std::string& kind) {
   if (kind == "llm") return table<LlmConfig>();
   if (kind == "kv_cache") return table<KvCacheConfig>();
   if (kind == "cuda_graph") return table<CudaGraphConfig>();
-  if (kind == "skip_softmax") return table<SkipSoftmaxAttentionConfig>();
-  if (kind == "rocket") return table<RocketSparseAttentionConfig>();
-  if (kind == "dsa") return table<DeepSeekSparseAttentionConfig>();
   if (kind == "sampling") return table<SamplingParams>();
   if (kind == "sparse_override") return table<SparseOverride>();
   if (kind == "scheduler") return std::make_shared<OptionGroup>(describe_scheduler());
   if (kind == "trtllm_sampling") {
     return std::make_shared<OptionGroup>(OptionGroup{.fields = trtllm_sampling_fields()});
+  }
+  std::vector<SparseAttentionConfig> none;
+  const OptionField sparse = describe_sparse_field(none);
+  for (const auto& [algorithm, group] : std::get<CustomOption>(sparse.target).alternatives) {
+    if (algorithm == kind) return group;
   }
   fail(ErrorKind::kInvalidArgument, "kind", "got '{}'; need the name of a table", kind);
 }
