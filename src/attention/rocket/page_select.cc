@@ -1,7 +1,7 @@
 #include "attention/rocket/page_select.h"
 
 #include <algorithm>
-#include <atomic>
+#include <array>
 #include <cmath>
 #include <numbers>
 #include <numeric>
@@ -14,10 +14,13 @@ namespace {
 
 using kernels::AttentionSeq;
 
-/// Keys of a scoring task: about 0.1 ms of one KV head's bounds at most, and no less than pays for
-/// opening the query anew. A page's score is its own, whatever the task.
+/// Keys of a scoring task, over all of its KV heads: 0.1 ms at most, and no less than pays for a
+/// task. A page's score is its own, whatever the task.
 constexpr int32_t kScoreTokens = 16384;
 constexpr int32_t kFewestScoreTokens = 512;
+constexpr int64_t kTasksAThread = 4;  ///< the last ones to end differ by less than a task
+constexpr int64_t kLine = 64;
+constexpr int32_t kMaxHeadDim = 256;
 
 /// A (sequence, KV head) with more candidates than it may select.
 struct Row {
@@ -31,9 +34,10 @@ struct Row {
   int64_t list = 0;             ///< and they themselves, in listed_
 };
 
-/// Some cache pages of a row: a task.
+/// Some cache pages of neighbouring rows that read the same ones: a task.
 struct Split {
-  int32_t row = 0;
+  size_t row = 0;
+  int32_t num_rows = 0;
   int32_t first = 0;  ///< cache page
   int32_t end = 0;
 };
@@ -42,14 +46,6 @@ struct Split {
 struct Listed {
   int32_t page = 0;
   int32_t place = 0;  ///< among the pages that are scored
-};
-
-/// What of the query a KV head's pages are scored with.
-struct Query {
-  float* coefs = nullptr;   ///< [group][num_channels]
-  int32_t* rows = nullptr;  ///< [num_channels]
-  std::vector<int32_t> lines;
-  std::vector<float> importance;
 };
 
 class SelectCall {
@@ -61,32 +57,69 @@ class SelectCall {
         heads_(params.kv.num_kv_heads),
         group_(params.num_heads / heads_),
         per_cache_page_(params.kv.page_size / params.bounds.page_size),
-        tasks_a_row_(ceil_div(2 * stream.pool().num_threads(),
-                              std::max<int64_t>(1, std::ssize(params.seqs) * heads_))) {
+        head_bytes_(params.bounds.bytes_per_page / heads_) {
+    const int64_t threads = stream.pool().num_threads();
+    const int64_t tasks = threads == 1 ? 1 : kTasksAThread * threads;
+    const auto num_seqs = std::max<int64_t>(1, std::ssize(p_.seqs));
+    rows_.reserve(p_.seqs.size() * static_cast<size_t>(heads_));
+    out_.offsets.reserve(rows_.capacity() + 1);
+    out_.indices.reserve(rows_.capacity() * static_cast<size_t>(p_.topk));
     out_.offsets.push_back(0);
-    for (size_t seq = 0; seq < p_.seqs.size(); ++seq) {
-      for (int32_t head = 0; head < heads_; ++head) add(seq, head);
-    }
-    query_bytes_ = round_up(int64_t{group_ + 1} * p_.num_channels * 4, 64);
-    const auto left_bytes = static_cast<int64_t>(rows_.size()) * 4;
-    std::byte* scratch = stream.scratch(static_cast<size_t>(
-        num_floats_ * 4 + query_bytes_ * stream.pool().num_threads() + left_bytes));
-    scores_ = reinterpret_cast<float*>(scratch);
-    queries_ = scratch + num_floats_ * 4;
-    left_ = reinterpret_cast<int32_t*>(queries_ + query_bytes_ * stream.pool().num_threads());
-    std::fill_n(left_, rows_.size(), 0);
-    for (const Split& split : splits_) left_[split.row] += 1;
+    for (size_t seq = 0; seq < p_.seqs.size(); ++seq) add(seq, ceil_div(tasks, num_seqs));
+    num_query_ints_ = int64_t{2} * p_.num_channels + 1 + ceil_div(head_bytes_, kLine) + 1;
+    num_query_floats_ = int64_t{2} * group_ * p_.num_channels;
+    const int64_t query_bytes = 4 * (num_query_ints_ + num_query_floats_) * std::ssize(rows_);
+    scores_ = reinterpret_cast<float*>(
+        stream.scratch(static_cast<size_t>(num_floats_ * 4 + query_bytes)));
+    queries_.resize(rows_.size());
   }
 
   void run(Stream& stream) {
-    stream.pool().run(static_cast<int64_t>(splits_.size()),
-                      [&](int64_t task, int worker) { run_task(splits_[task], worker); });
+    ThreadPool& pool = stream.pool();
+    const auto num_rows = static_cast<int64_t>(rows_.size());
+    if (p_.seqs.size() == 1) {  // less work than waking another thread
+      for (int64_t row = 0; row < num_rows; ++row) open(static_cast<size_t>(row));
+    } else {
+      pool.run(num_rows, [&](int64_t row, int) { open(static_cast<size_t>(row)); });
+    }
+    pool.run(std::ssize(splits_),
+             [&](int64_t task, int) { isa_.scores(item(splits_[static_cast<size_t>(task)])); });
+    pool.run(num_rows, [&](int64_t row, int) { choose(rows_[static_cast<size_t>(row)]); });
     if (p_.ranks != nullptr) copy_ranks();
   }
 
  private:
-  /// Selects all candidates, or makes a row of them and tasks that score it.
-  void add(size_t idx, int32_t head) {
+  /// Rows of a sequence and about `tasks` tasks that score them.
+  void add(size_t idx, int64_t tasks) {
+    const size_t first = rows_.size();
+    for (int32_t head = 0; head < heads_; ++head) add_row(idx, head);
+    const auto count = static_cast<int32_t>(rows_.size() - first);
+    if (count == 0) return;
+    if (rows_[first].table < 0) {
+      add_splits(first, count, tasks);
+    } else {
+      for (int32_t row = 0; row < count; ++row) {
+        add_splits(first + static_cast<size_t>(row), 1, ceil_div(tasks, int64_t{count}));
+      }
+    }
+  }
+
+  void add_splits(size_t row, int32_t num_rows, int64_t tasks) {
+    const int32_t num_pages = rows_[row].num_cache_pages;
+    const int64_t fewest = ceil_div(kFewestScoreTokens, p_.kv.page_size);
+    const int64_t most = ceil_div(kScoreTokens, p_.kv.page_size * num_rows);
+    const auto step = static_cast<int32_t>(
+        std::clamp(ceil_div(int64_t{num_pages}, tasks), fewest, std::max(fewest, most)));
+    for (int32_t page = 0; page < num_pages; page += step) {
+      splits_.push_back({.row = row,
+                         .num_rows = num_rows,
+                         .first = page,
+                         .end = std::min(num_pages, page + step)});
+    }
+  }
+
+  /// Selects all candidates, or makes a row of them.
+  void add_row(size_t idx, int32_t head) {
     const AttentionSeq& seq = p_.seqs[idx];
     const PageCandidates candidates = p_.candidates.empty() ? PageCandidates{} : p_.candidates[idx];
     const auto num_pages = static_cast<int32_t>(ceil_div(seq.kv_len, p_.bounds.page_size));
@@ -114,14 +147,6 @@ class SelectCall {
     if (candidates.prompt != nullptr) add_list(seq, listed, first_new, num_pages, row);
     row.stride = round_up(int64_t{row.num_cache_pages} * per_cache_page_, 16);
     num_floats_ += (group_ + 1) * row.stride;
-    const auto step = static_cast<int32_t>(std::clamp<int64_t>(
-        ceil_div(row.num_cache_pages, tasks_a_row_), ceil_div(kFewestScoreTokens, p_.kv.page_size),
-        ceil_div(kScoreTokens, p_.kv.page_size)));
-    for (int32_t first = 0; first < row.num_cache_pages; first += step) {
-      splits_.push_back({.row = static_cast<int32_t>(rows_.size()),
-                         .first = first,
-                         .end = std::min(row.num_cache_pages, first + step)});
-    }
     rows_.push_back(row);
   }
 
@@ -146,86 +171,93 @@ class SelectCall {
   float* scores(const Row& row) const { return scores_ + row.begin; }
   float* ranks(const Row& row) const { return scores(row) + group_ * row.stride; }
 
-  void run_task(const Split& split, int worker) {
+  kernels::cpu::RocketScoreItem item(const Split& split) const {
     const Row& row = rows_[split.row];
-    const AttentionSeq& seq = p_.seqs[row.seq];
-    Query query{.coefs = reinterpret_cast<float*>(queries_ + worker * query_bytes_)};
-    query.rows = reinterpret_cast<int32_t*>(query.coefs + int64_t{group_} * p_.num_channels);
-    open(seq, row.head, query);
-    const int32_t* table = row.table < 0 ? seq.pages : tables_.data() + row.table;
-    isa_.scores({.bounds = p_.bounds.data + p_.bounds.bytes_per_page / heads_ * row.head,
-                 .bytes_per_page = p_.bounds.bytes_per_page,
-                 .cache_pages = table + split.first,
-                 .num_cache_pages = split.end - split.first,
-                 .pages_per_cache_page = per_cache_page_,
-                 .format = p_.bounds.format,
-                 .rows = query.rows,
-                 .coefs = query.coefs,
-                 .num_rows = p_.num_channels,
-                 .lines = query.lines.data(),
-                 .num_lines = static_cast<int32_t>(query.lines.size()),
-                 .group = group_,
-                 .exact = p_.exact,
-                 .scores = scores(row) + int64_t{split.first} * per_cache_page_,
-                 .score_stride = row.stride});
-    // Whoever finishes a row's last split ranks its pages.
-    const std::atomic_ref<int32_t> left(left_[split.row]);
-    if (left.fetch_sub(1, std::memory_order_acq_rel) == 1) choose(row);
+    const int32_t* table =
+        row.table < 0 ? p_.seqs[static_cast<size_t>(row.seq)].pages : tables_.data() + row.table;
+    return {.bounds = p_.bounds.data + head_bytes_ * row.head,
+            .head_bytes = head_bytes_,
+            .bytes_per_page = p_.bounds.bytes_per_page,
+            .cache_pages = table + split.first,
+            .num_cache_pages = split.end - split.first,
+            .pages_per_cache_page = per_cache_page_,
+            .format = p_.bounds.format,
+            .queries = queries_.data() + split.row,
+            .num_kv_heads = split.num_rows,
+            .num_rows = p_.num_channels,
+            .group = group_,
+            .exact = p_.exact,
+            .scores = scores(row) + int64_t{split.first} * per_cache_page_,
+            .head_stride = (group_ + 1) * row.stride,
+            .score_stride = row.stride};
   }
 
-  /// Channels by the group's |q|, the side of each by the sign of the group's sum, and coefficients
-  /// with SparQ's correction for the channels left out.
-  void open(const AttentionSeq& seq, int32_t head, Query& query) const {
+  /// What of a row's query its pages are scored with: channels by the group's |q|, the side of each
+  /// by the sign of the group's sum, and coefficients with SparQ's correction for the channels left
+  /// out.
+  void open(size_t at) {
+    const Row& row = rows_[at];
+    float* coefs = scores_ + num_floats_ + static_cast<int64_t>(at) * num_query_floats_;
+    auto* ints =
+        reinterpret_cast<int32_t*>(scores_ + num_floats_ + std::ssize(rows_) * num_query_floats_) +
+        static_cast<int64_t>(at) * num_query_ints_;
+    const int32_t count = p_.num_channels;
     const int32_t dim = p_.kv.head_dim;
-    const float* q = p_.q + seq.q_begin * p_.q_stride + int64_t{head} * group_ * dim;
-    std::vector<int32_t> channels;
-    if (p_.num_channels < dim) {
-      query.importance.assign(dim, 0);
-      for (int32_t idx = 0; idx < group_ * dim; ++idx) {
-        query.importance[idx % dim] += std::abs(q[idx]);
-      }
-      channels.resize(p_.num_channels);
-      isa_.top(query.importance.data(), dim, p_.num_channels, channels.data());
+    const float* q = p_.q + p_.seqs[static_cast<size_t>(row.seq)].q_begin * p_.q_stride +
+                     int64_t{row.head} * group_ * dim;
+    std::array<int32_t, kMaxHeadDim> channels;
+    if (count < dim) {
+      std::array<float, kMaxHeadDim> importance{};
+      for (int32_t idx = 0; idx < group_ * dim; ++idx) importance[idx % dim] += std::abs(q[idx]);
+      isa_.top(importance.data(), dim, count, channels.data());
     } else {
-      channels.resize(dim);
-      std::iota(channels.begin(), channels.end(), 0);
+      std::iota(channels.begin(), channels.begin() + dim, 0);
     }
-    for (int32_t idx = 0; idx < p_.num_channels; ++idx) {
+    for (int32_t idx = 0; idx < count; ++idx) {
       float sum = 0;
-      for (int32_t row = 0; row < group_; ++row) sum += q[row * dim + channels[idx]];
-      query.rows[idx] = channels[idx] + (sum > 0 ? dim : 0);
+      for (int32_t head = 0; head < group_; ++head) sum += q[head * dim + channels[idx]];
+      ints[idx] = channels[idx] + (sum > 0 ? dim : 0);
     }
-    add_lines(query);
-    for (int32_t row = 0; row < group_; ++row) {
+    for (int32_t head = 0; head < group_; ++head) {
+      const float* own = q + int64_t{head} * dim;
       float all = 0;
-      for (int32_t ch = 0; ch < dim; ++ch) all += std::abs(q[row * dim + ch]);
+      for (int32_t ch = 0; ch < dim; ++ch) all += std::abs(own[ch]);
       float kept = 0;
-      for (const int32_t ch : channels) kept += std::abs(q[row * dim + ch]);
+      for (int32_t idx = 0; idx < count; ++idx) kept += std::abs(own[channels[idx]]);
       const float scale = p_.softmax_scale * std::numbers::log2e_v<float> *
                           (kept > 0 ? std::sqrt(all / kept) : 1.0F);
-      for (int32_t idx = 0; idx < p_.num_channels; ++idx) {
-        query.coefs[row * p_.num_channels + idx] = q[row * dim + channels[idx]] * scale;
+      for (int32_t idx = 0; idx < count; ++idx) {
+        coefs[head * count + idx] = own[channels[idx]] * scale;
       }
     }
+    int32_t* lines = ints + 2 * count + 1;
+    queries_[at] = {.rows = ints,
+                    .coefs = coefs,
+                    .offsets = ints + count,
+                    .factors = coefs + int64_t{group_} * count,
+                    .lines = lines,
+                    .num_lines = list_lines(ints, lines)};
+    isa_.score_open(item({.row = at, .num_rows = 1}));
   }
 
-  /// The cache lines of the rows, which one after the other share them, ascending.
-  void add_lines(Query& query) const {
-    constexpr int64_t kLine = 64;
+  /// The cache lines of the rows, which one after the other share them, ascending; answers how
+  /// many.
+  int32_t list_lines(const int32_t* rows, int32_t* lines) const {
     const int64_t row_bytes =
         int64_t{per_cache_page_} * kernels::cpu::bound_bytes(p_.bounds.format);
-    query.lines.reserve(static_cast<size_t>(p_.num_channels * ceil_div(row_bytes + kLine, kLine)));
+    int32_t count = 0;
+    int64_t next = 0;
     for (const bool upper : {false, true}) {
-      int64_t next = 0;
       for (int32_t idx = 0; idx < p_.num_channels; ++idx) {
-        if ((query.rows[idx] >= p_.kv.head_dim) != upper) continue;
-        const int64_t begin = query.rows[idx] * row_bytes;
+        if ((rows[idx] >= p_.kv.head_dim) != upper) continue;
+        const int64_t begin = rows[idx] * row_bytes;
         next = std::max(next, begin / kLine);
         for (; next * kLine < begin + row_bytes; ++next) {
-          query.lines.push_back(static_cast<int32_t>(next * kLine));
+          lines[count++] = static_cast<int32_t>(next * kLine);
         }
       }
     }
+    return count;
   }
 
   void choose(const Row& row) {
@@ -265,16 +297,17 @@ class SelectCall {
   int32_t heads_;
   int32_t group_;
   int32_t per_cache_page_;
-  int64_t tasks_a_row_;
+  int64_t head_bytes_;  ///< of a KV head's bounds in a cache page
   int64_t num_floats_ = 0;
-  int64_t query_bytes_ = 0;
+  int64_t num_query_ints_ = 0;  ///< of a row
+  int64_t num_query_floats_ = 0;
   std::vector<Row> rows_;
   std::vector<Split> splits_;
   std::vector<int32_t> tables_;  ///< page ids of cache pages with listed candidates
   std::vector<Listed> listed_;
-  float* scores_ = nullptr;  ///< by row: [group + 1][stride], ranks last
-  std::byte* queries_ = nullptr;
-  int32_t* left_ = nullptr;  ///< [rows] splits still to be done
+  std::vector<kernels::cpu::RocketScoreQuery> queries_;  ///< a row's
+  float* scores_ =
+      nullptr;  ///< by row: [group + 1][stride], ranks last; then what queries_ point to
 };
 
 void check_candidates(const PageSelectParams& params, size_t idx, std::string_view where) {

@@ -50,22 +50,35 @@ struct RocketBoundItem {
   int32_t num_tokens = 0;  ///< of the cache page that are in use
 };
 
-/// Stage two: scores of the pages in some cache pages against one KV head's queries.
+/// Stage two: what of one KV head's queries pages are scored with, and the same as a level's code
+/// wants it, which `score_open` writes.
+struct RocketScoreQuery {
+  const int32_t* rows = nullptr;   ///< [num_rows] of the [2 * head_dim] rows of bounds
+  const float* coefs = nullptr;    ///< [group][num_rows]
+  int32_t* offsets = nullptr;      ///< [num_rows + 1] where the rows begin, in bytes
+  float* factors = nullptr;        ///< [num_rows][group], or of pairs of rows
+  const int32_t* lines = nullptr;  ///< [num_lines] offsets of the cache lines that the rows lie in
+  int32_t num_lines = 0;
+};
+
+/// Stage two: scores of the pages in some cache pages against the queries of KV heads that read the
+/// same cache pages.
 struct RocketScoreItem {
-  const std::byte* bounds = nullptr;  ///< the KV head's part of cache page 0
+  const std::byte* bounds = nullptr;  ///< the first KV head's part of cache page 0
+  int64_t head_bytes = 0;             ///< of a KV head's part
   int64_t bytes_per_page = 0;
   const int32_t* cache_pages = nullptr;
   int32_t num_cache_pages = 0;
   int32_t pages_per_cache_page = 0;
   BoundFormat format = BoundFormat::kBf16;
-  const int32_t* rows = nullptr;  ///< [num_rows] of the [2 * head_dim] rows of bounds
-  const float* coefs = nullptr;   ///< [group][num_rows]
+  const RocketScoreQuery* queries = nullptr;  ///< [num_kv_heads]
+  int32_t num_kv_heads = 0;
   int32_t num_rows = 0;
-  const int32_t* lines = nullptr;  ///< [num_lines] offsets of the cache lines that the rows lie in
-  int32_t num_lines = 0;
   int32_t group = 0;
   bool exact = false;
-  float* scores = nullptr;  ///< [group], stride score_stride, pages of these cache pages
+  float* scores = nullptr;  ///< [num_kv_heads, group], strides head_stride and score_stride, pages
+                            ///< of these cache pages
+  int64_t head_stride = 0;
   int64_t score_stride = 0;
 };
 
@@ -103,6 +116,7 @@ struct RocketKernels {
   void (*window_rows)(const RocketWindowItem& item);
   void (*window_columns)(const RocketWindowItem& item);
   void (*bounds)(const RocketBoundItem& item);
+  void (*score_open)(const RocketScoreItem& item);
   void (*scores)(const RocketScoreItem& item);
   void (*rank)(const RocketRankItem& item);
   void (*top)(const float* ranks, int32_t n, int32_t k, int32_t* out);

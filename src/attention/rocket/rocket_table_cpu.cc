@@ -8,6 +8,7 @@ const RocketKernels kRocketKernels{
     .window_rows = rocket_window_rows,
     .window_columns = rocket_window_columns,
     .bounds = rocket_bounds,
+    .score_open = rocket_score_open,
     .scores = rocket_scores,
     .rank = rocket_rank,
     .top = rocket_top,
