@@ -1,5 +1,6 @@
 #include "attention/rocket/chunk_scores.h"
 #include "attention/rocket/rocket_isa.h"
+#include "kernels/cpu/simd/compress.h"
 
 namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 namespace {
@@ -38,17 +39,16 @@ FOVEAL_SIMD void add_rows(const float* w, int64_t w_stride, const ValueRows& row
     const std::byte* row = rows.row[idx] + channel_bytes;
     const std::byte* ahead = rows.row[idx + kRowsAhead] + channel_bytes;
     for (int at = 0; at < kVecs * kLanes * F::kCellBytes; at += kCacheLine) prefetch(ahead + at);
-    typename F::Raw raw[kVecs];
-#pragma GCC unroll 4
-    for (int vec = 0; vec < kVecs - 1; ++vec)
-      raw[vec] = F::load(row + vec * kLanes * F::kCellBytes);
-    raw[kVecs - 1] = F::load_n(row + (kVecs - 1) * kLanes * F::kCellBytes, tail);
     const float* coefs = w + rows.coef[idx];
+    // Each vector is used up before the next is loaded: with 16 registers there is room for one.
 #pragma GCC unroll 4
-    for (int head = 0; head < kNumHeads; ++head) {
-      const typename F::Coef coef = F::coef(coefs + head * w_stride);
+    for (int vec = 0; vec < kVecs; ++vec) {
+      const std::byte* cells = row + vec * kLanes * F::kCellBytes;
+      const typename F::Raw raw = vec < kVecs - 1 ? F::load(cells) : F::load_n(cells, tail);
 #pragma GCC unroll 4
-      for (int vec = 0; vec < kVecs; ++vec) sum[head][vec] = F::mac(sum[head][vec], raw[vec], coef);
+      for (int head = 0; head < kNumHeads; ++head) {
+        sum[head][vec] = F::mac(sum[head][vec], raw, F::coef(coefs + head * w_stride));
+      }
     }
   }
 #pragma GCC unroll 4
@@ -65,6 +65,25 @@ struct Run {
   const Scratch& scratch;
 
   int padded_chunks() const { return (item.num_chunks + 3) / 4 * 4; }
+
+  static const std::byte* v_chunk(const KvHead& kv, int chunk) {
+    const int key = chunk * kChunk;
+    return kv.v + kv.pages[key / kv.page_size] * kv.page_bytes +
+           static_cast<int64_t>(key % kv.page_size) / F::kPair * kv.head_dim * F::kCellBytes;
+  }
+
+  /// V of the next item's chunk `idx`, asked for while there is only arithmetic to be done here.
+  void ask_next_values(int idx) const {
+    if (item.next == nullptr || idx >= item.next->num_chunks) return;
+    const std::byte* v = v_chunk(item.next->kv, item.next->chunks[idx]);
+    const int64_t bytes = static_cast<int64_t>(item.kv.head_dim) * F::kCellBytes;
+    constexpr unsigned kRow = (1U << F::kPair) - 1U;
+    for (unsigned tokens = item.next->tokens[idx]; tokens != 0;) {
+      const int row = __builtin_ctz(tokens) / F::kPair;
+      for (int64_t at = 0; at < bytes; at += kCacheLine) prefetch_far(v + row * bytes + at);
+      tokens &= ~(kRow << row * F::kPair);
+    }
+  }
 
   /// V of chunks [first, end), asked for while their K is read.
   void ask_values(const ValueRows& rows, int first, int end) const {
@@ -85,6 +104,11 @@ struct Run {
       const int chunk = idx < item.num_chunks ? idx : item.num_chunks - 1;
       k[idx] = k_chunk<F>(item.kv, item.chunks[chunk] * kChunk);
     }
+    const std::byte* next_k[kAttendSplit];
+    for (int idx = 0; idx < kAttendSplit && item.next != nullptr; ++idx) {
+      const int chunk = idx < item.next->num_chunks ? idx : item.next->num_chunks - 1;
+      next_k[idx] = k_chunk<F>(item.next->kv, item.next->chunks[chunk] * kChunk);
+    }
     const int64_t k_stride = static_cast<int64_t>(item.kv.page_size) * F::kCellBytes;
     for (int idx = kSideChunks; idx < kChunksAhead; ++idx) {
       for (int step = 0; step < head_dim / F::kPair; ++step) prefetch(k[idx] + step * k_stride);
@@ -93,43 +117,54 @@ struct Run {
       const int end = idx + kSideChunks < item.num_chunks ? idx + kSideChunks : item.num_chunks;
       if (idx < end) ask_values(rows, idx, end);
       for (int head = 0; head < item.num_heads; head += kRows) {
-        score_rows<F>(scratch.q + static_cast<int64_t>(head) * head_dim, head_dim, k + idx,
-                      head == 0 ? k + idx + kChunksAhead : nullptr, k_stride, head_dim / F::kPair,
+        ChunksAhead ahead;
+        if (head == 0) ahead.near = k + idx + kChunksAhead;
+        if (head == 0 && item.next != nullptr) ahead.far = next_k + idx;
+        score_rows<F>(scratch.q + static_cast<int64_t>(head) * head_dim, head_dim, k + idx, ahead,
+                      k_stride, head_dim / F::kPair,
                       scratch.scores + static_cast<int64_t>(head) * kSplitKeys + idx * kChunk,
                       kSplitKeys, item.num_heads - head);
       }
     }
   }
 
-  /// Hides what is not selected.
-  void mask() const {
+  /// Hides what is not selected; answers the largest of the rest.
+  float mask(float* s) const {
+    F32 most = set1(-kInf);
     for (int idx = 0; idx < padded_chunks(); ++idx) {
       const unsigned tokens = idx < item.num_chunks ? item.tokens[idx] : 0U;
-      if (tokens == 0xffffU) continue;
-      for (int head = 0; head < item.num_heads; ++head) {
-        float* s = scratch.scores + static_cast<int64_t>(head) * kSplitKeys + idx * kChunk;
-        for (int token = 0; token < kChunk; ++token) {
-          s[token] = (tokens >> token & 1U) != 0 ? s[token] : -kInf;
-        }
+#pragma GCC unroll 4
+      for (int vec = 0; vec < kChunkVecs; ++vec) {
+        float* at = s + idx * kChunk + vec * kLanes;
+        const F32 shown = select(mask_of(tokens >> vec * kLanes), load(at), set1(-kInf));
+        store(at, shown);
+        most = max(most, shown);
       }
     }
+    return reduce_max(most);
   }
 
   void weigh() const {
     const int end = padded_chunks() * kChunk;
     for (int head = 0; head < item.num_heads; ++head) {
       float* s = scratch.scores + static_cast<int64_t>(head) * kSplitKeys;
-      F32 most = load(s);
-      for (int at = kLanes; at < end; at += kLanes) most = max(most, load(s + at));
-      item.max[head] = reduce_max(most);
+      item.max[head] = mask(s);
       const F32 top = set1(item.max[head]);
       F32 sum = zero();
+      int due = head * kChunk;  // each head's pass asks for its share of the next item's V
+      const auto ask = [&](int at) {
+        for (; due <= at; due += item.num_heads * kChunk) ask_next_values(due / kChunk);
+      };
       if constexpr (F::kRounded) {
         auto* packed =
             reinterpret_cast<uint16_t*>(scratch.packed) + static_cast<int64_t>(head) * kSplitKeys;
-        for (int at = 0; at < end; at += kKeyTile) sum = F::weigh(s + at, top, packed + at, sum);
+        for (int at = 0; at < end; at += kKeyTile) {
+          ask(at);
+          sum = F::weigh(s + at, top, packed + at, sum);
+        }
       } else {
         for (int at = 0; at < end; at += kLanes) {
+          ask(at);
           const F32 weight = exp2(load(s + at) - top);
           store(s + at, weight);
           sum = sum + weight;
@@ -140,14 +175,11 @@ struct Run {
   }
 
   void collect(ValueRows& rows) const {
-    const KvHead& kv = item.kv;
-    const int64_t v_stride = static_cast<int64_t>(kv.head_dim) * F::kCellBytes;
+    const int64_t v_stride = static_cast<int64_t>(item.kv.head_dim) * F::kCellBytes;
     const std::byte* last = nullptr;
     for (int idx = 0; idx < item.num_chunks; ++idx) {
       rows.of_chunk[idx] = rows.count;
-      const int key = item.chunks[idx] * kChunk;
-      const std::byte* v = kv.v + kv.pages[key / kv.page_size] * kv.page_bytes +
-                           key % kv.page_size / F::kPair * v_stride;
+      const std::byte* v = v_chunk(item.kv, item.chunks[idx]);
       for (int step = 0; step < kChunk / F::kPair; ++step) {
         const unsigned pair = (1U << F::kPair) - 1U;
         const bool chosen = (item.tokens[idx] >> (step * F::kPair) & pair) != 0;
@@ -213,7 +245,6 @@ void run_item(const RocketAttendItem& item, const Scratch& scratch) {
   ValueRows rows;
   run.collect(rows);
   run.score(rows);
-  run.mask();
   run.weigh();
   run.values(rows);
 }

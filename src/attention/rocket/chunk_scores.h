@@ -33,11 +33,16 @@ FOVEAL_SIMD void open_row(const float* q, int head_dim, float scale, float* out)
   }
 }
 
-/// s[row][16 * chunk + i] = sum over d of k[chunk][d][i] q[row][d] for kSideChunks chunks. With
-/// `ahead`, the lines of those chunks are asked for.
+/// Chunks whose lines are asked for while others are used, or null.
+struct ChunksAhead {
+  const std::byte* const* near = nullptr;  ///< [kSideChunks]
+  const std::byte* const* far = nullptr;   ///< [kSideChunks]; into the second level only
+};
+
+/// s[row][16 * chunk + i] = sum over d of k[chunk][d][i] q[row][d] for kSideChunks chunks.
 template <class F, int kNumRows>
 FOVEAL_SIMD void score_block(const float* q, int64_t q_stride, const std::byte* const* k,
-                             const std::byte* const* ahead, int64_t k_stride, int steps, float* s,
+                             const ChunksAhead& ahead, int64_t k_stride, int steps, float* s,
                              int64_t s_stride) {
   constexpr int kVecs = kSideChunks * kChunkVecs;
   F32 acc[kNumRows][kVecs];
@@ -48,9 +53,13 @@ FOVEAL_SIMD void score_block(const float* q, int64_t q_stride, const std::byte* 
   }
   for (int step = 0; step < steps; ++step, q += F::kCoefs) {
     const int64_t at = step * k_stride;
-    if (ahead != nullptr) {
+    if (ahead.near != nullptr) {
 #pragma GCC unroll 4
-      for (int chunk = 0; chunk < kSideChunks; ++chunk) prefetch(ahead[chunk] + at);
+      for (int chunk = 0; chunk < kSideChunks; ++chunk) prefetch(ahead.near[chunk] + at);
+    }
+    if (ahead.far != nullptr) {
+#pragma GCC unroll 4
+      for (int chunk = 0; chunk < kSideChunks; ++chunk) prefetch_far(ahead.far[chunk] + at);
     }
     typename F::Raw raw[kVecs];
 #pragma GCC unroll 4
@@ -74,7 +83,7 @@ FOVEAL_SIMD void score_block(const float* q, int64_t q_stride, const std::byte* 
 /// The same for up to kRows rows.
 template <class F>
 static void score_rows(const float* q, int64_t q_stride, const std::byte* const* k,
-                       const std::byte* const* ahead, int64_t k_stride, int steps, float* s,
+                       const ChunksAhead& ahead, int64_t k_stride, int steps, float* s,
                        int64_t s_stride, int num_rows) {
   switch (num_rows) {
     case 1:

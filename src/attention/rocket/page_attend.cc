@@ -72,6 +72,7 @@ class AttendCall {
     run_dense(stream);
     if (rows_.empty()) return;
     ThreadPool& pool = stream.pool();
+    threads_ = pool.num_threads();
     const auto splits = static_cast<int64_t>(splits_.size());
     const int32_t dim = p_.kv.head_dim;
     item_bytes_ = round_up(static_cast<int64_t>(isa_.attend_scratch(dim, group_)), 4096);
@@ -147,37 +148,48 @@ class AttendCall {
     }
   }
 
-  void run_task(int64_t task, int worker) const {
+  kernels::cpu::RocketAttendItem item(int64_t task) const {
     const Row& row = rows_[splits_[task]];
     const int64_t split = task - row.first_split;
     const int64_t chunk = row.first_chunk + split * kAttendSplit;
     const AttentionSeq& seq = p_.seqs[row.seq];
-    const int64_t channel = int64_t{row.head} * group_ * p_.kv.head_dim;
-    isa_.attend({.kv = kernels::kv_head(p_.kv, seq, row.head),
-                 .q = p_.q + seq.q_begin * p_.q_stride + channel,
-                 .chunks = chunks_.at.data() + chunk,
-                 .tokens = chunks_.tokens.data() + chunk,
-                 .num_chunks = static_cast<int32_t>(
-                     std::min<int64_t>(kAttendSplit, row.num_chunks - split * kAttendSplit)),
-                 .num_heads = group_,
-                 .scale_log2 = kernels::scale_log2(p_),
-                 .exact = p_.exact,
-                 .max = max_ + task * group_,
-                 .sum = sum_ + task * group_,
-                 .acc = acc(task)},
-                scratch_ + worker * item_bytes_);
+    return {.kv = kernels::kv_head(p_.kv, seq, row.head),
+            .q = p_.q + seq.q_begin * p_.q_stride + channel(row),
+            .chunks = chunks_.at.data() + chunk,
+            .tokens = chunks_.tokens.data() + chunk,
+            .num_chunks = static_cast<int32_t>(
+                std::min<int64_t>(kAttendSplit, row.num_chunks - split * kAttendSplit)),
+            .num_heads = group_,
+            .scale_log2 = kernels::scale_log2(p_),
+            .exact = p_.exact,
+            .max = max_ + task * group_,
+            .sum = sum_ + task * group_,
+            .acc = acc(task)};
+  }
+
+  void run_task(int64_t task, int worker) const {
+    const Row& row = rows_[splits_[task]];
+    kernels::cpu::RocketAttendItem own = item(task);
+    kernels::cpu::RocketAttendItem next;
+    if (task + threads_ < std::ssize(splits_)) {
+      next = item(task + threads_);
+      own.next = &next;
+    }
+    isa_.attend(own, scratch_ + worker * item_bytes_);
     // Whoever finishes a row's last split joins them, in ascending order whoever it is.
     const std::atomic_ref<int32_t> left(left_[splits_[task]]);
     if (left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    kernels::attention_kernels().combine({.max = max_ + row.first_split * group_,
-                                          .sum = sum_ + row.first_split * group_,
-                                          .acc = acc(row.first_split),
-                                          .out = p_.out + seq.q_begin * p_.out_stride + channel,
-                                          .num_splits = row.num_splits,
-                                          .num_heads = group_,
-                                          .head_dim = p_.kv.head_dim});
+    kernels::attention_kernels().combine(
+        {.max = max_ + row.first_split * group_,
+         .sum = sum_ + row.first_split * group_,
+         .acc = acc(row.first_split),
+         .out = p_.out + p_.seqs[row.seq].q_begin * p_.out_stride + channel(row),
+         .num_splits = row.num_splits,
+         .num_heads = group_,
+         .head_dim = p_.kv.head_dim});
   }
 
+  int64_t channel(const Row& row) const { return int64_t{row.head} * group_ * p_.kv.head_dim; }
   float* acc(int64_t split) const {
     return acc_ + split * group_ * kernels::cpu::padded_dim(p_.kv.head_dim);
   }
@@ -192,6 +204,7 @@ class AttendCall {
   Chunks chunks_;
   int64_t num_splits_ = 0;
   int64_t item_bytes_ = 0;
+  int32_t threads_ = 1;
   std::byte* scratch_ = nullptr;
   float* acc_ = nullptr;  ///< [splits][group][padded_dim]
   float* max_ = nullptr;  ///< [splits][group]

@@ -108,7 +108,8 @@ struct RocketAttendItem {
   bool exact = false;
   float* max = nullptr;  ///< [num_heads], as DecodeItem's
   float* sum = nullptr;
-  float* acc = nullptr;  ///< [num_heads, padded_dim]
+  float* acc = nullptr;                    ///< [num_heads, padded_dim]
+  const RocketAttendItem* next = nullptr;  ///< what this thread may read next: a hint to prefetch
 };
 
 struct RocketKernels {

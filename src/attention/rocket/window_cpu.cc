@@ -36,7 +36,7 @@ struct Window {
     const int64_t k_stride = static_cast<int64_t>(item.kv.page_size) * F::kCellBytes;
     const float* q = item.coefs + static_cast<int64_t>(row) * head_dim;
     for (int chunk = 0; chunk < kBlockChunks; chunk += kSideChunks) {
-      score_rows<F>(q, head_dim, k + chunk, nullptr, k_stride, head_dim / F::kPair,
+      score_rows<F>(q, head_dim, k + chunk, {}, k_stride, head_dim / F::kPair,
                     &s[0][chunk * kChunk], kBlock, count);
     }
   }

@@ -26,6 +26,8 @@ namespace foveal::kernels::cpu::FOVEAL_ISA_NS {
 inline constexpr int kCacheLine = 64;
 /// Asks for the line at `p`, which need not be readable.
 FOVEAL_SIMD void prefetch(const void* p) { __builtin_prefetch(p); }
+/// The same into the second level, for what is used so late that the first would have lost it.
+FOVEAL_SIMD void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS
 
