@@ -1,18 +1,14 @@
 #include "model/safetensors_writer.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <boost/json/serialize.hpp>
 #include <boost/json/string.hpp>
-#include <cerrno>
-#include <cstdio>
-#include <filesystem>
 #include <set>
-#include <system_error>
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/new_file.h"
 #include "model/safetensors.h"
 
 namespace foveal::model {
@@ -54,66 +50,21 @@ std::string make_header(const std::string& path, std::span<const NamedTensor> te
   return header;
 }
 
-/// True for what a rename would replace instead of write to: devices, pipes, links.
-bool is_special(const std::string& path) {
-  std::error_code code;
-  const auto status = std::filesystem::symlink_status(path, code);
-  return std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
-}
-
-/// A file that disappears unless it is committed under its final name.
-class TemporaryFile {
- public:
-  TemporaryFile(const std::string& final_path, std::string_view flag)
-      : final_path_(final_path),
-        where_(flag.empty() ? final_path : flag),
-        direct_(is_special(final_path)),
-        path_(direct_ ? final_path : fmt::format("{}.{}.tmp", final_path, ::getpid())) {
-    file_ = std::fopen(path_.c_str(), "wb");
-    check(file_ != nullptr);
-  }
-  ~TemporaryFile() {
-    if (file_ != nullptr) std::fclose(file_);
-    if (!committed_ && !direct_) std::remove(path_.c_str());
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  void write(const void* data, size_t size) {
-    if (size != 0) check(std::fwrite(data, 1, size, file_) == size);
-  }
-  void commit() {
-    const int closed = std::fclose(file_);
-    file_ = nullptr;
-    check(closed == 0);
-    check(direct_ || std::rename(path_.c_str(), final_path_.c_str()) == 0);
-    committed_ = true;
-  }
-
- private:
-  void check(bool good) const {
-    FOVEAL_CHECK(good, ErrorKind::kIo, where_, "got no write to '{}' ({}); need a writable path",
-                 final_path_, std::generic_category().message(errno));
-  }
-
-  std::string final_path_;
-  std::string where_;
-  bool direct_;
-  std::string path_;
-  std::FILE* file_ = nullptr;
-  bool committed_ = false;
-};
-
 }  // namespace
 
 void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
                        std::string_view flag) {
   const std::string header = make_header(path, tensors);
   const uint64_t length = header.size();
-  TemporaryFile file(path, flag);
-  file.write(&length, sizeof length);
-  file.write(header.data(), header.size());
-  for (const NamedTensor& tensor : tensors) file.write(tensor.data.data(), tensor.data.size());
+  const auto chars = [](const void* data, size_t size) {
+    return std::string_view(static_cast<const char*>(data), size);
+  };
+  NewFile file(path, flag);
+  file.write(chars(&length, sizeof length));
+  file.write(header);
+  for (const NamedTensor& tensor : tensors) {
+    file.write(chars(tensor.data.data(), tensor.data.size()));
+  }
   file.commit();
 }
 

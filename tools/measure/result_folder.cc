@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
 #include <system_error>
 
 #include "base/check.h"
+#include "base/new_file.h"
 #include "input.h"
 #include "json_writer.h"
 #include "measure/json.h"
@@ -126,19 +126,9 @@ void ResultFolder::add(const Record& record) {
 }
 
 void ResultFolder::write(const std::string& file, const std::string& text) const {
-  const std::string path = path_ + "/" + file;
-  const std::string fresh = path + ".new";
-  {
-    std::ofstream out(fresh, std::ios::binary);
-    out << text;
-    out.close();
-    FOVEAL_CHECK(!out.fail(), ErrorKind::kIo, kFlag, "got no write to '{}' ({}); need room for it",
-                 fresh, system_text());
-  }
-  std::error_code code;
-  fs::rename(fresh, path, code);
-  FOVEAL_CHECK(!code, ErrorKind::kIo, kFlag, "got no file '{}' ({}); need a writable folder", path,
-               code.message());
+  NewFile out(path_ + "/" + file, kFlag);
+  out.write(text);
+  out.commit();
 }
 
 }  // namespace foveal::measure
