@@ -51,6 +51,7 @@ TEST(JsonWriter, HasNoWordForInfinity) {
   EXPECT_EQ(JsonWriter().value(std::numeric_limits<double>::infinity()).text(), "null");
   EXPECT_EQ(JsonWriter().value(1e300).text(), "1e+300");
   EXPECT_EQ(json_string("é"), "\"é\"");
+  EXPECT_EQ(json_string("a\xff b\xc3"), "\"a\xef\xbf\xbd b\xef\xbf\xbd\"");
 }
 
 }  // namespace

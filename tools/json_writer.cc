@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "tokenizer/utf8.h"
+
 namespace foveal::tools {
 
 void JsonWriter::separate() {
@@ -34,7 +36,7 @@ JsonWriter& JsonWriter::key(std::string_view name) {
 JsonWriter& JsonWriter::value(std::string_view text) {
   separate();
   text_ += '"';
-  for (const char c : text) {
+  for (const char c : tokenizer::to_utf8(text)) {
     if (c == '"' || c == '\\') {
       text_ += '\\';
       text_ += c;
