@@ -74,17 +74,24 @@ void set_origin(ConfigNode& node, const Origin& origin) {
   for (auto& [key, value] : node.entries) set_origin(value, origin);
 }
 
-ConfigNode yaml_value(const std::string& text, const Origin& origin) {
-  ConfigNode node = parse_yaml(text, *origin.source);
+// `source` is what a syntax error names.
+ConfigNode yaml_value(const std::string& text, const Origin& origin, const std::string& source) {
+  ConfigNode node = parse_yaml(text, source);
   set_origin(node, origin);
   return node;
+}
+
+// What has alternatives of its own has no one rule, but help that lists them.
+std::string wanted(const OptionField& field) {
+  const std::string rule = need_text(field);
+  return rule.empty() ? std::string(field.help) : rule;
 }
 
 ConfigNode flag_value(const OptionField& field, const std::string& flag, const Values& values) {
   for (const std::string& text : values) {
     // Most often a shell variable that is not set: passing over it would hide that.
     FOVEAL_CHECK(!text.empty(), ErrorKind::kInvalidArgument, flag, "got an empty value; need {}",
-                 need_text(field));
+                 wanted(field));
   }
   Origin origin = flag_origin(flag);
   if (takes_yaml(field))
@@ -95,9 +102,10 @@ ConfigNode flag_value(const OptionField& field, const std::string& flag, const V
   for (const std::string& text : values) {
     const bool is_file =
         flag_form(field) == CustomOption::FlagForm::kTextOrFile && text.starts_with('@');
-    ConfigNode item = takes_yaml(field)
-                          ? yaml_value(text, origin)
-                          : ConfigNode::scalar(is_file ? read_input(text.substr(1)) : text, origin);
+    ConfigNode item =
+        takes_yaml(field)
+            ? yaml_value(text, origin, flag)
+            : ConfigNode::scalar(is_file ? read_input(text.substr(1), flag) : text, origin);
     if (item.kind == ConfigNode::Kind::kList && is_list(field)) {
       std::move(item.items.begin(), item.items.end(), std::back_inserter(list.items));
     } else {
@@ -110,6 +118,21 @@ ConfigNode flag_value(const OptionField& field, const std::string& flag, const V
   return std::move(list.items.front());
 }
 
+// In the words of a file that has one.
+void check_no_merge(const std::string& path) {
+  constexpr std::string_view kMerge = "<<";
+  std::string parent;
+  for (size_t begin = 0; begin <= path.size();) {
+    const size_t end = std::min(path.find('.', begin), path.size());
+    const std::string part = path.substr(begin, end - begin);
+    FOVEAL_CHECK(part != kMerge, ErrorKind::kInvalidArgument,
+                 parent.empty() ? "--set" : "--set " + parent,
+                 "got merge key '<<'; need the fields themselves");
+    parent = join_path(parent, part);
+    begin = end + 1;
+  }
+}
+
 void apply_set(ConfigNode& root, const std::string& text) {
   const size_t equals = text.find('=');
   FOVEAL_CHECK(equals != std::string::npos && equals > 0 && equals + 1 < text.size(),
@@ -117,11 +140,13 @@ void apply_set(ConfigNode& root, const std::string& text) {
                "got '{}'; need path=value, such as kv_cache_config.max_tokens=4096 (null: the "
                "default)",
                printable(text));
+  const std::string path = text.substr(0, equals);
+  check_no_merge(path);
   Origin origin = flag_origin("--set");
   origin.names_field = false;
-  ConfigNode value = yaml_value(text.substr(equals + 1), origin);
+  ConfigNode value = yaml_value(text.substr(equals + 1), origin, "--set " + path);
   value.origin = origin;
-  assign_path(root, text.substr(0, equals), std::move(value));
+  assign_path(root, path, std::move(value));
 }
 
 OptionGroup describe_files(Common& common) {
@@ -255,7 +280,7 @@ struct Command::Impl {
     const std::string word = text.substr(0, text.find(':'));
     for (const Flag& flag : flags) {
       if (word != flag.row->flag) continue;
-      fail(ErrorKind::kInvalidArgument, word, "got no value; need {}", need_text(*flag.row->field));
+      fail(ErrorKind::kInvalidArgument, word, "got no value; need {}", wanted(*flag.row->field));
     }
     fail(ErrorKind::kInvalidArgument, "cli",
          "got arguments with an error ({}); need those of foveal {} --help", text, name);

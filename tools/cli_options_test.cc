@@ -203,6 +203,13 @@ TEST(Cli, OneLineErrors) {
        "[--set] got 'threads'; need path=value, such as kv_cache_config.max_tokens=4096 "
        "(null: the default)"},
       {{"--set", "a..b=1"}, "[--set] got path 'a..b'; need names joined by dots"},
+      {{"--set", "<<={threads: 2}"}, "[--set] got merge key '<<'; need the fields themselves"},
+      {{"--set", "kv_cache_config.<<={max_tokens: 2}"},
+       "[--set kv_cache_config] got merge key '<<'; need the fields themselves"},
+      {{"--set", "kv_cache_config={<<: {max_tokens: 2}}"},
+       "[--set kv_cache_config:1] got merge key '<<'; need the fields themselves"},
+      {{"--set", "kv_cache_config={max_tokens: [}"},
+       "[--set kv_cache_config:1] got a syntax error (illegal flow end); need YAML"},
       {{"--set", "kv_cache_config.max_token=1"},
        "[--set kv_cache_config.max_token] got unknown key; need one of dtype, enable_block_reuse, "
        "max_tokens, free_memory_fraction, tokens_per_block"},
@@ -225,6 +232,9 @@ TEST(Cli, OneLineErrors) {
             "[cli] got no --model; need a .gguf file or a folder with config.json");
   EXPECT_EQ(error_of([] { parse({"--model"}); }), "[--model] got no value; need text");
   EXPECT_EQ(error_of([] { parse({"-m"}); }), "[--model] got no value; need text");
+  EXPECT_EQ(error_of([] { parse({"--sparse-attention-config"}); }),
+            "[--sparse-attention-config] got no value; need sparse attention: {algorithm: NAME, "
+            "...} or a list of them; NAME: skip_softmax, rocket, dsa");
   EXPECT_EQ(error_of([] { parse({"--kv_dtype"}); }),
             "[--kv-dtype] got no value; need one of auto, bf16, f16, f32, fp8");
 }

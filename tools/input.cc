@@ -24,26 +24,25 @@ std::string_view trim(std::string_view text) {
 
 }  // namespace
 
-std::string read_input(const std::string& path) {
+std::string read_input(const std::string& path, std::string_view flag) {
   const bool from_stdin = path == "-";
   std::error_code ignored;
   if (!from_stdin && std::filesystem::is_directory(path, ignored)) {
-    fail(ErrorKind::kInvalidArgument, "file", "got the folder '{}'; need a file", path);
+    fail(ErrorKind::kInvalidArgument, flag, "got the folder '{}'; need a file", path);
   }
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(
       from_stdin ? stdin : std::fopen(path.c_str(), "rb"),
       from_stdin ? [](std::FILE*) { return 0; } : std::fclose);
-  FOVEAL_CHECK(file != nullptr, ErrorKind::kNotFound, "file", "got '{}'; need a readable file",
-               path);
+  FOVEAL_CHECK(file != nullptr, ErrorKind::kNotFound, flag, "got '{}'; need a readable file", path);
   std::string out;
   char buffer[1 << 16];
   for (size_t got = sizeof(buffer); got == sizeof(buffer);) {
     got = std::fread(buffer, 1, sizeof(buffer), file.get());
     out.append(buffer, got);
-    FOVEAL_CHECK(out.size() <= kMaxInput, ErrorKind::kInvalidArgument, "file",
+    FOVEAL_CHECK(out.size() <= kMaxInput, ErrorKind::kInvalidArgument, flag,
                  "got more than {} bytes in '{}'; need less", kMaxInput, path);
   }
-  FOVEAL_CHECK(std::ferror(file.get()) == 0, ErrorKind::kIo, "file",
+  FOVEAL_CHECK(std::ferror(file.get()) == 0, ErrorKind::kIo, flag,
                "got a read error in '{}'; need a readable file", path);
   return out;
 }
@@ -65,7 +64,8 @@ bool is_empty_list(std::string_view text) {
 }
 
 std::vector<int32_t> parse_token_ids(const std::string& text) {
-  const std::string content = text.starts_with('@') ? read_input(text.substr(1)) : text;
+  const std::string content =
+      text.starts_with('@') ? read_input(text.substr(1), "token-ids") : text;
   std::string_view rest = trim(content);
   if (rest.starts_with('[') && rest.ends_with(']')) rest = trim(rest.substr(1, rest.size() - 2));
   std::vector<int32_t> out;

@@ -8,8 +8,8 @@
 namespace foveal::tools {
 
 /// A whole file, or standard input for "-". Throws kNotFound, kIo, or kInvalidArgument beyond
-/// 256 MiB.
-std::string read_input(const std::string& path);
+/// 256 MiB, naming `flag`, which the path came from.
+std::string read_input(const std::string& path, std::string_view flag = "file");
 
 /// What commas separate, blanks about each item dropped. Items may be empty: "a,,b" has three, and
 /// nothing at all has one.
