@@ -16,6 +16,7 @@
 #include "eval/summary.h"
 #include "measure/configs.h"
 #include "measure/documents.h"
+#include "measure/failures.h"
 #include "measure/json.h"
 #include "output.h"
 #include "progress_bars.h"
@@ -144,10 +145,12 @@ measure::Settings settings_of(const TaskEntry& entry, const Task& task, const Co
       {"task", std::string(entry.name)}, {"model", config.model}, {"version", kVersion}};
   if (!options.baseline.empty()) {
     const bool file = options.baseline != "dense" && !client::is_url(options.baseline);
-    out.emplace_back("baseline", file ? measure::content_hash(options.baseline) : options.baseline);
+    out.emplace_back("baseline",
+                     file ? measure::content_hash(options.baseline, "baseline") : options.baseline);
   }
   for (const auto& [flag, values] : command.given()) {
-    if (flag == "--config") out.emplace_back("config", measure::content_hash(values.front()));
+    if (flag == "--config")
+      out.emplace_back("config", measure::content_hash(values.front(), "config"));
     if (kPassed.contains(flag)) continue;
     out.emplace_back(flag.substr(2), fmt::format("{}", fmt::join(values, " ")));
   }
@@ -248,14 +251,15 @@ int run_eval(const TaskEntry& entry, Task& task, const Cast& cast, const EvalOpt
   about.emplace_back("chat_template", chat ? "on" : "off");
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   about.emplace_back("seconds", fmt::format("{:.1f}", took.count()));
+  const std::string summary = folder.path() + "/summary.json";
   folder.write("summary.json", eval::summary_json(results, about));
   write_out(eval::summary_text(results));
+  std::vector<measure::Failure> failures;
   for (const measure::Record& record : results.records) {
-    if (record.error) log_warn("{}: {}", record.id, *record.error);
+    if (record.error) failures.push_back({record.id, *record.error});
   }
-  const bool all_failed = std::all_of(results.records.begin(), results.records.end(),
-                                      [](const auto& record) { return record.error.has_value(); });
-  return all_failed ? 1 : 0;
+  measure::warn_of(failures, summary);
+  return failures.size() == results.records.size() ? 1 : 0;
 }
 
 std::string task_help() {

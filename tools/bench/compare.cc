@@ -64,12 +64,16 @@ struct Series {
   SparsityReport sparsity;
 };
 
+// A comparison needs all of its requests.
+void check_failures(const std::vector<Failure>& failures) {
+  if (!failures.empty()) throw Error(ErrorKind::kInvalidArgument, failures.front().error);
+}
+
 void run_round(LLM& llm, std::span<const BenchRequest> requests, int64_t concurrency,
                const std::string& salt, Series& into) {
   const LoadResult load =
       run_load(llm, requests, {.concurrency = concurrency, .cache_salt = salt}, [](int64_t) {});
-  FOVEAL_CHECK(load.failures.empty(), ErrorKind::kInvalidArgument, "dataset", "{}",
-               load.failures.front().error);
+  check_failures(load.failures);
   std::vector<double> ttft;
   std::vector<double> tpot;
   const bool first = into.total.empty();
@@ -203,8 +207,7 @@ int compare_main(std::span<const std::string> args) {
                                 command.given("--config")};
   tools::check_outputs({&output, 1}, inputs);
   const Dataset dataset = read_dataset(own.dataset);
-  FOVEAL_CHECK(dataset.failures.empty(), ErrorKind::kInvalidArgument, "dataset", "{}",
-               dataset.failures.front().error);
+  check_failures(dataset.failures);
   const std::span<const BenchRequest> requests = first(dataset.requests, own.num_requests);
   KvCacheConfig& cache = config.kv_cache_config;
   const bool sized = cache.max_tokens || cache.free_memory_fraction;

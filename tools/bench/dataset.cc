@@ -40,13 +40,12 @@ BenchRequest read_request(const measure::Document& document) {
 
 Dataset read_dataset(const std::string& path) {
   Dataset out;
-  for (const measure::Document& document : measure::read_lines(path)) {
+  for (const measure::Document& document : measure::read_lines(path, "dataset")) {
     try {
-      FOVEAL_CHECK(!document.error, ErrorKind::kInvalidArgument, document.id, "{}",
-                   *document.error);
+      check_document(document);
       out.requests.push_back(read_request(document));
     } catch (const Error& error) {
-      out.failures.push_back({document.id, document.error.value_or(error.what())});
+      out.failures.push_back({document.id, error.what()});
     }
   }
   FOVEAL_CHECK(!out.requests.empty(), ErrorKind::kInvalidArgument, "dataset",

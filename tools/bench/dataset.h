@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "foveal/llm.h"
+#include "measure/failures.h"
 #include "tokenizer_source.h"
 
 namespace foveal::bench {
@@ -17,11 +18,7 @@ struct BenchRequest {
   int64_t output_tokens = 0;
 };
 
-/// A line, or a request, that could not be run.
-struct Failure {
-  std::string id;
-  std::string error;
-};
+using measure::Failure;
 
 struct Dataset {
   std::vector<BenchRequest> requests;

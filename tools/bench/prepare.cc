@@ -163,8 +163,7 @@ class RealTexts final : public Lengths {
     int64_t task = 0;
     for (const measure::Document& document : measure::read_lines(file_)) {
       if (num_requests_ > 0 && task == num_requests_) break;
-      FOVEAL_CHECK(!document.error, ErrorKind::kInvalidArgument, document.id, "{}",
-                   *document.error);
+      check_document(document);
       std::vector<int32_t> ids = document.ids ? *document.ids
                                               : tokenizer->encode(document.text,
                                                                   /*parse_special=*/false);

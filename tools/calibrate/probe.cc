@@ -13,8 +13,7 @@ namespace {
 std::vector<int32_t> ids_of_file(const LLM& llm, const std::string& file) {
   std::vector<int32_t> out;
   for (const measure::Document& document : measure::read_documents(file)) {
-    FOVEAL_CHECK(!document.error, ErrorKind::kInvalidArgument, "file", "{}",
-                 document.error.value_or(""));
+    check_document(document);
     const std::vector<int32_t> ids = document.ids ? *document.ids : llm.encode(document.text);
     out.insert(out.end(), ids.begin(), ids.end());
   }

@@ -101,9 +101,8 @@ void split_sentences(std::string_view text, std::vector<std::string>& out) {
 }  // namespace
 
 Haystack::Haystack(const std::string& path) {
-  for (const measure::Document& document : measure::read_documents(path)) {
-    FOVEAL_CHECK(!document.error, ErrorKind::kInvalidArgument, "haystack", "{}",
-                 document.error.value_or(""));
+  for (const measure::Document& document : measure::read_documents(path, "haystack")) {
+    check_document(document);
     FOVEAL_CHECK(!document.ids, ErrorKind::kInvalidArgument, "haystack",
                  "got token ids in '{}'; need texts", document.id);
     split_sentences(document.text, sentences_);

@@ -13,7 +13,7 @@ int64_t LengthTask::longest() const {
 
 measure::Settings LengthTask::contents() const {
   if (haystack_.empty()) return {};
-  return {{"haystack", measure::content_hash(haystack_)}};
+  return {{"haystack", measure::content_hash(haystack_, "haystack")}};
 }
 
 Haystack LengthTask::make_haystack() const {

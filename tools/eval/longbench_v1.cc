@@ -21,6 +21,9 @@ namespace {
 namespace fs = std::filesystem;
 namespace json = boost::json;
 
+constexpr std::string_view kData = "--dataset-path";
+constexpr std::string_view kPrompts = "--prompts-dir";
+
 class LongBenchV1 final : public Task {
  public:
   OptionGroup options() override {
@@ -45,11 +48,11 @@ class LongBenchV1 final : public Task {
   measure::Settings contents() const override {
     measure::Settings out;
     for (const auto& [set, file] : found()) {
-      out.emplace_back(std::string(set->name), measure::content_hash(file));
+      out.emplace_back(std::string(set->name), measure::content_hash(file, kData));
     }
     for (const char* name : {"dataset2prompt.json", "dataset2maxlen.json"}) {
       const fs::path file = fs::path(prompts_) / name;
-      if (!prompts_.empty()) out.emplace_back(name, measure::content_hash(file.string()));
+      if (!prompts_.empty()) out.emplace_back(name, measure::content_hash(file.string(), kPrompts));
     }
     return out;
   }
@@ -58,7 +61,7 @@ class LongBenchV1 final : public Task {
     for (const auto& [set, file] : found()) {
       const Ready ready = settings_of(*set);
       int64_t count = 0;
-      for (const measure::Document& line : measure::read_objects(file)) {
+      for (const measure::Document& line : measure::read_objects(file, kData)) {
         if (common.num_samples > 0 && count++ == common.num_samples) break;
         add(speaker, common, line, ready);
       }
@@ -117,14 +120,14 @@ class LongBenchV1 final : public Task {
     }
     FOVEAL_CHECK(all || wanted.empty(), ErrorKind::kInvalidArgument, "--tasks",
                  "got '{}'; need all, or some of {}", wanted.empty() ? "" : wanted.front(), known);
-    FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, "--dataset-path",
+    FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, kData,
                  "got '{}' without a file of LongBench; need hotpotqa.jsonl or another", folder_);
     return out;
   }
 
   json::object published(const char* name) const {
     const std::string file = (fs::path(prompts_) / name).string();
-    return measure::parse_object(tools::read_input(file), file);
+    return measure::parse_object(tools::read_input(file, kPrompts), file);
   }
 
   Ready settings_of(const LongBenchSet& set) const {
@@ -149,8 +152,7 @@ class LongBenchV1 final : public Task {
     measure::Record record{.id = line.id};
     record.tags = {{"group", std::string(set.group)}, {"task", std::string(set.name)}};
     try {
-      FOVEAL_CHECK(!line.error, ErrorKind::kInvalidArgument, line.id, "{}",
-                   line.error.value_or(""));
+      check_document(line);
       const std::string context = text_field(line.object, "context", line.id);
       const std::string input = text_field(line.object, "input", line.id);
       record.references = texts_field(line.object, "answers", line.id);
@@ -164,7 +166,7 @@ class LongBenchV1 final : public Task {
            .chat = common.chat_template && set.chat},
           line.id);
     } catch (const Error& error) {
-      record.error = line.error.value_or(error.what());
+      record.error = error.what();
     }
     record.prompt_tokens = std::ssize(ready.prompt);
     records_.push_back(std::move(record));

@@ -20,6 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 namespace json = boost::json;
 
+constexpr std::string_view kData = "--dataset-path";
+constexpr std::string_view kPrompts = "--prompts-dir";
 constexpr int64_t kShortAnswer = 128;
 constexpr int64_t kThought = 1024;
 
@@ -75,11 +77,11 @@ class LongBenchV2 final : public Task {
   int64_t longest() const override { return max_input_ + 1024 + max_output(); }
 
   measure::Settings contents() const override {
-    measure::Settings out{{"data", measure::content_hash(file())}};
+    measure::Settings out{{"data", measure::content_hash(file(), kData)}};
     if (prompts_.empty()) return out;
     for (const Template* one : {&plain(), &kConclude}) {
       if (one == &kConclude && !cot_) continue;
-      out.emplace_back(one->file, measure::content_hash((fs::path(prompts_) / one->file).string()));
+      out.emplace_back(one->file, template_hash(*one));
     }
     return out;
   }
@@ -89,7 +91,7 @@ class LongBenchV2 final : public Task {
     const std::string text = template_text(plain());
     if (cot_) conclude_ = template_text(kConclude);
     int64_t seen = 0;
-    for (const measure::Document& line : measure::read_objects(file())) {
+    for (const measure::Document& line : measure::read_objects(file(), kData)) {
       if (!line.error && !is_wanted(line.object)) continue;
       if (seen++ < start_idx_) continue;
       if (common.num_samples > 0 && std::ssize(records_) == common.num_samples) break;
@@ -196,8 +198,14 @@ class LongBenchV2 final : public Task {
     if (no_context_) return kNothing;
     return rag_ > 0 ? kPieces : cot_ ? kThink : kPlain;
   }
+  std::string template_file(const Template& of) const {
+    return (fs::path(prompts_) / of.file).string();
+  }
+  std::string template_hash(const Template& of) const {
+    return measure::content_hash(template_file(of), kPrompts);
+  }
   std::string template_text(const Template& of) const {
-    return prompts_.empty() ? of.text : tools::read_input((fs::path(prompts_) / of.file).string());
+    return prompts_.empty() ? of.text : tools::read_input(template_file(of), kPrompts);
   }
 
   bool is_wanted(const json::object& line) const {
@@ -231,8 +239,7 @@ class LongBenchV2 final : public Task {
     measure::Record record{.id = line.id};
     Ready ready;
     try {
-      FOVEAL_CHECK(!line.error, ErrorKind::kInvalidArgument, line.id, "{}",
-                   line.error.value_or(""));
+      check_document(line);
       for (const char* tag : {"difficulty", "length", "domain"}) {
         record.tags[tag] = text_field(line.object, tag, line.id);
       }
@@ -250,7 +257,7 @@ class LongBenchV2 final : public Task {
       values.emplace_back("$DOC$", doc);
       ready.prompt = cut_prompt(speaker, filled(text, values), limits(max_output()), line.id);
     } catch (const Error& error) {
-      record.error = line.error.value_or(error.what());
+      record.error = error.what();
     }
     record.prompt_tokens = std::ssize(ready.prompt);
     records_.push_back(std::move(record));

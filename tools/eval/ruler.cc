@@ -40,7 +40,8 @@ class Ruler final : public LengthTask {
   }
   measure::Settings contents() const override {
     measure::Settings out = LengthTask::contents();
-    if (!questions_.empty()) out.emplace_back("questions", measure::content_hash(questions_));
+    if (!questions_.empty())
+      out.emplace_back("questions", measure::content_hash(questions_, "questions"));
     return out;
   }
 

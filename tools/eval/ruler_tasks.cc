@@ -73,8 +73,8 @@ double ruler_score(const std::string& answer, const std::vector<std::string>& re
 
 std::vector<Question> read_questions(const std::string& path) {
   std::vector<Question> out;
-  for (const measure::Document& line : measure::read_objects(path)) {
-    FOVEAL_CHECK(!line.error, ErrorKind::kInvalidArgument, line.id, "{}", line.error.value_or(""));
+  for (const measure::Document& line : measure::read_objects(path, "questions")) {
+    check_document(line);
     out.push_back(read_question(line));
   }
   return out;

@@ -44,8 +44,8 @@ Document read_line(std::string_view line, const std::string& where) {
 }
 
 template <class Read>
-std::vector<Document> each_line(const std::string& path, const Read& read) {
-  const std::string content = tools::read_input(path);
+std::vector<Document> each_line(const std::string& path, std::string_view flag, const Read& read) {
+  const std::string content = tools::read_input(path, flag);
   const std::string name = std::filesystem::path(path).filename().string();
   std::vector<Document> out;
   size_t begin = 0;
@@ -61,35 +61,41 @@ std::vector<Document> each_line(const std::string& path, const Read& read) {
       out.push_back({.id = where, .error = error.what()});
     }
   }
-  FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, "file",
+  FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, flag,
                "got '{}' without a line; need a document a line", path);
   return out;
 }
 
 }  // namespace
 
-std::vector<Document> read_documents(const std::string& path) {
+std::vector<Document> read_documents(const std::string& path, std::string_view flag) {
   const std::filesystem::path file(path);
-  if (file.extension() == ".jsonl") return read_lines(path);
-  std::string content = tools::read_input(path);
-  FOVEAL_CHECK(!content.empty(), ErrorKind::kInvalidArgument, "file",
+  if (file.extension() == ".jsonl") return read_lines(path, flag);
+  std::string content = tools::read_input(path, flag);
+  FOVEAL_CHECK(!content.empty(), ErrorKind::kInvalidArgument, flag,
                "got '{}' with nothing in it; need a text", path);
   std::vector<Document> out;
   out.push_back({.id = file.filename().string(), .text = std::move(content)});
   return out;
 }
 
-std::vector<Document> read_lines(const std::string& path) { return each_line(path, read_line); }
+std::vector<Document> read_lines(const std::string& path, std::string_view flag) {
+  return each_line(path, flag, read_line);
+}
 
-std::vector<Document> read_objects(const std::string& path) {
-  return each_line(path, [](std::string_view line, const std::string& where) {
+std::vector<Document> read_objects(const std::string& path, std::string_view flag) {
+  return each_line(path, flag, [](std::string_view line, const std::string& where) {
     return Document{.id = where, .object = parse_object(line, where)};
   });
 }
 
-std::string content_hash(const std::string& path) {
+void check_document(const Document& document) {
+  if (document.error) throw Error(ErrorKind::kInvalidArgument, *document.error);
+}
+
+std::string content_hash(const std::string& path, std::string_view flag) {
   uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (const char c : tools::read_input(path)) {
+  for (const char c : tools::read_input(path, flag)) {
     hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
   }
   return fmt::format("{:016x}", hash);
