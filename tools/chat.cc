@@ -102,6 +102,7 @@ int chat_main(std::span<const std::string> args) {
   llm.chat_token_ids(R"([{"role": "user", "content": "hello"}])");
   log_info("{}: {}, context {}; /reset forgets, /exit leaves", config.model, llm.method(),
            llm.max_seq_len());
+  set_interrupt_text("[chat] got an interrupt; need /exit, or the end of input, to leave");
   Conversation conversation(own.system);
   std::string line;
   bool good = true;

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <csignal>
 #include <exception>
 #include <new>
 
@@ -45,6 +46,9 @@ int run_command(std::span<const std::string> args, std::string_view version,
   return command.main(args.subspan(1));
 }
 
+// What shells show for a program that SIGPIPE ended, as it does others in such a pipe.
+constexpr int kNoReaderStatus = 128 + SIGPIPE;
+
 int report(std::string_view line, int status) {
   write_stderr(fmt::format("{}\n", line), /*transient=*/false);
   return status;
@@ -59,6 +63,8 @@ int run_program(int argc, const char* const* argv, std::string_view version,
     std::vector<std::string> args;
     for (int idx = 1; idx < argc; ++idx) args.emplace_back(argv[idx]);
     return run_command(args, version, commands);
+  } catch (const NoReader&) {
+    return kNoReaderStatus;
   } catch (const Error& error) {
     return report(error.what(), error.kind() == ErrorKind::kInvalidArgument ? 2 : 1);
   } catch (const std::bad_alloc&) {

@@ -91,8 +91,8 @@ struct CommandEntry {
 };
 
 /// The whole program: finds the command, runs it and turns every exception into one line on
-/// standard error. Returns the exit status: the command's own, 2 for kInvalidArgument, 1 for other
-/// failures.
+/// standard error. Returns the exit status: the command's own, 2 for kInvalidArgument, 141 and no
+/// line where standard output has lost its reader, 1 for other failures.
 int run_program(int argc, const char* const* argv, std::string_view version,
                 std::span<const CommandEntry> commands);
 

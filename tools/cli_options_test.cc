@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "cli_help.h"
 #include "foveal/error.h"
+#include "output.h"
 
 namespace foveal::tools {
 namespace {
@@ -325,15 +327,14 @@ int refuse(std::span<const std::string>) {
   throw Error(ErrorKind::kInvalidArgument, "[x] got 1; need 2");
 }
 int lose_file(std::span<const std::string>) { throw Error(ErrorKind::kNotFound, "[x] got; need"); }
+int lose_reader(std::span<const std::string>) { throw NoReader(ErrorKind::kIo, "[x] got; need"); }
 int overflow(std::span<const std::string>) { throw std::bad_alloc(); }
 int misbehave(std::span<const std::string>) { throw std::runtime_error("a\nb"); }
 
 TEST(Program, StatusAndOneLine) {
-  const CommandEntry commands[] = {{"ok", "", succeed},
-                                   {"refuse", "", refuse},
-                                   {"lose", "", lose_file},
-                                   {"overflow", "", overflow},
-                                   {"misbehave", "", misbehave}};
+  const CommandEntry commands[] = {{"ok", "", succeed},        {"refuse", "", refuse},
+                                   {"lose", "", lose_file},    {"hang-up", "", lose_reader},
+                                   {"overflow", "", overflow}, {"misbehave", "", misbehave}};
   const auto run = [&](std::vector<const char*> argv, std::string* line) {
     argv.insert(argv.begin(), "foveal");
     testing::internal::CaptureStderr();
@@ -348,13 +349,15 @@ TEST(Program, StatusAndOneLine) {
   EXPECT_EQ(run({"refuse"}, &line), 2);
   EXPECT_EQ(line, "[x] got 1; need 2\n");
   EXPECT_EQ(run({"lose"}, &line), 1);
+  EXPECT_EQ(run({"hang-up"}, &line), 128 + SIGPIPE);
+  EXPECT_EQ(line, "");
   EXPECT_EQ(run({"overflow"}, &line), 1);
   EXPECT_EQ(run({"misbehave"}, &line), 1);
   EXPECT_EQ(line, "[foveal] got an unexpected error (a\\x0ab); need a bug report\n");
   EXPECT_EQ(run({}, &line), 2);
   EXPECT_EQ(line,
-            "[cli] got no command; need one of ok, refuse, lose, overflow, misbehave (see foveal "
-            "--help)\n");
+            "[cli] got no command; need one of ok, refuse, lose, hang-up, overflow, misbehave (see "
+            "foveal --help)\n");
   EXPECT_EQ(run({"okk"}, &line), 2);
   testing::internal::CaptureStdout();
   EXPECT_EQ(run({"--version"}, &line), 0);

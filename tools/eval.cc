@@ -237,6 +237,9 @@ int run_eval(const TaskEntry& entry, Task& task, const Cast& cast, const EvalOpt
                        .num_samples = options.num_samples,
                        .chat_template = chat,
                        .paired = arms.size() > 1});
+  set_interrupt_text(fmt::format(
+      "[eval] got an interrupt before the end; need the same command again, which goes on in '{}'",
+      folder.path()));
   eval::run_samples(task, arms, options.concurrency, folder);
 
   eval::Results results{.task = std::string(entry.name),

@@ -3,16 +3,21 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <deque>
+#include <exception>
 #include <filesystem>
-#include <fstream>
 #include <optional>
+#include <string>
 #include <system_error>
+#include <utility>
 
 #include "base/check.h"
 #include "base/gguf_part.h"
+#include "base/new_file.h"
 
 namespace foveal::tools {
 namespace {
@@ -28,19 +33,15 @@ void on_bus_error(int) {
   ::_exit(1);
 }
 
-// Where a write to `path` goes: through links that lead to no file yet, too.
-std::filesystem::path written_path(const std::string& path) {
-  namespace fs = std::filesystem;
-  constexpr int kMaxLinks = 40;  // as the kernel follows
-  std::error_code code;
-  fs::path file = path;
-  for (int i = 0; i < kMaxLinks && fs::is_symlink(file, code); ++i) {
-    const fs::path target = fs::read_symlink(file, code);
-    if (code) break;
-    file = file.parent_path() / target;  // an absolute target replaces it
-  }
-  // A relative path of which nothing exists would stay relative.
-  return fs::weakly_canonical(fs::absolute(file, code), code);
+std::atomic<const std::string*> interrupt_line{nullptr};
+std::atomic<bool> on_terminal{false};
+
+// Likewise. Raised again, it ends the process with the status that shells expect.
+void on_interrupt(int signal) {
+  const std::string* line = interrupt_line.load();
+  if (on_terminal.load() && ::write(STDERR_FILENO, "\n", 1) < 0) line = nullptr;
+  if (line != nullptr && ::write(STDERR_FILENO, line->data(), line->size()) < 0) line = nullptr;
+  ::raise(signal);
 }
 
 }  // namespace
@@ -49,17 +50,32 @@ void write_out(std::string_view text) {
   errno = 0;
   const bool good =
       std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!good && errno == EPIPE) throw NoReader(ErrorKind::kIo, "[stdout] got no reader; need one");
   FOVEAL_CHECK(good, ErrorKind::kIo, "stdout", "got '{}'; need an output that takes {} bytes",
                system_text(errno), text.size());
 }
 
 void write_file(std::string_view flag, const std::string& path, const std::string& text) {
   if (path.empty()) return;
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  FOVEAL_CHECK(!file.fail(), ErrorKind::kIo, flag,
-               "got no write to '{}' ({}); need a writable path", path, system_text(errno));
+  NewFile file(path, flag);
+  file.write(text);
+  file.commit();
+}
+
+void write_results(std::span<const OutputText> files, std::string_view shown) {
+  std::exception_ptr first;
+  const auto guarded = [&](const auto& call) {
+    try {
+      call();
+    } catch (const Error&) {
+      if (!first) first = std::current_exception();
+    }
+  };
+  for (const OutputText& file : files) {
+    guarded([&] { write_file(file.flag, file.path, file.text); });
+  }
+  guarded([&] { write_out(shown); });
+  if (first) std::rethrow_exception(first);
 }
 
 void check_writable(std::string_view flag, const std::string& path) {
@@ -75,9 +91,8 @@ void check_writable(std::string_view flag, const std::string& path) {
     if (!fs::is_regular_file(status)) return;  // a device or a pipe needs no room beside it
   }
   std::error_code unread;
-  const bool dangling = !fs::exists(status) && fs::is_symlink(path, unread);
-  const std::string folder =
-      (dangling ? written_path(path) : fs::path(path)).parent_path().string();
+  const bool link = fs::is_symlink(path, unread);
+  const std::string folder = fs::path(link ? written_path(path) : path).parent_path().string();
   FOVEAL_CHECK(::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) == 0, ErrorKind::kIo,
                flag, "got '{}' ({}); need a path in a writable folder", path, system_text(errno));
   FOVEAL_CHECK(!code || status.type() == fs::file_type::not_found, ErrorKind::kIo, flag,
@@ -112,7 +127,7 @@ bool same_output(const std::string& one, const std::string& other) {
   if (one.empty() || other.empty()) return false;
   if (fs::is_regular_file(one, code)) return fs::equivalent(one, other, code);
   if (fs::exists(one, code)) return false;  // a device or a pipe takes several
-  const fs::path new_file = written_path(one);
+  const std::string new_file = written_path(one);
   return !new_file.empty() && new_file == written_path(other);
 }
 
@@ -141,6 +156,20 @@ void guard_process() {
   struct sigaction action{};
   action.sa_handler = on_bus_error;
   ::sigaction(SIGBUS, &action, nullptr);
+  struct sigaction before{};
+  ::sigaction(SIGINT, nullptr, &before);
+  if (before.sa_handler == SIG_IGN) return;  // a shell's background job: it stays so
+  set_interrupt_text(
+      "[foveal] got an interrupt before the end; need the command again for all of it");
+  on_terminal = ::isatty(STDERR_FILENO) == 1;
+  action.sa_handler = on_interrupt;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  ::sigaction(SIGINT, &action, nullptr);
+}
+
+void set_interrupt_text(std::string text) {
+  static std::deque<std::string> kept;  // the handler may be reading the one before
+  interrupt_line = &kept.emplace_back(std::move(text) + "\n");
 }
 
 }  // namespace foveal::tools

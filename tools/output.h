@@ -4,13 +4,34 @@
 #include <string>
 #include <string_view>
 
+#include "foveal/error.h"
+
 namespace foveal::tools {
 
-/// Writes to standard output at once. Throws kIo when that takes no more (full, closed, no reader).
+/// Standard output has lost its reader, as before `| head`: nobody is left to be told of it.
+class NoReader : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Writes to standard output at once. Throws NoReader, and kIo when it takes no more otherwise
+/// (full, closed).
 void write_out(std::string_view text);
 
-/// Writes a whole file. An empty path is fine: nothing is written. Throws kIo, naming `flag`.
+/// Writes a whole file, or leaves what was there (base/new_file.h). An empty path is fine: nothing
+/// is written. Throws kIo, naming `flag`.
 void write_file(std::string_view flag, const std::string& path, const std::string& text);
+
+/// What a command has for one of its files.
+struct OutputText {
+  std::string_view flag;
+  std::string path;  ///< empty: none
+  std::string text;
+};
+
+/// Writes all files, then `shown` to standard output, and throws the first error at the end: one
+/// full disk does not take the other results of hours with it.
+void write_results(std::span<const OutputText> files, std::string_view shown);
 
 /// Refuses a path that could not be written later, before hours of work are spent. `flag` names it
 /// in the error. Nothing is created. An empty path is fine: nothing will be written.
@@ -35,8 +56,12 @@ void check_outputs(std::span<const OutputFile> outputs, std::span<const std::str
 
 /// Makes 0, 1 and 2 stand for the standard streams even where the caller closed them: otherwise the
 /// next file opened would take their place and receive what is printed. Ignores SIGPIPE and SIGXFSZ
-/// (a write then fails, and is reported) and turns SIGBUS, the end of a mapped file that shrank,
-/// into one line and exit status 1.
+/// (a write then fails, and is reported), turns SIGBUS, the end of a mapped file that shrank,
+/// into one line and exit status 1, and lets SIGINT say a line before it ends the process as ever
+/// (130 in a shell).
 void guard_process();
+
+/// What an interrupt says from now on, `[where] got X; need Y`. One thread.
+void set_interrupt_text(std::string text);
 
 }  // namespace foveal::tools

@@ -105,6 +105,21 @@ TEST(CheckOutputs, WantsAFileForEach) {
   std::filesystem::remove(input);
 }
 
+TEST(WriteResults, GoesOnAfterOneThatFails) {
+  const std::string good = testing::TempDir() + "/output_test_results.csv";
+  const OutputText files[] = {{"json", "/dev/full", "a"}, {"csv", good, "b\n"}, {"log", "", "c"}};
+  testing::internal::CaptureStdout();
+  try {
+    write_results(files, "shown");
+    ADD_FAILURE() << "must throw";
+  } catch (const Error& error) {
+    EXPECT_TRUE(std::string_view(error.what()).starts_with("[json] got ")) << error.what();
+  }
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "shown");
+  EXPECT_EQ(std::filesystem::file_size(good), 2U);
+  std::filesystem::remove(good);
+}
+
 TEST(WriteOut, ReportsAFullOutput) {
   std::FILE* const full = std::fopen("/dev/full", "wb");
   ASSERT_NE(full, nullptr);

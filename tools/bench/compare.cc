@@ -220,8 +220,9 @@ int compare_main(std::span<const std::string> args) {
   Series of_baseline;
   Series of_tested;
   run_rounds(baseline, tested, requests, own, of_baseline, of_tested);
-  tools::write_file("report-json", own.report_json, compare_json(of_baseline, of_tested, own));
-  tools::write_out(compare_text(of_baseline, of_tested));
+  const tools::OutputText file{"report-json", own.report_json,
+                               compare_json(of_baseline, of_tested, own)};
+  tools::write_results({&file, 1}, compare_text(of_baseline, of_tested));
   return 0;
 }
 

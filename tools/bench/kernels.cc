@@ -197,8 +197,9 @@ int kernels_main(std::span<const std::string> args) {
     tools::write_out(roof_text(roof));
     time_kernels(families, shape, pool, roof, done);
   }
-  tools::write_file("report-json", own.report_json, json_of(roof, rows));
-  tools::write_file("csv", own.csv, csv_of(rows));
+  const tools::OutputText files[] = {{"report-json", own.report_json, json_of(roof, rows)},
+                                     {"csv", own.csv, csv_of(rows)}};
+  tools::write_results(files, "");
   return 0;
 }
 

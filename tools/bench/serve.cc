@@ -237,16 +237,17 @@ int serve_bench_main(std::span<const std::string> args) {
   std::unique_ptr<tokenizer::Tokenizer> tokenizer;
   if (!own.tokenizer_model.empty()) tokenizer = tools::load_if_any({.model = own.tokenizer_model});
   const LoadResult load = measured(own, dataset, tokenizer.get());
-  tools::write_file("report-json", own.report_json, serve_json(own, load, slo));
-  tools::write_file("request-json", own.request_json, requests_json(load));
-  tools::write_file("request-csv", own.request_csv, requests_csv(load));
-  tools::write_out(performance_text(load, totals_of(load)));
+  std::string shown = performance_text(load, totals_of(load));
   if (slo.any()) {
-    tools::write_out(text_line(
+    shown += text_line(
         "Request goodput (req/sec)",
-        fmt::format("{:.4f}", 1000 * static_cast<double>(kept(load, slo)) / load.total_ms)));
+        fmt::format("{:.4f}", 1000 * static_cast<double>(kept(load, slo)) / load.total_ms));
   }
-  for (const Failure& failure : load.failures) log_warn("{}: {}", failure.id, failure.error);
+  const tools::OutputText files[] = {{"report-json", own.report_json, serve_json(own, load, slo)},
+                                     {"request-json", own.request_json, requests_json(load)},
+                                     {"request-csv", own.request_csv, requests_csv(load)}};
+  tools::write_results(files, shown);
+  measure::warn_of(load.failures, own.report_json.empty() ? "--report_json" : own.report_json);
   return load.requests.empty() ? 1 : 0;
 }
 

@@ -108,12 +108,13 @@ int run(const char* command_name, const char* summary, BenchOptions own, LlmConf
                              .config = config,
                              .command = command_name,
                              .streaming = own.streaming};
-  tools::write_file("report-json", own.report_json, report_json(llm, load, report));
-  tools::write_file("request-json", own.request_json, requests_json(load));
-  tools::write_file("request-csv", own.request_csv, requests_csv(load));
-  tools::write_file("output-json", own.output_json, outputs_json(llm, load));
-  tools::write_out(report_text(llm, load));
-  for (const Failure& failure : load.failures) log_warn("{}: {}", failure.id, failure.error);
+  const tools::OutputText files[] = {
+      {"report-json", own.report_json, report_json(llm, load, report)},
+      {"request-json", own.request_json, requests_json(load)},
+      {"request-csv", own.request_csv, requests_csv(load)},
+      {"output-json", own.output_json, own.output_json.empty() ? "" : outputs_json(llm, load)}};
+  tools::write_results(files, report_text(llm, load));
+  measure::warn_of(load.failures, own.report_json.empty() ? "--report_json" : own.report_json);
   return load.requests.empty() ? 1 : 0;
 }
 
