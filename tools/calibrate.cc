@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -171,7 +172,8 @@ std::vector<Point> points_of(Measuring& measuring, const std::vector<Texts>& all
   return out;
 }
 
-Law choose(const std::vector<Point>& points, const std::string& wanted, std::string_view phase) {
+Law choose(const std::vector<Point>& points, const std::string& wanted, std::string_view phase,
+           bool in_time) {
   const std::optional<Law> two = calibrate::fit_exponential(points);
   const std::optional<Law> three = calibrate::fit_three(points);
   for (const auto& [name, law] : {std::pair("exponential", two), std::pair("three", three)}) {
@@ -184,8 +186,8 @@ Law choose(const std::vector<Point>& points, const std::string& wanted, std::str
       three && wanted != "exponential" && (wanted == "three" || !two || three->error < two->error);
   const std::optional<Law>& law = take_three ? three : two;
   FOVEAL_CHECK(law.has_value(), ErrorKind::kInvalidArgument, "calibrate",
-               "got {} points in {} from which no rising law follows; need longer texts, or more",
-               points.size(), phase);
+               "got {} points in {} from which no rising law follows; need {}", points.size(),
+               phase, in_time ? "longer texts, or more" : "a larger --time-limit");
   return *law;
 }
 
@@ -227,7 +229,7 @@ PhaseResult calibrated(Measuring& measuring, const std::vector<Texts>& texts,
                   .target = target};
   measuring.allow_until(share.begin + 0.7 * (share.end - share.begin));
   out.points = points_of(measuring, texts, phase);
-  out.law = choose(out.points, options.law, out.name);
+  out.law = choose(out.points, options.law, out.name, measuring.in_time());
   if (target < out.law.least || target > out.law.most) {
     log_warn(
         "[calibrate] got a target of {} in {}, where {:.3f} to {:.3f} was seen; need texts that "
@@ -304,27 +306,37 @@ int calibrate_rocket(const CalibrateOptions& own, const LlmConfig& config) {
       .time_limit = own.time_limit};
   const std::vector<calibrate::RocketPoint> points = calibrate::sweep_rocket(config, sweep);
   const calibrate::RocketPoint& chosen = calibrate::choose_rocket(points, own.budget_kl);
-  write_file("output", own.output, calibrate::rocket_yaml(points, chosen, sweep, own.budget_kl));
-  write_file("report-json", own.report_json, calibrate::rocket_json(points, chosen));
-  write_out(calibrate::rocket_table(points, chosen));
+  const OutputText files[] = {
+      {"output", own.output, calibrate::rocket_yaml(points, chosen, sweep, own.budget_kl)},
+      {"report-json", own.report_json, calibrate::rocket_json(points, chosen)}};
+  write_results(files, calibrate::rocket_table(points, chosen));
   return 0;
 }
 
-// Both phases share the time; where layers are to be excluded, half of it is left for that.
-std::vector<PhaseResult> calibrated_phases(Measuring& measuring, const std::vector<Texts>& texts,
-                                           const CalibrateOptions& own, double time) {
-  std::vector<PhaseResult> out;
+// Both phases share the time; where layers are to be excluded, half of it is left for that. A phase
+// that fails does not take the other's law with it.
+calibrate::Calibration calibrated_phases(Measuring& measuring, const std::vector<Texts>& texts,
+                                         const CalibrateOptions& own, double time) {
+  calibrate::Calibration out;
+  std::exception_ptr first;
+  const auto add = [&](std::string_view name, calibrate::Phase phase, double target, Share share) {
+    try {
+      out.phases.push_back(calibrated(measuring, texts, phase, target, own, share));
+    } catch (const Error& error) {
+      if (!first) first = std::current_exception();
+      out.missing.push_back({std::string(name), error.what()});
+    }
+  };
   const PhaseValue target = own.target_sparsity.value_or(PhaseValue{});
   const double half = target.prefill && target.decode ? time / 2 : time;
   if (target.prefill) {
-    out.push_back(calibrated(measuring, texts, calibrate::Phase::kPrefill, *target.prefill, own,
-                             {.begin = 0, .end = half}));
+    add("prefill", calibrate::Phase::kPrefill, *target.prefill, {.begin = 0, .end = half});
   }
   if (target.decode) {
-    out.push_back(calibrated(measuring, texts, calibrate::Phase::kDecode, *target.decode, own,
-                             {.begin = time - half, .end = time}));
+    add("decode", calibrate::Phase::kDecode, *target.decode, {.begin = time - half, .end = time});
   }
-  FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, "target_sparsity",
+  if (out.phases.empty() && first) std::rethrow_exception(first);
+  FOVEAL_CHECK(!out.phases.empty(), ErrorKind::kInvalidArgument, "target_sparsity",
                "got no phase; need prefill, decode or both");
   measuring.allow_until(1);
   return out;
@@ -403,21 +415,26 @@ int calibrate_skip_softmax(const CalibrateOptions& own, const Command& command,
                             own.num_samples, static_cast<uint64_t>(own.seed));
   // Both phases, each with a dense run and four targets to check.
   Measuring measuring(*llm, own, 2 * std::ssize(texts) * (kPoints + 5));
-  calibrate::Calibration found{.phases =
-                                   calibrated_phases(measuring, texts, own, exclude ? 0.5 : 1)};
+  calibrate::Calibration found = calibrated_phases(measuring, texts, own, exclude ? 0.5 : 1);
   const ModelInfo info = llm->info();
   llm.reset();  // the next engines may need its memory
   found.dense_before = dense_layers(config);
   if (exclude) {
+    // The laws took hours and are right even where no choice of layers keeps to the budget.
+    write_file("report-json", own.report_json, calibrate::report_json(info, found));
     found.exclusion = excluded_layers(own, config, found.phases, longest(texts), info.num_layers,
                                       [&] { return measuring.in_time(); });
     for (const PhaseResult& phase : found.phases) warn_of_phase(phase, *found.exclusion);
     warn_of_kl(*found.exclusion);
   }
-  write_file("output", own.output, calibrate::output_text(own.output, config, info, found));
-  write_file("report-json", own.report_json, calibrate::report_json(info, found));
-  write_out(calibrate::summary_text(found));
-  return 0;
+  const OutputText files[] = {
+      {"output", own.output, calibrate::output_text(own.output, config, info, found)},
+      {"report-json", own.report_json, calibrate::report_json(info, found)}};
+  write_results(files, calibrate::summary_text(found));
+  for (const calibrate::MissingPhase& phase : found.missing) {
+    log_error("{}; '{}' leaves {} dense", phase.why, own.output, phase.name);
+  }
+  return found.missing.empty() ? 0 : 1;
 }
 
 }  // namespace

@@ -65,6 +65,22 @@ class Tiny(Calibrate):
                        "--num-samples", 1, model=folder)
         self.assertIn("dense_layers: [1]\n", (self.path / "c.yaml").read_text())
 
+    def test_a_phase_without_a_law_does_not_take_the_others_with_it(self):
+        for found, missing, length, decoded in (("prefill", "decode", 400, 1), ("decode", "prefill", 128, 4)):
+            done = foveal("calibrate", "--model", GOLDEN, *COMMON, "--file", self.ids(2100, seed=1), "--num-samples", 1,
+                          "--lengths", length, "--decode-tokens", decoded, "--output", self.path / "c.yaml",
+                          "--report-json", self.path / "report.json", status=1)
+            why = f"[calibrate] got 10 points in {missing} from which no rising law follows; need longer texts, or more"
+            self.assertTrue(done.stderr.endswith(f"{why}; '{self.path / 'c.yaml'}' leaves {missing} dense\n"), done.stderr)
+            self.assertIn(f"{missing}: no law\n", done.stdout)
+            report = self.read("report.json")
+            self.assertGreater(report[found]["factor"], 0)
+            self.assertEqual(report[missing], {"missing": why})
+            text = (self.path / "c.yaml").read_text()
+            self.assertIn(f"# {missing}: dense, for it has no law: {why}\n", text)
+            self.assertNotIn(f"    {missing}:", text)
+            foveal("inspect", "--model", GOLDEN, "--device", "cpu", "--config", self.path / "c.yaml")
+
     def test_groups_of_other_algorithms_stay(self):
         folder = self.path / "model"
         shutil.copytree(GOLDEN, folder)
@@ -178,6 +194,12 @@ class Tiny(Calibrate):
                  "--prompt-budgets", 64, "--topks", 4, "--output", self.path / "c.yaml", "--lengths")
         short = foveal("calibrate", "--model", GOLDEN, *words, 400).stderr
         self.assertRegex(short, r"\[file\] got 20 tokens for window .*; need 400 ")
+        none = foveal("calibrate", "--model", GOLDEN, *words, 421, status=2).stderr
+        self.assertRegex(none, r"^\[file\] got no window of 421 tokens in '.*'; need a longer text, ")
+        empty = ("--method", "rocket", "--device", "cpu", "--output", self.path / "c.yaml", "--lengths", 100, "--file")
+        for text, error in (("", r"\[file\] got '.*/empty.*' with nothing in it"), ("no json", r"\[empty.jsonl:1\] got ")):
+            name = self.write("empty.jsonl" if text else "empty.txt", text)
+            self.assertRegex(foveal("calibrate", "--model", GOLDEN, *empty, name, status=2).stderr, "^" + error)
         beyond = foveal("calibrate", "--model", GOLDEN, *words, 1025, status=1).stderr
         self.assertIn("[lengths] got 1025; need at most 1024, the least of the model's context", beyond)
 

@@ -24,6 +24,24 @@ void set_up(eval::Task& task, const KlWindows& windows) {
   bind_options(task.options(), root);
 }
 
+// Windows that the text does not fill say less than the settings they are compared for; where none
+// is full, nothing.
+void check_lengths(std::span<const measure::Record> samples, const KlWindows& windows) {
+  std::vector<const measure::Record*> cut;
+  for (const measure::Record& sample : samples) {
+    if (sample.error) throw Error(ErrorKind::kInvalidArgument, *sample.error);
+    if (sample.prompt_tokens < windows.length) cut.push_back(&sample);
+  }
+  FOVEAL_CHECK(cut.size() < samples.size(), ErrorKind::kInvalidArgument, "file",
+               "got no window of {} tokens in '{}'; need a longer text, or shorter --lengths",
+               windows.length, windows.file);
+  if (cut.empty()) return;
+  log_warn("[file] got {} tokens for window {}{}; need {} (--lengths), or fewer --num-samples",
+           cut.front()->prompt_tokens, cut.front()->id,
+           cut.size() > 1 ? fmt::format(" and too few for {} more", cut.size() - 1) : "",
+           windows.length);
+}
+
 LlmConfig sized_for(LlmConfig config, int64_t length) {
   if (!config.kv_cache_config.max_tokens) {
     config.kv_cache_config.max_tokens = 2 * length + 4 * config.kv_cache_config.tokens_per_block;
@@ -43,13 +61,7 @@ KlToDense::KlToDense(const LlmConfig& config, const KlWindows& windows)
                eval::kLongestIs);
   set_up(*task_, windows);
   task_->prepare(*speaker_, {.num_samples = windows.count, .paired = true});
-  for (const measure::Record& sample : task_->samples()) {
-    FOVEAL_CHECK(!sample.error, ErrorKind::kInvalidArgument, "calibrate", "{}",
-                 sample.error.value_or(""));
-    if (sample.prompt_tokens == windows.length) continue;
-    log_warn("[file] got {} tokens for window {}; need {} (--lengths), or fewer --num-samples",
-             sample.prompt_tokens, sample.id, windows.length);
-  }
+  check_lengths(task_->samples(), windows);
 }
 
 int64_t KlToDense::num_windows() const { return std::ssize(task_->samples()); }

@@ -32,8 +32,8 @@ enum class Half : uint8_t { kAll, kEven, kOdd };
 /// Holds a dense engine; each configuration that is compared with it runs in one of its own.
 class KlToDense {
  public:
-  /// Throws kInvalidArgument where a window cannot be read, kContextLength for windows beyond the
-  /// model's context. Warns of windows that the text does not fill.
+  /// Throws kInvalidArgument where a window cannot be read or none is full, kContextLength for
+  /// windows beyond the model's context. Warns of windows that the text does not fill.
   KlToDense(const LlmConfig& config, const KlWindows& windows);
 
   /// The configuration with a cache for one window, which `measure` wants.

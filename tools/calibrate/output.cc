@@ -182,6 +182,9 @@ std::string yaml_text(const ModelInfo& info, const Calibration& found) {
                          100 * check.achieved, 100 * (check.perplexity_ratio - 1));
     }
   }
+  for (const MissingPhase& phase : found.missing) {
+    out += fmt::format("# {}: dense, for it has no law: {}\n", phase.name, phase.why);
+  }
   if (found.exclusion) out += "# " + exclusion_text(*found.exclusion);
   out += "sparse_attention_config:\n  algorithm: skip_softmax\n  threshold_scale_factor:\n";
   for (const PhaseResult& phase : found.phases) {
@@ -264,6 +267,9 @@ std::string report_json(const ModelInfo& info, const Calibration& found) {
     }
     out.end_array().end_object();
   }
+  for (const MissingPhase& phase : found.missing) {
+    out.key(phase.name).begin_object().field("missing", std::string_view(phase.why)).end_object();
+  }
   if (found.exclusion) add_exclusion(out, *found.exclusion);
   out.end_object();
   return out.text() + "\n";
@@ -281,6 +287,9 @@ std::string summary_text(const Calibration& found) {
           check.length, check.target, check.factor, check.achieved,
           100 * (check.perplexity_ratio - 1));
     }
+  }
+  for (const MissingPhase& phase : found.missing) {
+    out += fmt::format("{}: no law\n", phase.name);
   }
   if (found.exclusion) out += exclusion_text(*found.exclusion);
   return out;

@@ -27,9 +27,16 @@ struct PhaseResult {
   std::vector<Check> checks;
 };
 
+/// A phase that was asked for and has no law, and why.
+struct MissingPhase {
+  std::string name;
+  std::string why;
+};
+
 /// All that was found for Skip Softmax.
 struct Calibration {
-  std::vector<PhaseResult> phases;
+  std::vector<PhaseResult> phases;     ///< one at least
+  std::vector<MissingPhase> missing;   ///< those that the time limit or the texts left without
   std::vector<int32_t> dense_before;   ///< layers that were dense while they were measured
   std::optional<Exclusion> exclusion;  ///< where a KL was asked for
 };

@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "calibrate/kl.h"
 #include "json_writer.h"
+#include "measure/documents.h"
 
 namespace foveal::calibrate {
 namespace {
@@ -56,6 +57,10 @@ constexpr const char* kHead = " budget   topk         KL     top1  left out %   
 }  // namespace
 
 std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep& sweep) {
+  // A text with nothing in it is to blame before budgets that its length has no room for.
+  for (const measure::Document& document : measure::read_documents(sweep.file)) {
+    check_document(document);
+  }
   const std::vector<RocketPoint> settings = settings_of(sweep);
   const auto start = Clock::now();
   // Prompts are read densely, so that only what decode gives is compared.
@@ -80,6 +85,9 @@ std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep
                    .kv_bytes = got.kv_bytes});
     bar.update(std::ssize(out));
   }
+  FOVEAL_CHECK(!out.empty(), ErrorKind::kInvalidArgument, "time-limit",
+               "got {:g} s, which passed before the first setting ran; need more",
+               sweep.time_limit);
   return out;
 }
 

@@ -29,7 +29,7 @@ struct RocketSweep {
 
 /// Runs every budget with every topk, cheapest first, each in an engine of its own beside the dense
 /// one. Budgets that a prompt does not exceed are left out: they are dense. Throws kInvalidArgument
-/// where none is left.
+/// where none is left, or the time limit lets none run.
 std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep& sweep);
 
 /// The one that holds least memory, then leaves out most, with a KL of at most `budget_kl`. Throws
