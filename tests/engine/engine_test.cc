@@ -3,9 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-
+#include <chrono>
 #include <cmath>
 #include <numeric>
+#include <thread>
 
 #include "engine_testing.h"
 #include "foveal/llm.h"
@@ -13,6 +14,7 @@
 namespace foveal {
 namespace {
 
+using engine_testing::Hold;
 using engine_testing::kVocab;
 using engine_testing::random_prompt;
 using engine_testing::tokens;
@@ -69,10 +71,12 @@ TEST(Engine, PreemptionChangesNothing) {
   config.kv_cache_config.max_tokens = 256;  // six requests of 150 tokens cannot all stay
   config.kv_cache_config.tokens_per_block = 16;
   LLM llm(config);
+  Hold hold(llm);  // all six are there before the first ends
   std::vector<Generation> running;
   for (uint32_t seed = 0; seed < 6; ++seed) {
     running.push_back(llm.submit({.token_ids = random_prompt(seed, 60)}, tokens(90)));
   }
+  hold.release();
   for (size_t idx = 0; idx < running.size(); ++idx) {
     const RequestOutput out = running[idx].result();
     EXPECT_EQ(out.outputs[0].token_ids, calm[idx].outputs[0].token_ids) << idx;
@@ -84,6 +88,7 @@ TEST(Engine, PreemptionChangesNothing) {
     EXPECT_EQ(got.prefill.pairs, want.prefill.pairs) << idx;
     EXPECT_EQ(got.decode.pairs, want.decode.pairs) << idx;
   }
+  EXPECT_GT(llm.stats().preemptions, 0U);
 }
 
 TEST(Engine, ForcedTokensGoThroughDecodeAsChosenOnesDo) {
@@ -154,11 +159,13 @@ TEST(Engine, ForcedTokensSurvivePreemption) {
   config.kv_cache_config.max_tokens = 256;
   config.kv_cache_config.tokens_per_block = 16;
   LLM llm(config);
+  Hold hold(llm);
   std::vector<Generation> running;
   for (uint32_t seed = 0; seed < 6; ++seed) {
     running.push_back(llm.submit({.token_ids = random_prompt(seed, 60)}, sampling,
                                  {.generation_logits = true, .forced_tokens = forced(seed)}));
   }
+  hold.release();
   for (size_t idx = 0; idx < running.size(); ++idx) {
     const RequestOutput out = running[idx].result();
     EXPECT_EQ(out.outputs[0].token_ids, forced(static_cast<uint32_t>(idx)));
@@ -210,10 +217,12 @@ TEST(Engine, ReuseCanBeSwitchedOff) {
 
 TEST(Engine, CancelEndsOneRequestOnly) {
   LLM llm(small_config());
+  Hold hold(llm);
   Generation doomed = llm.submit({.token_ids = random_prompt(1, 50)}, tokens(900));
   Generation other = llm.submit({.token_ids = random_prompt(2, 50)}, tokens(30));
-  ASSERT_TRUE(doomed.next());
   doomed.cancel();
+  hold.release();
+  ASSERT_TRUE(doomed.next()) << "it ran";
   EXPECT_EQ(doomed.result().outputs[0].finish_reason, FinishReason::kCancelled);
   const RequestOutput out = other.result();
   EXPECT_EQ(out.outputs[0].finish_reason, FinishReason::kLength);
@@ -224,7 +233,11 @@ TEST(Engine, DestructionEndsWhatRuns) {
   std::optional<Generation> orphan;
   {
     LLM llm(small_config());
+    Hold hold(llm);
     orphan = llm.submit({.token_ids = random_prompt(1, 50)}, tokens(900));
+    // A consumer that holds up each step makes it last for most of a minute.
+    orphan->on_ready([] { std::this_thread::sleep_for(std::chrono::milliseconds(50)); });
+    hold.release();
   }
   EXPECT_EQ(orphan->result().outputs[0].finish_reason, FinishReason::kCancelled);
 }
@@ -416,8 +429,10 @@ TEST(Engine, CancellingEndsEveryCompletion) {
   LLM llm(small_config());
   SamplingParams sampling = tokens(400);
   sampling.n = 3;
+  Hold hold(llm);
   Generation generation = llm.submit({.token_ids = random_prompt(1, 300)}, sampling);
   generation.cancel();
+  hold.release();
   const RequestOutput out = generation.result();
   for (const CompletionOutput& output : out.outputs) {
     EXPECT_EQ(output.finish_reason, FinishReason::kCancelled);
@@ -428,9 +443,11 @@ TEST(Engine, CancellingEndsEveryCompletion) {
 
 TEST(Engine, DroppedRequestsEndAndGiveTheirPagesBack) {
   LLM llm(small_config());
+  Hold hold(llm);
   {
     const Generation dropped = llm.submit({.token_ids = random_prompt(1, 300)}, tokens(700));
   }
+  hold.release();
   const RequestOutput out = llm.generate({.token_ids = random_prompt(2, 10)}, tokens(2));
   EXPECT_EQ(out.outputs[0].token_ids.size(), 2U);
   const EngineStats stats = llm.stats();

@@ -38,6 +38,7 @@ std::atomic<int> g_countdown{0};
 namespace foveal {
 namespace {
 
+using engine_testing::Hold;
 using engine_testing::random_prompt;
 
 LlmConfig config_of(const std::string& family) {
@@ -290,10 +291,12 @@ void expect_preemption_changes_nothing(const std::string& way) {
   config.kv_cache_config.max_tokens = 512;  // six of 64 + 150 tokens cannot all stay
   config.kv_cache_config.tokens_per_block = 16;
   LLM llm(config);
+  Hold hold(llm);  // all six are there before the first ends
   std::vector<Generation> running;
   for (uint32_t seed = 0; seed < 6; ++seed) {
     running.push_back(llm.submit({.token_ids = random_prompt(seed, 150)}, tokens(150)));
   }
+  hold.release();
   for (size_t idx = 0; idx < running.size(); ++idx) {
     const RequestOutput output = running[idx].result();
     EXPECT_EQ(answer_of(output), calm[idx]) << idx;
@@ -315,11 +318,13 @@ TEST(Rocket, AFailureInTheMiddleOfCompactionLosesNoPage) {
   LLM llm(with(config_of("llama3"), small_budget()));
   const Prompt prompt{.token_ids = random_prompt(11, kOddPrompt)};
   const Answer want = answer_of(llm.generate(prompt, tokens(20)));
+  Hold hold(llm);  // the other is still decoded when this one fails
   Generation other = llm.submit({.token_ids = random_prompt(12, 40)}, tokens(400));
-  ASSERT_TRUE(other.next_delta());
   g_countdown = 1;  // the first layer's K and V have moved already
   g_failing_size = kScoreBytes;
   Generation doomed = llm.submit({.token_ids = random_prompt(13, kOddPrompt)}, tokens(20));
+  hold.release();
+  ASSERT_TRUE(other.next_delta());
   EXPECT_THROW(doomed.result(), Error);
   g_failing_size = 0;
   EXPECT_LT(g_countdown.load(), 0) << "nothing failed";
