@@ -253,11 +253,7 @@ void Engine::Loop::admit(std::unique_ptr<Running> running) {
 }
 
 void Engine::Loop::drop_cancelled() {
-  std::vector<RequestId> cancelled;
-  for (const auto& [id, running] : running_) {
-    if (running->stream().cancelled()) cancelled.push_back(id);
-  }
-  for (const RequestId id : cancelled) end(id, FinishReason::kCancelled);
+  // Those that wait for a prompt first: whoever hears of the leader's end finds none in the counts.
   for (auto& [leader, group] : followers_) {
     std::erase_if(group, [this](std::unique_ptr<Running>& running) {
       if (!running->stream().cancelled()) return false;
@@ -265,6 +261,11 @@ void Engine::Loop::drop_cancelled() {
       return true;
     });
   }
+  std::vector<RequestId> cancelled;
+  for (const auto& [id, running] : running_) {
+    if (running->stream().cancelled()) cancelled.push_back(id);
+  }
+  for (const RequestId id : cancelled) end(id, FinishReason::kCancelled);
 }
 
 void Engine::Loop::run() {
