@@ -46,11 +46,11 @@ class GenerationResult:
             deltas = self._request.poll()
             self._assembler.add(deltas)
             if self._request.ended():
-                self._done = True
                 try:
                     self._assembler.finish(self._request.result())
                 except Exception as error:
                     self._error = error
+                self._done = True
             return bool(deltas)
 
     def _output(self):
@@ -74,8 +74,8 @@ class GenerationResult:
         self._request.attach(signal, number)
 
     def _wait(self, last_only, timeout=None):
-        deadline = None if timeout is None else time.monotonic() + timeout
         try:
+            deadline = None if timeout is None else time.monotonic() + timeout
             if not self._done and self._signal is None:
                 self.attach(_foveal.Signal(), 0)
             while True:
@@ -97,15 +97,26 @@ class GenerationResult:
         """Waits for the end. TimeoutError after so many seconds; the request then goes on."""
         return self._wait(last_only=True, timeout=timeout)
 
+    def _next(self):
+        output = self._wait(last_only=not self._streaming)
+        self._told = self._done
+        return output
+
     def __iter__(self):
-        return self
+        # A generator, because Ctrl-C may also be seen on the way into a function, before its `try`.
+        try:
+            while not self._told:
+                yield self._next()
+        except (Exception, GeneratorExit):  # an error, or a loop that was left: the request goes on
+            raise
+        except BaseException:
+            self.abort()
+            raise
 
     def __next__(self):
         if self._told:
             raise StopIteration
-        output = self._wait(last_only=not self._streaming)
-        self._told = self._done
-        return output
+        return self._next()
 
     # --- waiting in an event loop ---
 
@@ -117,18 +128,20 @@ class GenerationResult:
         return self._event
 
     async def _await(self, last_only):
-        while not self._done:
-            event = self._watch()
-            event.clear()
-            added = self._pump()
-            if self._done or (added and not last_only):
-                break
-            try:
+        try:
+            while not self._done:
+                event = self._watch()
+                event.clear()
+                added = self._pump()
+                if self._done or (added and not last_only):
+                    break
                 await event.wait()
-            except asyncio.CancelledError:
-                self.abort()
-                raise
-        return self._output()
+            return self._output()
+        except Exception:
+            raise
+        except BaseException:  # the task was cancelled; or Ctrl-C in a loop that does not cancel tasks
+            self.abort()
+            raise
 
     async def aresult(self):
         """Waits for the end. A task that is cancelled here aborts the request."""

@@ -112,11 +112,15 @@ class LLM:
         native = params.to_native()
         request = self._engine.submit(ids, native, params.guided_native(),
                                       sparse_override(sparse_attention), cache_salt or "")
-        assembler = Assembler(self._next_id, prompt.text, ids, params)
-        self._next_id += 1
-        result = GenerationResult(request, assembler, streaming)
-        self._requests.add(result)
-        return result
+        try:
+            assembler = Assembler(self._next_id, prompt.text, ids, params)
+            self._next_id += 1
+            result = GenerationResult(request, assembler, streaming)
+            self._requests.add(result)
+            return result
+        except BaseException:  # Ctrl-C: its traceback would keep what nobody else has
+            request.cancel()
+            raise
 
     def _prompt_ids(self, prompt, params):
         ids = prompt.ids

@@ -10,7 +10,9 @@ import pytest
 import foveal
 from foveal import LLM, SamplingParams
 
-LONG = SamplingParams(max_tokens=2000, ignore_eos=True)
+# Nearly all of the context: it never ends while a test looks the other way.
+LONG = SamplingParams(max_tokens=8000, ignore_eos=True)
+HANG_S = 300  # only a hang lasts so long
 
 
 def test_await_many(llm):
@@ -39,7 +41,7 @@ def test_stream_equals_whole(llm, n):
             assert sum((part.token_ids_diff for part in parts), []) == one.token_ids
             assert sum((part.logprobs_diff for part in parts), []) == one.logprobs
         assert [item.finished for item in items] == [False] * (len(items) - 1) + [True]
-        assert len(items) > 3 and items[-1].timings.decode_tokens > 0
+        assert items[-1].timings.decode_tokens > 0
 
     check(list(llm.generate_async("Once upon a time", params, streaming=True)))
 
@@ -48,6 +50,20 @@ def test_stream_equals_whole(llm, n):
         return [item async for item in stream]
 
     check(asyncio.run(collect()))
+
+
+def test_streams_have_items_before_the_end(llm):
+    stream = llm.generate_async("Hello", LONG, streaming=True)
+    for item in stream:
+        assert not item.finished and item.outputs[0].length > 0
+        break
+    assert not next(stream).finished  # a loop that was left is not the end
+
+    async def first():
+        async for item in llm.generate_async("Hello", LONG, streaming=True):
+            return item.finished
+
+    assert asyncio.run(first()) is False
 
 
 def test_without_streaming_there_is_one_item(llm):
@@ -61,7 +77,7 @@ def test_result_and_timeout(llm):
         request.result(timeout=0.05)
     assert not request.finished
     request.abort()
-    output = request.result(timeout=10)
+    output = request.result(timeout=HANG_S)
     assert output.outputs[0].finish_reason == "cancelled" and request.finished
     assert request.result() == output  # again, the same
 
@@ -70,7 +86,7 @@ def test_abort_in_a_loop(llm):
     async def main():
         request = llm.generate_async("Hello", LONG, streaming=True)
         async for output in request:
-            if output.outputs[0].length == 3:
+            if output.outputs[0].length >= 3:  # one item may have the tokens of several steps
                 request.abort()
         return output
 
@@ -90,7 +106,7 @@ def test_a_cancelled_task_aborts(llm):
 
 def idle(llm):
     """Every request has left, with its pages."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + HANG_S
     while llm.get_stats().running or llm.get_stats().kv_pages_used:
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -105,11 +121,12 @@ def test_dropped_requests_end(llm):
 
 def test_engine_runs_while_python_is_busy(llm):
     # The engine's thread never needs the interpreter: tokens come in while this thread spins.
+    before = llm.get_stats().generated_tokens
     request = llm.generate_async("Hello", SamplingParams(max_tokens=8, ignore_eos=True))
-    end = time.monotonic() + 30
-    while llm.get_stats().generated_tokens == 0 and time.monotonic() < end:
-        pass
-    assert request.result(timeout=30).outputs[0].length == 8
+    end = time.monotonic() + HANG_S
+    while llm.get_stats().generated_tokens < before + 8:
+        assert time.monotonic() < end
+    assert request.result(timeout=HANG_S).outputs[0].length == 8
 
 
 def test_threads_share_an_engine(llm):
@@ -131,7 +148,7 @@ def test_threads_share_an_engine(llm):
 def test_shutdown_cancels_and_closes(tiny_path):
     with LLM(tiny_path) as llm:
         request = llm.generate_async([5] * 10, SamplingParams(max_tokens=900, ignore_eos=True))
-    assert request.result(timeout=5).outputs[0].finish_reason in ("cancelled", "length")
+    assert request.result(timeout=HANG_S).outputs[0].finish_reason in ("cancelled", "length")
     llm.shutdown()  # a second time is fine
     with pytest.raises(foveal.InvalidArgumentError, match="after shutdown"):
         llm.generate([1, 2])
@@ -156,11 +173,11 @@ def test_shutdown_wakes_whoever_waits(tiny_path):
         task = asyncio.create_task(llm.generate_async([5] * 10, params).aresult())
         await asyncio.sleep(0.02)
         llm.shutdown()  # holds up this very loop
-        ended.append((await asyncio.wait_for(task, 5)).finished)
+        ended.append((await asyncio.wait_for(task, HANG_S)).finished)
 
     asyncio.run(main())
     for thread in threads:
-        thread.join(timeout=5)
+        thread.join(timeout=HANG_S)
         assert not thread.is_alive()
     assert ended == [True] * 3
 

@@ -90,7 +90,7 @@ def test_infos(tiny):
 
 
 def run(code, **kwargs):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600,
                           **kwargs)
 
 
@@ -106,7 +106,7 @@ def test_quiet_and_clean_at_exit(tiny_path):
 def test_examples(model_path, name):
     path = pathlib.Path(__file__).resolve().parents[2] / "examples" / name
     done = subprocess.run([sys.executable, path, model_path], capture_output=True, text=True,
-                          timeout=120)
+                          timeout=600)
     assert done.returncode == 0 and done.stdout, done.stderr
 
 
