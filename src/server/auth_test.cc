@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
-#include <fstream>
 
 #include "base/check.h"
+#include "base/test_folder.h"
 
 namespace foveal::server {
 namespace {
@@ -29,10 +29,10 @@ TEST(Auth, RefusesKeysNobodyCouldSend) {
 }
 
 TEST(Auth, ReadsAKeyFile) {
-  const std::string path = testing::TempDir() + "foveal_auth_test_keys";
-  std::ofstream(path) << "# mine\none\r\n\ntwo\n";
+  const TestFolder folder;
+  const std::string path = folder.write("keys", "# mine\none\r\n\ntwo\n");
   EXPECT_EQ(read_key_file(path), (std::vector<std::string>{"one", "two"}));
-  std::ofstream(path) << "# nothing\n";
+  folder.write("keys", "# nothing\n");
   EXPECT_THROW(read_key_file(path), Error);
   std::remove(path.c_str());
   EXPECT_THROW(read_key_file(path), Error);

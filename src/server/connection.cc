@@ -245,10 +245,14 @@ namespace {
 
 class ConnectionExchange : public Exchange {
  public:
-  ConnectionExchange(std::shared_ptr<Connection> connection, uint64_t number)
-      : connection_(std::move(connection)), number_(number) {}
+  ConnectionExchange(std::shared_ptr<Connection> connection, uint64_t number,
+                     std::atomic<int64_t>& count)
+      : connection_(std::move(connection)), number_(number), count_(count) {
+    count_.fetch_add(1);
+  }
   ~ConnectionExchange() override {
     connection_->post([c = connection_, n = number_] { c->abandon(n); });
+    count_.fetch_sub(1);
   }
   void respond(HttpResponse response) override {
     connection_->post(
@@ -275,6 +279,7 @@ class ConnectionExchange : public Exchange {
  private:
   std::shared_ptr<Connection> connection_;
   uint64_t number_;
+  std::atomic<int64_t>& count_;
 };
 
 }  // namespace
@@ -289,7 +294,8 @@ void Connection::dispatch() {
   request->body = std::move(parser_->beast.get().body());
   request->room = std::move(room_);
   parser_.reset();
-  auto exchange = std::make_shared<ConnectionExchange>(shared_from_this(), number_);
+  auto exchange =
+      std::make_shared<ConnectionExchange>(shared_from_this(), number_, shared_.exchanges);
   work([handler = shared_.handler, request, exchange = std::move(exchange)]() mutable {
     handler->handle(std::move(*request), std::move(exchange));
   });

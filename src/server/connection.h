@@ -24,6 +24,7 @@ struct HttpShared {
   boost::asio::thread_pool* workers = nullptr;
   boost::asio::ssl::context* tls = nullptr;  ///< null: plain
   std::atomic<int64_t> connections{0};
+  std::atomic<int64_t> exchanges{0};  ///< requests that have arrived and are not done with
   std::atomic<bool> stopping{false};  ///< nothing more may be posted
   std::atomic<size_t> bodies_bytes{0};
 };

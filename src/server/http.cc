@@ -179,4 +179,6 @@ void HttpServer::on_signal(std::function<void()> function) {
   impl_->wait_signal();
 }
 
+int64_t HttpServer::num_requests() const { return impl_->shared.exchanges.load(); }
+
 }  // namespace foveal::server

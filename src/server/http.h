@@ -102,6 +102,8 @@ class HttpServer {
   void every(std::chrono::milliseconds period, std::function<void()> function);
   /// SIGTERM and SIGINT end up here, on `run`'s thread, in place of ending the process.
   void on_signal(std::function<void()> function);
+  /// Requests that have arrived whole and whose Exchange still is.
+  int64_t num_requests() const;
 
  private:
   struct Impl;

@@ -19,12 +19,12 @@ class Lifecycle {
 
   void signal() {
     if (drain_begin_) {
-      log_warn("stopping at once; {} requests are cut off", service_.num_running());
-      good_ = service_.num_running() == 0;
+      log_warn("stopping at once; {} requests are cut off", http_.num_requests());
+      good_ = http_.num_requests() == 0;
       return http_.stop();
     }
     log_info("draining: {} requests have {} s to finish; another signal ends at once",
-             service_.num_running(), timeout_.count() / 1000);
+             http_.num_requests(), timeout_.count() / 1000);
     service_.drain();
     drain_begin_ = Clock::now();
   }
@@ -32,7 +32,8 @@ class Lifecycle {
   void tick() {
     if (!drain_begin_) return;
     const auto now = Clock::now();
-    if (service_.num_running() == 0) {
+    // Those that are still being read count: they run once that is done.
+    if (http_.num_requests() == 0) {
       // Their last bytes are still on the way.
       if (!idle_since_) idle_since_ = now;
       if (now - *idle_since_ > kLastWrites) http_.stop();
@@ -40,7 +41,7 @@ class Lifecycle {
     }
     idle_since_.reset();
     if (now - *drain_begin_ < timeout_) return;
-    if (good_) log_warn("cancelling {} requests", service_.num_running());
+    if (good_) log_warn("cancelling {} requests", http_.num_requests());
     good_ = false;
     service_.cancel_all();
     if (now - *drain_begin_ > timeout_ + kCancelTime) http_.stop();

@@ -43,7 +43,6 @@ class Service : public HttpHandler {
   void cancel_all() { tasks_.cancel_all(); }
   /// Drops what is left once HttpServer::join has returned.
   void clear();
-  size_t num_running() const { return tasks_.size(); }
   int64_t in_flight() const { return admission_.in_flight(); }
 
   LLM& llm() { return llm_; }

@@ -26,11 +26,6 @@ void TaskList::cancel_all() {
   for (const auto& task : tasks) task->cancel();
 }
 
-size_t TaskList::size() const {
-  const std::lock_guard lock(mutex_);
-  return tasks_.size();
-}
-
 void TaskList::clear() {
   std::set<std::shared_ptr<Task>> tasks;
   const std::lock_guard lock(mutex_);

@@ -23,12 +23,11 @@ class TaskList {
   void add(std::shared_ptr<Task> task);
   void remove(const std::shared_ptr<Task>& task);
   void cancel_all();
-  size_t size() const;
   /// Once no thread of the server runs any more.
   void clear();
 
  private:
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::set<std::shared_ptr<Task>> tasks_;
 };
 

@@ -18,18 +18,24 @@ FOVEAL = os.environ.get("FOVEAL_BINARY", str(ROOT / "build/release/bin/foveal"))
 # Without a real model, a tiny random one that has no tokenizer: prompts are ids then.
 MODEL = os.environ.get("FOVEAL_TEST_MODEL", "")
 GOLDEN = ROOT / "tests/golden/llama3"
+HANG_S = 300  # only a hang lasts so long, even where many processes share a core
 
 
 class Server:
+    """Waits as long for a client, which may be as slow, except where flags say otherwise."""
+
     def __init__(self, *flags, model=None):
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
         command = [FOVEAL, "serve", "-m", str(model or MODEL or GOLDEN), "--port", "0", "--threads", "1", "--device", "cpu",
                    "--kv-max-tokens", "16384", *flags]
+        for wait in ("header", "body", "write", "shutdown"):
+            if f"--{wait}-timeout-s" not in flags:
+                command += [f"--{wait}-timeout-s", str(HANG_S)]
         self.process = subprocess.Popen(command, stderr=self.log, stdout=subprocess.DEVNULL)
         self.port = self._wait_for_port()
 
     def _wait_for_port(self):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANG_S
         while time.monotonic() < deadline:
             found = re.search(r"ready: https?://[^ ]*:(\d+)/v1", self.text())
             if found:
@@ -42,18 +48,19 @@ class Server:
     def text(self):
         return pathlib.Path(self.log.name).read_text(errors="replace")
 
-    def connect(self, timeout=30):
+    def connect(self, timeout=HANG_S):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
-    def socket(self, timeout=30):
+    def socket(self, timeout=HANG_S):
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
 
-    def raw(self, data, timeout=10):
+    def raw(self, data, silence=HANG_S):
         """Everything that comes back for these bytes until the server closes or falls silent."""
-        with self.socket(timeout) as sock:
-            sock.sendall(data)
+        with self.socket() as sock:
             out = b""
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it may close before it has read all
+                sock.sendall(data)
+                sock.settimeout(silence)
                 while part := sock.recv(65536):
                     out += part
             return out
@@ -86,15 +93,22 @@ class Server:
         found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.M)
         return float(found.group(1)) if found else None
 
-    def wait_idle(self, seconds=10):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if (self.metric("foveal_completions_in_flight") == 0 and
-                    self.metric("foveal_requests_running") == 0 and
-                    self.metric('foveal_kv_pages{state="used"}') == 0):
-                return True
+    def wait_until(self, condition):
+        """Whether it comes true before this must be a hang."""
+        deadline = time.monotonic() + HANG_S
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
             time.sleep(0.02)
-        return False
+        return True
+
+    def wait_idle(self):
+        return self.wait_until(lambda: self.metric("foveal_completions_in_flight") == 0 and
+                               self.metric("foveal_requests_running") == 0 and
+                               self.metric('foveal_kv_pages{state="used"}') == 0)
+
+    def wait_busy(self):
+        return self.wait_until(lambda: self.metric("foveal_completions_in_flight") > 0)
 
     def signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
@@ -102,8 +116,8 @@ class Server:
     def stop(self):
         if self.process.poll() is None:
             self.signal()
-            self.signal()
-        return self.process.wait(timeout=30)
+            self.signal(signal.SIGINT)  # two of one kind may arrive as one
+        return self.process.wait(timeout=HANG_S)
 
 
 def resident_kib(pid):
@@ -111,6 +125,10 @@ def resident_kib(pid):
         if line.startswith("RssAnon:"):
             return int(line.split()[1])
     return 0
+
+
+def num_descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def in_threads(functions):

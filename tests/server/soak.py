@@ -103,7 +103,7 @@ def main():
     middle = harness.resident_kib(server.process.pid)
     for thread in threads:
         thread.join()
-    idle = server.wait_idle(30)
+    idle = server.wait_idle()
     last = harness.resident_kib(server.process.pid)
     growth = (last - middle) / 1024
     print(f"{seconds:.0f} s: {soak.good} good requests, {soak.bad} bad ones, {soak.tokens} tokens; memory "
