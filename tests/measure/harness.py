@@ -22,7 +22,7 @@ STRONG = "{algorithm: skip_softmax, threshold_scale_factor: {prefill: 330.0, dec
 
 
 def foveal(*words, status=0):
-    done = subprocess.run([FOVEAL, *map(str, words)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([FOVEAL, *map(str, words)], capture_output=True, text=True, timeout=1200)
     if done.returncode != status:
         raise AssertionError(f"status {done.returncode}: {done.stderr}")
     return done
