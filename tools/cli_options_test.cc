@@ -4,8 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <new>
 #include <stdexcept>
@@ -13,6 +11,7 @@
 
 #include "base/config_fields.h"
 #include "base/log.h"
+#include "base/test_folder.h"
 #include "cli_help.h"
 #include "foveal/error.h"
 #include "output.h"
@@ -71,17 +70,8 @@ std::string error_of(const std::function<void()>& call) {
 
 class CliFile : public testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = std::filesystem::path(testing::TempDir()) / "foveal_cli_options_test";
-    std::filesystem::create_directories(dir_);
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
-  std::string write(const std::string& text) {
-    const std::string path = (dir_ / "extra.yaml").string();
-    std::ofstream(path) << text;
-    return path;
-  }
-  std::filesystem::path dir_;
+  std::string write(const std::string& text) const { return folder_.write("extra.yaml", text); }
+  TestFolder folder_;
 };
 
 TEST_F(CliFile, CommandLineOverFileOverDefault) {

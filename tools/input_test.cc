@@ -2,9 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <limits>
 
+#include "base/test_folder.h"
 #include "foveal/error.h"
 #include "json_writer.h"
 
@@ -30,14 +30,12 @@ TEST(List, KeepsEmptyItemsForTheCallerToRefuse) {
 }
 
 TEST(Input, ReadsBytesAndNamesWhatIsMissing) {
-  const std::string path = testing::TempDir() + "/input_test.bin";
+  const TestFolder folder;
   const std::string bytes("a\0b\xff\n", 5);
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  std::fwrite(bytes.data(), 1, bytes.size(), file);
-  std::fclose(file);
+  const std::string path = folder.write("input.bin", bytes);
   EXPECT_EQ(read_input(path), bytes);
   EXPECT_THROW(read_input(path + ".absent"), Error);
-  EXPECT_THROW(read_input(testing::TempDir()), Error);
+  EXPECT_THROW(read_input(folder.path()), Error);
 }
 
 TEST(JsonWriter, WritesObjectsInOrder) {

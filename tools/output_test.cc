@@ -6,13 +6,26 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/test_folder.h"
 #include "foveal/error.h"
 
 namespace foveal::tools {
 namespace {
 
+/// The working directory for one test.
+class Inside {
+ public:
+  explicit Inside(const std::string& path) { std::filesystem::current_path(path); }
+  ~Inside() { std::filesystem::current_path(before_); }
+
+ private:
+  std::filesystem::path before_ = std::filesystem::current_path();
+};
+
 TEST(CheckWritable, TakesWhatCanBeWritten) {
-  const std::string path = testing::TempDir() + "/output_test.bin";
+  const TestFolder folder;
+  const Inside inside(folder.path());
+  const std::string path = folder.path("output_test.bin");
   EXPECT_NO_THROW(check_writable("logits", ""));
   EXPECT_NO_THROW(check_writable("logits", path));
   EXPECT_FALSE(std::filesystem::exists(path));
@@ -21,20 +34,20 @@ TEST(CheckWritable, TakesWhatCanBeWritten) {
 }
 
 TEST(CheckWritable, RefusesWhatCannot) {
-  for (const std::string& path : {testing::TempDir(), testing::TempDir() + "/absent/output.bin",
-                                  testing::TempDir() + "/" + std::string(5000, 'x')}) {
+  const TestFolder folder;
+  for (const std::string& path :
+       {folder.path(), folder.path("absent/output.bin"), folder.path(std::string(5000, 'x'))}) {
     EXPECT_THROW(check_writable("logits", path), Error) << path;
   }
 }
 
 TEST(CheckNotInput, KnowsAFileByAnyName) {
   namespace fs = std::filesystem;
-  const fs::path folder = fs::path(testing::TempDir()) / "output_test_inputs";
-  fs::create_directories(folder);
+  const TestFolder own;
+  const fs::path folder = own.path();
   const fs::path model = folder / "model.gguf";
   const fs::path link = folder / "link";
   std::ofstream(model) << "weights";
-  fs::remove(link);
   fs::create_symlink(model, link);
   const std::string detour = (folder / "." / "model.gguf").string();
   for (const std::string& path : {model.string(), link.string(), detour}) {
@@ -59,7 +72,6 @@ TEST(CheckNotInput, KnowsAFileByAnyName) {
   EXPECT_TRUE(same_output((folder / "new").string(), (folder / "." / "new").string()));
   EXPECT_FALSE(same_output((folder / "new").string(), (folder / "newer").string()));
   EXPECT_FALSE(same_output("/dev/null", "/dev/null"));
-  fs::remove_all(folder);
 }
 
 TEST(SameOutput, KnowsNewFilesByRelativePathsAndThroughLinks) {
@@ -68,9 +80,8 @@ TEST(SameOutput, KnowsNewFilesByRelativePathsAndThroughLinks) {
   EXPECT_TRUE(same_output(fs::absolute("output_test_new").string(), "output_test_new"));
   EXPECT_FALSE(same_output("output_test_new", "./output_test_newer"));
 
-  const fs::path folder = fs::path(testing::TempDir()) / "foveal_same_output";
-  fs::remove_all(folder);
-  fs::create_directories(folder);
+  const TestFolder own;
+  const fs::path folder = own.path();
   const std::string link = (folder / "link").string();
   fs::create_symlink("new", link);
   EXPECT_TRUE(same_output(link, (folder / "new").string()));
@@ -84,13 +95,12 @@ TEST(SameOutput, KnowsNewFilesByRelativePathsAndThroughLinks) {
   const std::string circle = (folder / "circle").string();
   fs::create_symlink("circle", circle);
   EXPECT_THROW(check_writable("logits", circle), Error);
-  fs::remove_all(folder);
 }
 
 TEST(CheckOutputs, WantsAFileForEach) {
-  const std::string folder = testing::TempDir();
-  const std::string input = folder + "/output_test_input.txt";
-  std::ofstream(input) << "text";
+  const TestFolder own;
+  const std::string folder = own.path();
+  const std::string input = own.write("output_test_input.txt", "text");
   const std::string inputs[] = {"", input};
   const auto check = [&](const std::string& csv) {
     const OutputFile outputs[] = {
@@ -102,7 +112,6 @@ TEST(CheckOutputs, WantsAFileForEach) {
   EXPECT_THROW(check(folder + "/./output_test.json"), Error);
   EXPECT_THROW(check(input), Error);
   EXPECT_THROW(check(folder), Error);
-  std::filesystem::remove(input);
 }
 
 TEST(WriteResults, GoesOnAfterOneThatFails) {

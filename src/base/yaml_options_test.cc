@@ -3,10 +3,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <string>
 
+#include "base/test_folder.h"
 #include "foveal/error.h"
 
 namespace foveal {
@@ -125,20 +124,16 @@ TEST(Yaml, Bounded) {
 }
 
 TEST(Yaml, Files) {
-  const std::filesystem::path dir =
-      std::filesystem::path(testing::TempDir()) / "foveal_yaml_options_test";
-  std::filesystem::create_directories(dir);
-  const std::string path = (dir / "extra.yaml").string();
-  std::ofstream(path) << "a: 1\na: 2\n";
+  const TestFolder folder;
+  const std::string path = folder.write("extra.yaml", "a: 1\na: 2\n");
   try {
     load_yaml(path);
     FAIL() << "must throw";
   } catch (const Error& error) {
     EXPECT_STREQ(error.what(), "[extra.yaml:2] got key 'a' again after line 1; need each key once");
   }
-  std::filesystem::remove_all(dir);
   try {
-    load_yaml(path);
+    load_yaml(folder.path("none.yaml"));
     FAIL() << "must throw";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kNotFound);

@@ -1,5 +1,7 @@
 #include "model/gguf.h"
 
+#include <random>
+
 #include "model/gguf_config.h"
 #include "model/gguf_names.h"
 #include "model/test_files.h"

@@ -3,8 +3,8 @@
 
 #include <chrono>
 #include <cmath>
-#include <fstream>
 
+#include "base/test_folder.h"
 #include "bench/arrivals.h"
 #include "bench/compare.h"
 #include "bench/dataset.h"
@@ -45,10 +45,10 @@ TEST(Compare, FindsFivePercentAndCriesNoWolf) {
       static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
   std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
   // Ten pairs of 2 % jitter each have a standard error of 0.9 %; 5 % is 5.4 of them, and the 99 %
-  // quantile of nine degrees of freedom is 3.25. One in a hundred false alarms: of 200 at most 9
-  // but once in 10,000.
-  EXPECT_GE(differences(seed, 1.05, 200), 180);
-  EXPECT_GE(differences(seed + 1, 1, 200), 191);
+  // quantile of nine degrees of freedom is 3.25: 96 in a hundred are found. One in a hundred is a
+  // false alarm. Of 200 fewer than these are right but once in a billion runs.
+  EXPECT_GE(differences(seed, 1.05, 200), 168);
+  EXPECT_GE(differences(seed + 1, 1, 200), 185);
 }
 
 TEST(Compare, ReportsTheRatio) {
@@ -62,11 +62,12 @@ TEST(Compare, ReportsTheRatio) {
 }
 
 TEST(Dataset, BadLinesAreListed) {
-  const std::string path = testing::TempDir() + "/dataset.jsonl";
-  std::ofstream(path) << dataset_line(7, {1, 2, 3}, 5)
-                      << "{\"task_id\": \"a\", \"prompt\": \"text\", \"output_tokens\": 1}\n"
-                         "{\"prompt\": \"text\"}\n{\"prompt\": \"text\", \"output_tokens\": 0}\n"
-                         "{\"output_tokens\": 3}\n{\"prompt\": 1, \"output_tokens\": 3}\nno\n";
+  const TestFolder folder;
+  const std::string path = folder.write(
+      "dataset.jsonl", dataset_line(7, {1, 2, 3}, 5) +
+                           "{\"task_id\": \"a\", \"prompt\": \"text\", \"output_tokens\": 1}\n"
+                           "{\"prompt\": \"text\"}\n{\"prompt\": \"text\", \"output_tokens\": 0}\n"
+                           "{\"output_tokens\": 3}\n{\"prompt\": 1, \"output_tokens\": 3}\nno\n");
   const Dataset got = read_dataset(path);
   ASSERT_EQ(got.requests.size(), 2U);
   EXPECT_EQ(got.requests[0].task_id, "7");
@@ -75,7 +76,7 @@ TEST(Dataset, BadLinesAreListed) {
   EXPECT_EQ(got.requests[1].prompt.text, "text");
   EXPECT_EQ(got.requests[1].task_id, "a");
   EXPECT_EQ(got.failures.size(), 5U);
-  std::ofstream(path) << "no\n";
+  folder.write("dataset.jsonl", "no\n");
   EXPECT_THROW(read_dataset(path), Error);
 }
 

@@ -2,10 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
 #include <limits>
 #include <numeric>
 
+#include "base/test_folder.h"
 #include "eval/divergence.h"
 #include "eval/needles.h"
 #include "eval/summary.h"
@@ -94,8 +94,8 @@ TEST(Haystack, GeneratedTextDependsOnTheSeedAlone) {
 }
 
 TEST(Haystack, ATextIsCutIntoItsSentences) {
-  const std::string path = testing::TempDir() + "/haystack.txt";
-  std::ofstream(path) << "One is\n  short. Is two? Three!";
+  const TestFolder folder;
+  const std::string path = folder.write("haystack.txt", "One is\n  short. Is two? Three!");
   measure::Random random(1);
   std::vector<std::string> got = Haystack(path).take(random, 6);
   std::rotate(got.begin(), std::find(got.begin(), got.begin() + 3, "One is short."),

@@ -1,11 +1,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <set>
 #include <sstream>
 
+#include "base/test_folder.h"
 #include "eval/ruler_tasks.h"
 #include "foveal/error.h"
 
@@ -105,10 +105,11 @@ TEST(Ruler, ScoresAsPublished) {
 }
 
 TEST(Ruler, QuestionsComeFromAFileToo) {
-  const std::string path = testing::TempDir() + "/questions.jsonl";
-  std::ofstream(path)
-      << "{\"question\": \"q0\", \"answers\": [\"a\", \"b\"], \"documents\": \"d0\"}\n"
-         "{\"question\": \"q1\", \"answer\": \"c\", \"context\": [\"d1\", \"d2\"]}\n";
+  const TestFolder folder;
+  const std::string path =
+      folder.write("questions.jsonl",
+                   "{\"question\": \"q0\", \"answers\": [\"a\", \"b\"], \"documents\": \"d0\"}\n"
+                   "{\"question\": \"q1\", \"answer\": \"c\", \"context\": [\"d1\", \"d2\"]}\n");
   const Materials materials{.questions = read_questions(path)};
   ASSERT_EQ(materials.questions.size(), 2U);
   for (uint64_t seed = 0; seed < 6; ++seed) {
@@ -118,7 +119,7 @@ TEST(Ruler, QuestionsComeFromAFileToo) {
     }
     EXPECT_EQ(draft.references.size(), draft.user.ends_with("q0") ? 2U : 1U);
   }
-  std::ofstream(path) << "{\"question\": \"q\"}\n";
+  folder.write("questions.jsonl", "{\"question\": \"q\"}\n");
   EXPECT_THROW(read_questions(path), Error);
 }
 

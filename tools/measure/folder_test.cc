@@ -1,9 +1,9 @@
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 #include <string>
 
+#include "base/test_folder.h"
 #include "foveal/error.h"
 #include "input.h"
 #include "measure/documents.h"
@@ -14,12 +14,6 @@ namespace foveal::measure {
 namespace {
 
 const Settings kSettings{{"task", "niah"}, {"model", "m.gguf"}};
-
-std::string fresh_folder(const char* name) {
-  const std::string path = testing::TempDir() + "/foveal_folder_" + name;
-  std::filesystem::remove_all(path);
-  return path;
-}
 
 Record record(const std::string& id) {
   Record out{.id = id, .tags = {{"length", "512"}}, .prompt_tokens = 17, .references = {"a \"b\""}};
@@ -47,7 +41,8 @@ TEST(Record, ReadsWhatItWrote) {
 }
 
 TEST(ResultFolder, IsTakenUpWhereItEnded) {
-  const std::string path = fresh_folder("resume");
+  const TestFolder parent;
+  const std::string path = parent.path("results");
   {
     ResultFolder folder(path, kSettings, /*overwrite=*/false);
     folder.add(record("a"));
@@ -66,7 +61,8 @@ TEST(ResultFolder, IsTakenUpWhereItEnded) {
 }
 
 TEST(ResultFolder, RefusesOtherSettingsAndASecondProcess) {
-  const std::string path = fresh_folder("settings");
+  const TestFolder parent;
+  const std::string path = parent.path("results");
   {
     ResultFolder folder(path, kSettings, /*overwrite=*/false);
     folder.add(record("a"));
@@ -86,7 +82,8 @@ TEST(ResultFolder, RefusesOtherSettingsAndASecondProcess) {
 }
 
 TEST(ResultFolder, RefusesABrokenLineInTheMiddle) {
-  const std::string path = fresh_folder("broken");
+  const TestFolder parent;
+  const std::string path = parent.path("results");
   {
     const ResultFolder folder(path, kSettings, /*overwrite=*/false);
   }
@@ -95,15 +92,16 @@ TEST(ResultFolder, RefusesABrokenLineInTheMiddle) {
 }
 
 TEST(Documents, ATextIsOneAndALineIsOne) {
-  const std::string text = testing::TempDir() + "/document.txt";
-  std::ofstream(text) << "{\"text\": 3}\n";
+  const TestFolder folder;
+  const std::string text = folder.write("document.txt", "{\"text\": 3}\n");
   ASSERT_EQ(read_documents(text).size(), 1U);
   EXPECT_EQ(read_documents(text)[0].text, "{\"text\": 3}\n");
 
-  const std::string lines = testing::TempDir() + "/document.jsonl";
-  std::ofstream(lines) << "{\"text\": \"a\"}\n\n{\"prompt\": \"b\"}\r\n{\"input_ids\": [1, 2], "
-                          "\"text\": \"c\"}\n{\"text\": 3}\n{}\n{\"input_ids\": [1.5]}\nno\n"
-                          "{\"text\": \"\xff\"}\n[1]\n{\"input_ids\": [-1]}";
+  const std::string lines =
+      folder.write("document.jsonl",
+                   "{\"text\": \"a\"}\n\n{\"prompt\": \"b\"}\r\n{\"input_ids\": [1, 2], "
+                   "\"text\": \"c\"}\n{\"text\": 3}\n{}\n{\"input_ids\": [1.5]}\nno\n"
+                   "{\"text\": \"\xff\"}\n[1]\n{\"input_ids\": [-1]}");
   const std::vector<Document> got = read_documents(lines);
   ASSERT_EQ(got.size(), 10U);
   EXPECT_EQ(got[0].text, "a");
@@ -112,7 +110,7 @@ TEST(Documents, ATextIsOneAndALineIsOne) {
   EXPECT_EQ(got[2].ids, (std::vector<int32_t>{1, 2}));
   for (size_t idx = 3; idx < got.size(); ++idx) EXPECT_TRUE(got[idx].error.has_value()) << idx;
 
-  std::ofstream(lines) << "\n \n";
+  folder.write("document.jsonl", "\n \n");
   EXPECT_THROW(read_documents(lines), Error);
   EXPECT_EQ(content_hash(text), content_hash(text));
   EXPECT_NE(content_hash(text), content_hash(lines));

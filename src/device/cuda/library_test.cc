@@ -2,9 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
-
 #include "base/error.h"
+#include "base/test_folder.h"
 #include "device/backend.h"
 #include "device/cuda/cublaslt.h"
 
@@ -15,19 +14,13 @@ namespace fs = std::filesystem;
 
 class LibraryTest : public testing::Test {
  protected:
-  void SetUp() override {
-    root_ = fs::temp_directory_path() / ("foveal_library_test_" + std::to_string(getpid()));
-    fs::create_directories(root_);
-    root_ = fs::canonical(root_);
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
   fs::path folder(const std::string& name) const {
     fs::create_directories(root_ / name);
     return root_ / name;
   }
 
-  fs::path root_;
+  TestFolder own_;
+  fs::path root_ = fs::canonical(own_.path());
 };
 
 TEST_F(LibraryTest, ProgramOfASourceTree) {
