@@ -4,10 +4,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 [ $# = 0 ] || shift
-scripts/build.sh fuzz
-for binary in build/fuzz/bin/fuzz_*; do
-  name=$(basename "$binary")
-  [ $# = 0 ] || [[ " $* " == *" $name "* ]] || continue
+if [ $# = 0 ]; then
+  sources=(tests/fuzz/fuzz_*.cc)
+  sources=("${sources[@]##*/}")
+  set -- "${sources[@]%.cc}"
+fi
+scripts/build.sh fuzz "$@"
+for name in "$@"; do
+  binary=build/fuzz/bin/$name
   corpus=build/fuzz/corpus/$name
   mkdir -p "$corpus"
   echo "fuzz: $name, $seconds s"
