@@ -117,7 +117,11 @@ class Server:
         if self.process.poll() is None:
             self.signal()
             self.signal(signal.SIGINT)  # two of one kind may arrive as one
-        return self.process.wait(timeout=HANG_S)
+        code = self.process.wait(timeout=HANG_S)
+        # A sanitizer writes to the log, and may go on; no test would see it otherwise.
+        report = re.search(r"(ERROR|WARNING): \w+Sanitizer|runtime error: ", self.text())
+        assert report is None, self.text()[report.start():][:8000]
+        return code
 
 
 def resident_kib(pid):
