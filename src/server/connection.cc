@@ -144,7 +144,9 @@ void Connection::advance() {
 
 bool Connection::read_head_part() {
   if (state_ == State::kIdle) {
-    while (in_.starts_with("\r\n")) in_.erase(0, 2);
+    size_t blank = 0;  // lines in front of a request; dropped at once, for there may be thousands
+    while (in_.compare(blank, 2, "\r\n") == 0) blank += 2;
+    in_.erase(0, blank);
     if (in_.empty() || in_ == "\r") return false;
     state_ = State::kHead;
     scanned_ = 0;
