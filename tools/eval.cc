@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <limits>
 #include <set>
 
 #include "base/check.h"
@@ -225,6 +226,14 @@ void check_output_dir(const std::string& output_dir, const Command& command) {
   }
 }
 
+// Samples are the same for all, so each of them must be able to read them: what a method copies
+// beside a prompt leaves its arm less of the same cache.
+int64_t longest_of(std::span<const Arm> arms) {
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (const Arm& arm : arms) least = std::min(least, arm.speaker.max_seq_len());
+  return least;
+}
+
 int run_eval(const TaskEntry& entry, Task& task, const Cast& cast, const EvalOptions& options,
              measure::ResultFolder& folder, measure::Settings about) {
   const auto start = std::chrono::steady_clock::now();
@@ -236,7 +245,8 @@ int run_eval(const TaskEntry& entry, Task& task, const Cast& cast, const EvalOpt
   task.prepare(first, {.seed = static_cast<uint64_t>(options.seed),
                        .num_samples = options.num_samples,
                        .chat_template = chat,
-                       .paired = arms.size() > 1});
+                       .paired = arms.size() > 1,
+                       .max_seq_len = longest_of(arms)});
   set_interrupt_text(fmt::format(
       "[eval] got an interrupt before the end; need the same command again, which goes on in '{}'",
       folder.path()));

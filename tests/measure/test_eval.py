@@ -60,6 +60,16 @@ class Tiny(Eval):
             self.assertRegex(failure["error"], r"^\[.*\] got .*; need ")
         self.eval("perplexity", "--file", self.write("bad.jsonl", "{}\n"), out="bad", status=1)
 
+    def test_samples_must_fit_every_arm(self):
+        # Beside a prompt RocketKV copies what it keeps: of a cache of 512 tokens it reads 448.
+        words = ("--kv-max-tokens", 512, "--concurrency", 1, "--sparse-attention-config",
+                 "{algorithm: rocket, window_size: 8, prompt_budget: 64}")
+        summary = self.eval("kl", "--file", self.ids(500, 449, 448), "--length", 512, *words)
+        self.assertEqual((summary["samples"], summary["failed"]), (3, 2))
+        for failure, tokens in zip(summary["failures"], (500, 449)):
+            self.assertIn(f"got {tokens} tokens; need at most 448, ", failure["error"])
+        self.assertEqual(self.eval("perplexity", "--file", self.ids(500), "--kv-max-tokens", 512, out="alone")["failed"], 0)
+
     def test_a_cut_run_goes_on(self):
         file = self.ids(*[60] * 6)
         words = ("perplexity", "--file", file, "--concurrency", 1)

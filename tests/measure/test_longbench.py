@@ -95,6 +95,14 @@ class Real(Case):
                    self.path / "x", status=1 if words[1] == "dureader" or "none" in str(words[1]) else 2)
         self.eval("longbench_v1", "--dataset-path", os.devnull, out="y", status=2)
 
+    def test_texts_are_cut_to_what_every_arm_takes(self):
+        # Beside a prompt RocketKV copies the 256 tokens that it keeps: of a cache of 1,024 it reads 768.
+        summary = self.eval("longbench_v1", *self.data(random.Random(10), 2), "--tasks", "hotpotqa", "--kv-max-tokens",
+                            1024, "--concurrency", 1, "--sparse-attention-config",
+                            "{algorithm: rocket, prompt_budget: 256}")
+        self.assertEqual((summary["samples"], summary["failed"]), (2, 0))
+        self.assertLess(max(sample["prompt_tokens"] for sample in self.samples()), 1024 - 256)
+
     def choices(self, count=4):
         draw = random.Random(5)
         lines = [{"_id": str(idx), "domain": "Code" if idx % 2 else "Law", "sub_domain": "x", "difficulty": "easy",

@@ -60,7 +60,9 @@ KlToDense::KlToDense(const LlmConfig& config, const KlWindows& windows)
                "got {}; need at most {}, {}", windows.length, dense_->max_seq_len(),
                eval::kLongestIs);
   set_up(*task_, windows);
-  task_->prepare(*speaker_, {.num_samples = windows.count, .paired = true});
+  task_->prepare(
+      *speaker_,
+      {.num_samples = windows.count, .paired = true, .max_seq_len = dense_->max_seq_len()});
   check_lengths(task_->samples(), windows);
 }
 

@@ -50,10 +50,10 @@ std::vector<int32_t> cut_prompt(const Speaker& speaker, const std::string& text,
   };
   const std::vector<int32_t> ids = speaker.encode(text);
   const int64_t around = std::ssize(whole("")) + limits.max_output;
-  int64_t room = std::min(limits.max_input, speaker.max_seq_len() - around);
+  int64_t room = std::min(limits.max_input, limits.max_seq_len - around);
   if (std::ssize(ids) <= room) {
     std::vector<int32_t> out = whole(text);
-    if (std::ssize(out) + limits.max_output <= speaker.max_seq_len()) return out;
+    if (std::ssize(out) + limits.max_output <= limits.max_seq_len) return out;
   }
   room = std::min(room, std::ssize(ids));
   // Text made of tokens may have a few more of them than it was made of.
@@ -61,10 +61,10 @@ std::vector<int32_t> cut_prompt(const Speaker& speaker, const std::string& text,
     const auto half = static_cast<std::ptrdiff_t>(room / 2);
     std::vector<int32_t> out = whole(speaker.decode({ids.begin(), ids.begin() + half}) +
                                      speaker.decode({ids.end() - half, ids.end()}));
-    if (std::ssize(out) + limits.max_output <= speaker.max_seq_len()) return out;
+    if (std::ssize(out) + limits.max_output <= limits.max_seq_len) return out;
   }
   fail(ErrorKind::kContextLength, where, "got a context of {} tokens; need room for {} and a text",
-       speaker.max_seq_len(), around);
+       limits.max_seq_len, around);
 }
 
 }  // namespace foveal::eval

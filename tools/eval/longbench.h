@@ -25,8 +25,9 @@ std::string filled(std::string_view text,
 
 /// How long a prompt may be.
 struct PromptLimits {
-  int64_t max_input = 0;   ///< tokens of the prompt's text
-  int64_t max_output = 0;  ///< of the answer: with the prompt within the context
+  int64_t max_input = 0;    ///< tokens of the prompt's text
+  int64_t max_output = 0;   ///< of the answer ...
+  int64_t max_seq_len = 0;  ///< ... and of both together: Common::max_seq_len
   bool chat = true;
 };
 

@@ -163,6 +163,7 @@ class LongBenchV1 final : public Task {
           speaker, filled(ready.template_text, {{"{context}", context}, {"{input}", input}}),
           {.max_input = max_input_,
            .max_output = ready.max_tokens,
+           .max_seq_len = common.max_seq_len,
            .chat = common.chat_template && set.chat},
           line.id);
     } catch (const Error& error) {

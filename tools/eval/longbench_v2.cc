@@ -88,6 +88,7 @@ class LongBenchV2 final : public Task {
 
   void prepare(const Speaker& speaker, const Common& common) override {
     chat_ = common.chat_template;
+    max_seq_len_ = common.max_seq_len;
     const std::string text = template_text(plain());
     if (cot_) conclude_ = template_text(kConclude);
     int64_t seen = 0;
@@ -192,7 +193,8 @@ class LongBenchV2 final : public Task {
     return max_output_ > 0 ? max_output_ : cot_ ? kThought : kShortAnswer;
   }
   PromptLimits limits(int64_t output) const {
-    return {.max_input = max_input_, .max_output = output, .chat = chat_};
+    return {
+        .max_input = max_input_, .max_output = output, .max_seq_len = max_seq_len_, .chat = chat_};
   }
   const Template& plain() const {
     if (no_context_) return kNothing;
@@ -269,6 +271,7 @@ class LongBenchV2 final : public Task {
   int64_t rag_ = 0;
   int64_t max_input_ = 128000;
   int64_t max_output_ = 0;
+  int64_t max_seq_len_ = 0;
   bool cot_ = false;
   bool no_context_ = false;
   bool chat_ = true;

@@ -111,8 +111,8 @@ class MultiTurn final : public LengthTask {
     record.tags = {{"length", fmt::format("{}", length)}};
     Talk talk;
     try {
-      FOVEAL_CHECK(length <= speaker.max_seq_len(), ErrorKind::kContextLength, record.id,
-                   "got {} tokens; need at most {}, {}", length, speaker.max_seq_len(), kLongestIs);
+      FOVEAL_CHECK(length <= common.max_seq_len, ErrorKind::kContextLength, record.id,
+                   "got {} tokens; need at most {}, {}", length, common.max_seq_len, kLongestIs);
       measure::Random random(common.seed, record.id);
       talk.needles = random_needles(random, static_cast<size_t>(turns_));
       random.shuffle(talk.needles);

@@ -73,8 +73,8 @@ class Niah final : public LengthTask {
     record.tags = {{"length", fmt::format("{}", length)}, {"depth", fmt::format("{:.3f}", depth)}};
     std::vector<int32_t> prompt;
     try {
-      FOVEAL_CHECK(length <= speaker.max_seq_len(), ErrorKind::kContextLength, record.id,
-                   "got {} tokens; need at most {}, {}", length, speaker.max_seq_len(), kLongestIs);
+      FOVEAL_CHECK(length <= common.max_seq_len, ErrorKind::kContextLength, record.id,
+                   "got {} tokens; need at most {}, {}", length, common.max_seq_len, kLongestIs);
       measure::Random random(common.seed, record.id);
       std::vector<Needle> needles = random_needles(random, static_cast<size_t>(1 + distractors_));
       needles[0].depth = depth;

@@ -103,8 +103,8 @@ class Ruler final : public LengthTask {
     record.tags = {{"task", std::string(task.name)}, {"length", fmt::format("{}", length)}};
     std::vector<int32_t> prompt;
     try {
-      FOVEAL_CHECK(length <= speaker.max_seq_len(), ErrorKind::kContextLength, record.id,
-                   "got {} tokens; need at most {}, {}", length, speaker.max_seq_len(), kLongestIs);
+      FOVEAL_CHECK(length <= common.max_seq_len, ErrorKind::kContextLength, record.id,
+                   "got {} tokens; need at most {}, {}", length, common.max_seq_len, kLongestIs);
       const measure::Random random(common.seed, record.id);
       const auto ids = [&](const Draft& draft) {
         return prompt_ids(speaker, {{"user", draft.user}}, draft.prefix, common.chat_template);

@@ -20,7 +20,8 @@ struct ChatWays {
 
 /// What bounds a request, for errors.
 inline constexpr std::string_view kLongestIs =
-    "the least of the model's context, --max-seq-len and what the cache holds (--kv-max-tokens)";
+    "the least of the model's context, --max-seq-len and what the cache holds (--kv-max-tokens), "
+    "without what a method copies beside a prompt";
 
 /// What answers: an engine here, or a server elsewhere; and the tokenizer that prompts for it are
 /// made with. Any thread.

@@ -42,6 +42,8 @@ struct Common {
   int64_t num_samples = 0;  ///< 0: the task's own default
   bool chat_template = true;
   bool paired = false;  ///< there is a second arm
+  /// The longest request that every arm takes, prompt and answer together: kLongestIs.
+  int64_t max_seq_len = 0;
 };
 
 /// One kind of evaluation: samples, and what an arm makes of one. `run` may be called from several
@@ -56,7 +58,7 @@ class Task {
   virtual bool needs_pair() const { return false; }
   /// Contents that decide results besides the flags: hashes of files.
   virtual measure::Settings contents() const { return {}; }
-  /// Makes the samples; `speaker` for its tokenizer and limits.
+  /// Makes the samples; `speaker` for its tokenizer.
   virtual void prepare(const Speaker& speaker, const Common& common) = 0;
   /// Ids, tags, lengths and references in order. One with an error is not run.
   virtual std::span<const measure::Record> samples() const = 0;

@@ -62,7 +62,7 @@ std::vector<Windows::Document> Windows::documents(const LLM& llm) const {
   return out;
 }
 
-void Windows::cut(const Document& document, const LLM& llm, const std::vector<int32_t>& begin) {
+void Windows::cut(const Document& document, const std::vector<int32_t>& begin) {
   const auto add = [&](std::string id, std::vector<int32_t> ids, std::optional<std::string> error) {
     records_.push_back({.id = std::move(id),
                         .error = std::move(error),
@@ -79,8 +79,8 @@ void Windows::cut(const Document& document, const LLM& llm, const std::vector<in
     std::optional<std::string> error;
     const std::string id = fmt::format("{}@{}", document.id, at);
     const auto tokens = static_cast<int64_t>(ids.size());
-    if (tokens > llm.max_seq_len()) {
-      error = fmt::format("[{}] got {} tokens; need at most {}, {}", id, tokens, llm.max_seq_len(),
+    if (tokens > max_seq_len_) {
+      error = fmt::format("[{}] got {} tokens; need at most {}, {}", id, tokens, max_seq_len_,
                           kLongestIs);
     } else if (tokens < skip_first_ + 2) {
       // The tail of a document may leave nothing to predict; only a whole one is worth a word.
@@ -93,10 +93,11 @@ void Windows::cut(const Document& document, const LLM& llm, const std::vector<in
 
 void Windows::prepare(const LLM& llm, const Common& common) {
   default_decode_ = common.paired ? kDecodeTokens : 0;
+  max_seq_len_ = common.max_seq_len;
   const std::vector<int32_t> begin =
       llm.has_tokenizer() ? llm.prompt_token_ids("") : std::vector<int32_t>{};
   for (const Document& document : documents(llm)) {
-    cut(document, llm, begin);
+    cut(document, begin);
     const auto enough = static_cast<size_t>(common.num_samples);
     if (enough == 0 || records_.size() < enough) continue;
     records_.resize(enough);

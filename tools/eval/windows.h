@@ -26,13 +26,14 @@ class Windows {
  private:
   struct Document;
   std::vector<Document> documents(const LLM& llm) const;
-  void cut(const Document& document, const LLM& llm, const std::vector<int32_t>& begin);
+  void cut(const Document& document, const std::vector<int32_t>& begin);
 
   std::string file_;
   int64_t length_ = 2048;
   std::optional<int64_t> decode_tokens_;
   int64_t skip_first_ = 0;
   int64_t default_decode_ = 0;
+  int64_t max_seq_len_ = 0;
   std::vector<measure::Record> records_;
   std::vector<std::vector<int32_t>> ids_;
 };
