@@ -64,38 +64,35 @@ struct Bf16Wide {
   }
 };
 
-struct F16Wide {
+/// Cells that are float32 once loaded, one a lane.
+struct FloatCells {
   static constexpr int kPair = 1;
-  static constexpr int kCellBytes = 2;
   static constexpr int kCoefs = 1;
   static constexpr bool kRounded = false;
   using Raw = F32;
   using Coef = F32;
+  FOVEAL_SIMD Coef coef(const float* p) { return set1(*p); }
+  FOVEAL_SIMD F32 mac(F32 acc, Raw a, Coef b) { return fma(a, b, acc); }
+};
+
+struct F16Wide : FloatCells {
+  static constexpr int kCellBytes = 2;
   FOVEAL_SIMD Raw load(const std::byte* p) {
     return load_f16(reinterpret_cast<const uint16_t*>(p));
   }
   FOVEAL_SIMD Raw load_n(const std::byte* p, int n) {
     return load_f16_n(reinterpret_cast<const uint16_t*>(p), n);
   }
-  FOVEAL_SIMD Coef coef(const float* p) { return set1(*p); }
-  FOVEAL_SIMD F32 mac(F32 acc, Raw a, Coef b) { return fma(a, b, acc); }
 };
 
-struct F32Plain {
-  static constexpr int kPair = 1;
+struct F32Plain : FloatCells {
   static constexpr int kCellBytes = 4;
-  static constexpr int kCoefs = 1;
-  static constexpr bool kRounded = false;
-  using Raw = F32;
-  using Coef = F32;
   FOVEAL_SIMD Raw load(const std::byte* p) {
     return FOVEAL_ISA_NS::load(reinterpret_cast<const float*>(p));
   }
   FOVEAL_SIMD Raw load_n(const std::byte* p, int n) {
     return FOVEAL_ISA_NS::load_n(reinterpret_cast<const float*>(p), n);
   }
-  FOVEAL_SIMD Coef coef(const float* p) { return set1(*p); }
-  FOVEAL_SIMD F32 mac(F32 acc, Raw a, Coef b) { return fma(a, b, acc); }
 };
 
 }  // namespace foveal::kernels::cpu::FOVEAL_ISA_NS

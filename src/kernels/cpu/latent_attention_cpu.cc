@@ -83,17 +83,32 @@ void score_heads(const typename F::Query* q, int64_t q_stride, const std::byte* 
   }
 }
 
+template <int kNumHeads, int kNumVecs>
+FOVEAL_SIMD void clear_sums(F32 (&sum)[kNumHeads][kNumVecs]) {
+#pragma GCC unroll 4
+  for (int head = 0; head < kNumHeads; ++head) {
+#pragma GCC unroll 8
+    for (int vec = 0; vec < kNumVecs; ++vec) sum[head][vec] = zero();
+  }
+}
+
+template <int kNumHeads, int kNumVecs>
+FOVEAL_SIMD void store_sums(float* acc, int64_t acc_stride, const F32 (&sum)[kNumHeads][kNumVecs]) {
+#pragma GCC unroll 4
+  for (int head = 0; head < kNumHeads; ++head) {
+#pragma GCC unroll 8
+    for (int vec = 0; vec < kNumVecs; ++vec)
+      store(acc + head * acc_stride + vec * kLanes, sum[head][vec]);
+  }
+}
+
 /// acc[head][channel] = sum over keys of w[head][key] rows[key][channel], for kNumVecs vectors.
 /// `left`: channels from here on that the value has, where that is not kWhole vectors.
 template <int kNumHeads, int kNumVecs, bool kWhole, class F>
 FOVEAL_SIMD void value_wide(const float* w, const std::byte* const* rows, int num_keys, int ch,
                             int left, float* acc, int64_t acc_stride) {
   F32 sum[kNumHeads][kNumVecs];
-#pragma GCC unroll 4
-  for (int head = 0; head < kNumHeads; ++head) {
-#pragma GCC unroll 8
-    for (int vec = 0; vec < kNumVecs; ++vec) sum[head][vec] = zero();
-  }
+  clear_sums(sum);
   for (int key = 0; key < num_keys; ++key) {
     F32 cells[kNumVecs];
 #pragma GCC unroll 8
@@ -110,12 +125,7 @@ FOVEAL_SIMD void value_wide(const float* w, const std::byte* const* rows, int nu
         sum[head][vec] = fma(cells[vec], weight, sum[head][vec]);
     }
   }
-#pragma GCC unroll 4
-  for (int head = 0; head < kNumHeads; ++head) {
-#pragma GCC unroll 8
-    for (int vec = 0; vec < kNumVecs; ++vec)
-      store(acc + head * acc_stride + vec * kLanes, sum[head][vec]);
-  }
+  store_sums(acc, acc_stride, sum);
 }
 
 #if FOVEAL_ISA_LEVEL >= 3
@@ -125,11 +135,7 @@ template <int kNumHeads, int kNumVecs, bool kWhole>
 FOVEAL_SIMD void value_dot(const uint16_t* w, const std::byte* const* rows, int num_keys, int ch,
                            int left, float* acc, int64_t acc_stride) {
   F32 sum[kNumHeads][kNumVecs];
-#pragma GCC unroll 4
-  for (int head = 0; head < kNumHeads; ++head) {
-#pragma GCC unroll 8
-    for (int vec = 0; vec < kNumVecs; ++vec) sum[head][vec] = zero();
-  }
+  clear_sums(sum);
   for (int key = 0; key < num_keys; key += 2) {
     Pairs cells[kNumVecs];
 #pragma GCC unroll 4
@@ -151,12 +157,7 @@ FOVEAL_SIMD void value_dot(const uint16_t* w, const std::byte* const* rows, int 
         sum[head][vec] = dot(sum[head][vec], cells[vec], weight);
     }
   }
-#pragma GCC unroll 4
-  for (int head = 0; head < kNumHeads; ++head) {
-#pragma GCC unroll 8
-    for (int vec = 0; vec < kNumVecs; ++vec)
-      store(acc + head * acc_stride + vec * kLanes, sum[head][vec]);
-  }
+  store_sums(acc, acc_stride, sum);
 }
 #endif
 
