@@ -16,6 +16,13 @@ OptionField either(std::string_view name, std::string_view why) {
 
 constexpr std::string_view kOneDevice = "Foveal runs on one device";
 constexpr std::string_view kNoOffload = "Foveal keeps pages in one place";
+constexpr std::string_view kNoBeams = "Foveal has no beam search";
+constexpr std::string_view kNoDrafts = "Foveal has no speculative decoding";
+constexpr std::string_view kNoLora = "Foveal has no LoRA";
+constexpr std::string_view kNoEncoder = "Foveal has no encoder-decoder models";
+constexpr std::string_view kWholePages = "prompts share whole pages only, by themselves";
+constexpr std::string_view kAlwaysTimed = "every output carries timings";
+constexpr std::string_view kNoSpecial = "text never holds special tokens";
 constexpr std::string_view kWholeContext = "every layer keeps what its own window needs";
 
 }  // namespace
@@ -36,13 +43,13 @@ std::vector<OptionField> trtllm_engine_fields() {
       fixed("revision", "", "models are local files"),
       fixed("model_kwargs", "", "hyperparameters are the checkpoint's"),
       fixed("max_input_len", "", "see max_seq_len"),
-      fixed("max_beam_width", "1", "Foveal has no beam search"),
+      fixed("max_beam_width", "1", kNoBeams),
       fixed("backend", "pytorch", "Foveal has one backend of its own; see device"),
       fixed("attn_backend", "TRTLLM", "sparse_attention_config chooses the method"),
       fixed("guided_decoding_backend", "llguidance", "it is the one in use"),
-      fixed("speculative_config", "", "Foveal has no speculative decoding"),
-      fixed("enable_lora", "false", "Foveal has no LoRA"),
-      fixed("lora_config", "", "Foveal has no LoRA"),
+      fixed("speculative_config", "", kNoDrafts),
+      fixed("enable_lora", "false", kNoLora),
+      fixed("lora_config", "", kNoLora),
       fixed("moe_config", "", "Foveal has one way to run experts"),
       fixed("torch_compile_config", "", "Foveal compiles nothing when it starts"),
       fixed("env_overrides", "", "Foveal takes no settings from the environment"),
@@ -52,7 +59,7 @@ std::vector<OptionField> trtllm_engine_fields() {
       fixed("num_postprocess_workers", "0", "texts are made where requests are answered"),
       fixed("print_iter_log", "false", "see log_level"),
       either("enable_iter_perf_stats", "statistics are always kept"),
-      either("return_perf_metrics", "every output carries timings"),
+      either("return_perf_metrics", kAlwaysTimed),
       either("enable_autotuner", "Foveal chooses by itself how products run"),
       {.name = "scheduler_config",
        .target = std::make_shared<OptionGroup>(describe_scheduler()),
@@ -67,10 +74,10 @@ std::vector<OptionField> trtllm_kv_fields() {
       fixed("host_cache_size", "0", kNoOffload),
       fixed("onboard_blocks", "true", kNoOffload),
       fixed("secondary_offload_min_priority", "", kNoOffload),
-      fixed("cross_kv_cache_fraction", "", "Foveal has no encoder-decoder models"),
+      fixed("cross_kv_cache_fraction", "", kNoEncoder),
       fixed("event_buffer_max_size", "0", "Foveal reports no cache events"),
-      fixed("enable_partial_reuse", "true", "prompts share whole pages only, by themselves"),
-      fixed("copy_on_partial_reuse", "true", "prompts share whole pages only, by themselves"),
+      fixed("enable_partial_reuse", "true", kWholePages),
+      fixed("copy_on_partial_reuse", "true", kWholePages),
       fixed("use_uvm", "false", kNoOffload),
       fixed("max_gpu_total_bytes", "0", "see max_tokens"),
       fixed("use_kv_cache_manager_v2", "false", "it names a part of TensorRT-LLM"),
@@ -78,7 +85,6 @@ std::vector<OptionField> trtllm_kv_fields() {
 }
 
 std::vector<OptionField> trtllm_sampling_fields() {
-  constexpr std::string_view kNoBeams = "Foveal has no beam search";
   constexpr std::string_view kNoDecay = "Foveal's top_p stays the same";
   return {
       fixed("use_beam_search", "false", kNoBeams),
@@ -96,12 +102,12 @@ std::vector<OptionField> trtllm_sampling_fields() {
       fixed("pad_id", "", "Foveal pads nothing"),
       fixed("return_context_logits", "false", "see prompt_logprobs"),
       fixed("return_generation_logits", "false", "see logprobs"),
-      fixed("return_encoder_output", "false", "Foveal has no encoder-decoder models"),
+      fixed("return_encoder_output", "false", kNoEncoder),
       fixed("exclude_input_from_output", "true", "outputs never hold the prompt"),
-      fixed("return_perf_metrics", "false", "every output carries timings"),
-      fixed("skip_special_tokens", "true", "text never holds special tokens"),
-      fixed("spaces_between_special_tokens", "true", "text never holds special tokens"),
-      fixed("lookahead_config", "", "Foveal has no speculative decoding"),
+      fixed("return_perf_metrics", "false", kAlwaysTimed),
+      fixed("skip_special_tokens", "true", kNoSpecial),
+      fixed("spaces_between_special_tokens", "true", kNoSpecial),
+      fixed("lookahead_config", "", kNoDrafts),
   };
 }
 
