@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <bit>
-#include <numbers>
 
 #include "base/error.h"
 #include "device/cuda/properties.h"
 #include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/key_args.h"
 #include "kernels/cuda/launch_erased.h"
 
 namespace foveal::kernels::cuda {
@@ -26,29 +26,18 @@ const void* find_kernel(int32_t kv_dtype, const DecodeShape& shape, bool listed)
 }
 
 void fill_rows(DecodeArgs& args, const foveal_attention_params& params) {
-  const int64_t q_bytes = element_bytes(params.q_dtype);
   const int64_t kv_bytes = element_bytes(params.kv_dtype);
-  args.q = static_cast<const char*>(params.q);
-  args.q_row_bytes = params.q_row_stride * q_bytes;
-  args.q_head_bytes = params.q_head_stride * q_bytes;
+  set_scores(args, params);
+  set_sequences(args, params);
   args.out = static_cast<char*>(params.out);
   args.out_row_bytes = params.out_row_stride * 2;
   args.out_head_bytes = params.out_head_stride * 2;
   args.lse = params.lse;
-  args.k = static_cast<const char*>(params.k);
-  args.k_page_bytes = params.k_page_stride * kv_bytes;
-  args.k_head_bytes = params.k_head_stride * kv_bytes;
-  args.k_token_bytes = params.k_token_stride * kv_bytes;
   args.v = static_cast<const char*>(params.v);
   args.v_page_bytes = params.v_page_stride * kv_bytes;
   args.v_head_bytes = params.v_head_stride * kv_bytes;
   args.v_token_bytes = params.v_token_stride * kv_bytes;
-  args.kv_len = params.kv_len;
-  args.page_table = params.page_table;
-  args.page_table_stride = params.page_table_stride;
   args.cu_k = params.cu_k;
-  args.page_shift =
-      params.page_table != nullptr ? std::countr_zero(static_cast<uint32_t>(params.page_size)) : 0;
 }
 
 /// Over all pages, or over `lists`.
@@ -83,18 +72,12 @@ void launch_decode(const foveal_attention_params& params, const PageLists* lists
 DecodeArgs decode_args(const foveal_attention_params& params, const DecodeChoice& choice) {
   DecodeArgs args{};
   fill_rows(args, params);
-  args.num_seqs = params.num_seqs;
   args.num_heads = params.num_heads;
   args.num_kv_heads = params.num_kv_heads * choice.passes;
   args.group = params.num_heads / args.num_kv_heads;
   args.passes = Divider::of(static_cast<uint32_t>(choice.passes));
   args.window = params.window;
-  args.q_dtype = params.q_dtype;
-  const bool e4m3 = params.kv_dtype == FOVEAL_E4M3;
-  args.scale_log2 = params.softmax_scale * std::numbers::log2e_v<float> *
-                    (e4m3 ? params.k_scale : 1.0F) *
-                    (params.q_dtype == FOVEAL_E4M3 ? params.q_scale : 1.0F);
-  args.v_scale = e4m3 ? params.v_scale : 1.0F;
+  args.v_scale = params.kv_dtype == FOVEAL_E4M3 ? params.v_scale : 1.0F;
   args.skip_factor = params.skip_factor;
   args.skip_factors = params.skip_factors;
   args.threshold_len = params.threshold_len;

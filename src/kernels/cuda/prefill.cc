@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 
 #include "base/check.h"
@@ -11,6 +10,7 @@
 #include "device/cuda/properties.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/key_args.h"
 #include "kernels/cuda/prefill_plan.h"
 #include "kernels/cuda/prefill_tiles.h"
 
@@ -111,26 +111,21 @@ PrefillArgs prefill_args(const Params& p, int64_t lse_row_stride, int32_t box_ro
                          int64_t l2_bytes) {
   constexpr float kLog2E = 1.4426950408889634F;
   PrefillArgs args{};
+  set_sequences(args, p);
   args.out = p.out;
   args.out_row_stride = p.out_row_stride;
   args.out_head_stride = p.out_head_stride;
   args.lse = p.lse;
   args.lse_row_stride = lse_row_stride;
   args.cu_q = p.cu_q;
-  args.kv_len = p.kv_len;
-  args.page_table = p.page_table;
-  args.page_table_stride = p.page_table_stride;
   args.cu_k = p.page_table == nullptr ? p.cu_k : nullptr;
   args.skip_factors = p.skip_factors;
   args.threshold_len = p.threshold_len;
   args.counters = reinterpret_cast<unsigned long long*>(p.counters);
   args.next_item = static_cast<uint32_t*>(p.workspace);
-  args.num_seqs = p.num_seqs;
   args.num_heads = p.num_heads;
   args.num_kv_heads = p.num_kv_heads;
   args.group = p.num_heads / p.num_kv_heads;
-  args.page_shift =
-      p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
   args.box_rows = box_rows;
   args.window = p.window;
   // Two thirds: queries, outputs and what is on its way out need the rest.

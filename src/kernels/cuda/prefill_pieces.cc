@@ -2,11 +2,11 @@
 // of an e4m3 cache where there is one, one that votes in int8 where that is asked for, and a kernel
 // over them.
 #include <algorithm>
-#include <bit>
 #include <optional>
 
 #include "base/check.h"
 #include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/key_args.h"
 #include "kernels/cuda/prefill.h"
 #include "kernels/cuda/prefill_expand.h"
 #include "kernels/cuda/prefill_plan.h"
@@ -138,20 +138,15 @@ void run_piece(Params part, int64_t lse_row_stride, const ScratchShape& shape, i
 
 ExpandCacheParams cached_keys(const Params& p) {
   ExpandCacheParams out{};
+  set_sequences(out, p);
   const int64_t bytes = element_bytes(p.kv_dtype);
   out.k = static_cast<const uint8_t*>(p.k);
   out.k_page_stride = p.k_page_stride * bytes;
   out.k_head_stride = p.k_head_stride * bytes;
   out.k_token_stride = p.k_token_stride * bytes;
-  out.page_table = p.page_table;
-  out.page_table_stride = p.page_table_stride;
-  out.page_shift =
-      p.page_table == nullptr ? 0 : std::countr_zero(static_cast<uint32_t>(p.page_size));
   out.cu_k = p.cu_k;
-  out.kv_len = p.kv_len;
   out.cu_q = p.cu_q;
   out.window = p.window;
-  out.num_seqs = p.num_seqs;
   out.num_kv_heads = p.num_kv_heads;
   out.head_dim = p.head_dim;
   return out;

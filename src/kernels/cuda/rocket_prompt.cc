@@ -1,10 +1,8 @@
-#include <bit>
-#include <numbers>
-
 #include "base/check.h"
 #include "base/math.h"
 #include "device/cuda/properties.h"
 #include "kernels/cuda/attention_check.h"
+#include "kernels/cuda/key_args.h"
 #include "kernels/cuda/launch_erased.h"
 #include "kernels/cuda/rocket.h"
 #include "kernels/cuda/rocket_launch.h"
@@ -42,23 +40,11 @@ Workspace workspace_of(const Params& p) {
 }
 
 WindowArgs window_args(const Params& p, const Workspace& offsets) {
-  const int64_t q_bytes = element_bytes(p.q_dtype);
-  const int64_t kv_bytes = element_bytes(p.kv_dtype);
   WindowArgs args{};
-  args.decode.q = static_cast<const char*>(p.q);
-  args.decode.q_row_bytes = p.q_row_stride * q_bytes;
-  args.decode.q_head_bytes = p.q_head_stride * q_bytes;
-  args.decode.k = static_cast<const char*>(p.k);
-  args.decode.k_page_bytes = p.k_page_stride * kv_bytes;
-  args.decode.k_head_bytes = p.k_head_stride * kv_bytes;
-  args.decode.k_token_bytes = p.k_token_stride * kv_bytes;
+  set_scores(args.decode, p);
   args.decode.page_table = p.page_table;
-  args.decode.page_shift = std::countr_zero(static_cast<uint32_t>(p.page_size));
+  args.decode.page_shift = page_shift_of(p.page_table, p.page_size);
   args.decode.group = p.num_heads / p.num_kv_heads;
-  args.decode.q_dtype = p.q_dtype;
-  args.decode.scale_log2 = p.softmax_scale * std::numbers::log2e_v<float> *
-                           (p.kv_dtype == FOVEAL_E4M3 ? p.k_scale : 1.0F) *
-                           (p.q_dtype == FOVEAL_E4M3 ? p.q_scale : 1.0F);
   args.num_kv_heads = p.num_kv_heads;
   args.prompt_len = p.prompt_len;
   args.window = p.window;
