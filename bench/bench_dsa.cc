@@ -12,7 +12,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -20,6 +19,7 @@
 #include "attention/dsa/index_select.h"
 #include "base/check.h"
 #include "base/math.h"
+#include "clock.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/latent_attention.h"
 
@@ -139,26 +139,11 @@ struct Data {
   kernels::AttentionSeq seq;
 };
 
-/// With one thread its own CPU time, so that busy neighbours take less of the result.
-double now(const Options& options) {
-  timespec time{};
-  clock_gettime(options.threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-/// Best seconds of one layer over rounds through all layers.
+/// Seconds of one layer; with one thread its own CPU time.
 template <class Body>
-double time_layer(const Options& options, Body body) {
-  double best = 1e9;
-  double total = 0;
-  for (int round = 0; round < 3 || total < options.min_seconds; ++round) {
-    const double begin = now(options);
-    for (int32_t layer = 0; layer < options.layers; ++layer) body(layer);
-    const double took = now(options) - begin;
-    best = std::min(best, took / options.layers);
-    total += took;
-  }
-  return best;
+double time_layer(const Options& options, const Body& body) {
+  return bench::time_layer(options.layers, options.min_seconds,
+                           options.threads == 1 ? Clock::kThreadCpu : Clock::kWall, body);
 }
 
 /// With every key chosen the result must be dense's, bit for bit.

@@ -11,6 +11,7 @@
 #include "cuda_bench.h"
 #include "foveal/kernels_rocket.h"
 #include "kernels/cuda/call_entry.h"
+#include "rocket_params.h"
 
 namespace foveal::bench {
 namespace {
@@ -104,23 +105,7 @@ class Decode {
   }
 
   double bounds(const foveal_rocket_params& rocket) {
-    const foveal_attention_params& a = rocket.attention;
-    const foveal_bounds_params p{.struct_size = sizeof(p),
-                                 .kv_dtype = a.kv_dtype,
-                                 .k = a.k,
-                                 .k_page_stride = a.k_page_stride,
-                                 .k_head_stride = a.k_head_stride,
-                                 .k_token_stride = a.k_token_stride,
-                                 .num_seqs = a.num_seqs,
-                                 .num_kv_heads = a.num_kv_heads,
-                                 .head_dim = a.head_dim,
-                                 .page_size = a.page_size,
-                                 .max_q_len = a.max_kv_len,
-                                 .cu_q = nullptr,
-                                 .kv_len = a.kv_len,
-                                 .page_table = a.page_table,
-                                 .page_table_stride = a.page_table_stride,
-                                 .bounds = rocket.bounds};
+    const foveal_bounds_params p = bounds_of_all(rocket);
     return bench_.time_cold([&] { kernels::cuda::call_entry(foveal_rocket_bounds, p, native()); },
                             3);
   }

@@ -13,6 +13,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/elementwise.h"
 #include "kernels/cuda/rocket.h"
+#include "rocket_params.h"
 
 namespace foveal::bench {
 namespace {
@@ -195,27 +196,6 @@ class RocketCall {
     params.attention.workspace_bytes = workspace_.size();
   }
 
-  /// Of all pages.
-  foveal_bounds_params bounds() const {
-    const foveal_attention_params& a = params.attention;
-    return {.struct_size = sizeof(foveal_bounds_params),
-            .kv_dtype = a.kv_dtype,
-            .k = a.k,
-            .k_page_stride = a.k_page_stride,
-            .k_head_stride = a.k_head_stride,
-            .k_token_stride = a.k_token_stride,
-            .num_seqs = a.num_seqs,
-            .num_kv_heads = a.num_kv_heads,
-            .head_dim = a.head_dim,
-            .page_size = a.page_size,
-            .max_q_len = a.max_kv_len,
-            .cu_q = nullptr,
-            .kv_len = a.kv_len,
-            .page_table = a.page_table,
-            .page_table_stride = a.page_table_stride,
-            .bounds = params.bounds};
-  }
-
   /// The newest page is among as many as were asked for, and attention over them is exact.
   void check(const Stream& stream) const {
     const auto top = static_cast<size_t>(shape_.topk);
@@ -310,7 +290,8 @@ void CudaRows::attention(const KernelShape& shape, const Done& done) {
 void CudaRows::rocket(const KernelShape& shape, const Done& done) {
   const PagedCache cache(*this, shape, shape.batch, shape.batch);
   RocketCall call(cache, shape);
-  const double bounds = time_cold([&] { rocket_bounds(call.bounds(), stream().native()); });
+  const double bounds =
+      time_cold([&] { rocket_bounds(bounds_of_all(call.params), stream().native()); });
   call.params.flags = FOVEAL_ROCKET_SELECT;
   const double selection = time_cold([&] { rocket_decode(call.params, stream().native()); });
   call.params.flags = 0;

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <ctime>
 #include <random>
 
 #include "base/check.h"
 #include "base/half.h"
 #include "ceiling.h"
+#include "clock.h"
 #include "kernels/reference/dequant.h"
 
 namespace foveal::bench {
@@ -50,12 +50,6 @@ void fill(DType dtype, uint8_t* data, int64_t bytes, std::mt19937_64& rng) {
   }
 }
 
-double now(bool cpu_time) {
-  timespec time;
-  clock_gettime(cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
 /// All buffers of a case and its passes.
 class Runner {
  public:
@@ -93,14 +87,14 @@ class Runner {
   int64_t bytes() const { return bytes_; }
   const uint8_t* weights() const { return reinterpret_cast<const uint8_t*>(weights_.data()); }
 
-  GemmRow time(bool cpu_time, double min_seconds) {
+  GemmRow time(Clock clock, double min_seconds) {
     pass(false);
     std::vector<double> seconds;
     double total = 0;
     while (seconds.size() < 7 || total < min_seconds) {
-      const double begin = now(cpu_time);
+      const double begin = now(clock);
       pass(false);
-      seconds.push_back(now(cpu_time) - begin);
+      seconds.push_back(now(clock) - begin);
       total += seconds.back();
     }
     std::sort(seconds.begin(), seconds.end());
@@ -221,7 +215,7 @@ GemmRow time_gemm(const GemmCase& wanted, ThreadPool& pool, bool cpu_time, doubl
   const double stream = runner.bytes() >= kLeastStream
                             ? stream_gbps(pool, runner.weights(), runner.bytes())
                             : stream_gbps(pool);
-  GemmRow row = runner.time(cpu_time, min_seconds);
+  GemmRow row = runner.time(cpu_time ? Clock::kProcessCpu : Clock::kWall, min_seconds);
   row.stream_gbps = stream;
   return row;
 }

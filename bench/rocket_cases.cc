@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ctime>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "attention/rocket/prompt_select.h"
 #include "base/check.h"
 #include "base/math.h"
+#include "clock.h"
 #include "kernels/cpu/isa.h"
 
 namespace foveal::bench {
@@ -108,25 +108,11 @@ struct Data {
   kernels::AttentionSeq seq;
 };
 
-double now(const RocketOptions& options) {
-  timespec time{};
-  clock_gettime(options.cpu_time ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
-
-/// Best seconds of one layer over rounds through all layers.
+/// Seconds of one layer.
 template <class Body>
-double time_layer(const RocketOptions& options, Body body) {
-  double best = 1e9;
-  double total = 0;
-  for (int round = 0; round < 3 || total < options.min_seconds; ++round) {
-    const double begin = now(options);
-    for (int32_t layer = 0; layer < options.layers; ++layer) body(layer);
-    const double took = now(options) - begin;
-    best = std::min(best, took / options.layers);
-    total += took;
-  }
-  return best;
+double time_layer(const RocketOptions& options, const Body& body) {
+  return bench::time_layer(options.layers, options.min_seconds,
+                           options.cpu_time ? Clock::kThreadCpu : Clock::kWall, body);
 }
 
 /// With every page selected the result must be dense's, bit for bit.
