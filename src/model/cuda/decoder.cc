@@ -53,6 +53,9 @@ class CudaDecoder final : public Model {
   void run_mlp(const DeviceLayer& layer, const StepRows& rows, Stream& stream);
   void join(const DeviceLinear& linear, const uint16_t* x, const DeviceTensor* after,
             const StepRows& rows, Stream& stream);
+  /// A norm over rows of the hidden size, from x to y.
+  cuda::RmsNormParams norm_of(const float* x, const DeviceTensor& weight, void* y,
+                              int64_t rows) const;
   void norm(const DeviceTensor& weight, const StepRows& rows, Stream& stream) const;
   int64_t qkv_width() const {
     return (int64_t{config_.num_heads} + 2 * int64_t{config_.num_kv_heads}) * config_.head_dim;
@@ -171,18 +174,22 @@ void CudaDecoder::place_rows(const ForwardInput& input, int32_t page_size, Strea
   }
 }
 
-void CudaDecoder::norm(const DeviceTensor& weight, const StepRows& rows, Stream& stream) const {
+cuda::RmsNormParams CudaDecoder::norm_of(const float* x, const DeviceTensor& weight, void* y,
+                                         int64_t rows) const {
   const int64_t hidden = config_.hidden_size;
-  cuda::rms_norm({.x = scratch_.hidden,
-                  .weight = weight.f32(),
-                  .y = scratch_.normed,
-                  .m = rows.total,
-                  .n = hidden,
-                  .x_stride = hidden,
-                  .y_stride = hidden,
-                  .eps = static_cast<float>(config_.norm_eps),
-                  .weight_offset = traits_.norm_offset},
-                 stream);
+  return {.x = x,
+          .weight = weight.f32(),
+          .y = y,
+          .m = rows,
+          .n = hidden,
+          .x_stride = hidden,
+          .y_stride = hidden,
+          .eps = static_cast<float>(config_.norm_eps),
+          .weight_offset = traits_.norm_offset};
+}
+
+void CudaDecoder::norm(const DeviceTensor& weight, const StepRows& rows, Stream& stream) const {
+  cuda::rms_norm(norm_of(scratch_.hidden, weight, scratch_.normed, rows.total), stream);
 }
 
 void CudaDecoder::run_layer(size_t layer, const ForwardInput& input,
@@ -318,19 +325,11 @@ void CudaDecoder::join(const DeviceLinear& linear, const uint16_t* x, const Devi
     cuda::add_scaled(scratch_.branch, alpha, scratch_.hidden, rows.total * hidden, stream);
     return;
   }
-  cuda::rms_norm({.x = scratch_.branch,
-                  .weight = after->f32(),
-                  .y = scratch_.hidden,
-                  .m = rows.total,
-                  .n = hidden,
-                  .x_stride = hidden,
-                  .y_stride = hidden,
-                  .eps = static_cast<float>(config_.norm_eps),
-                  .weight_offset = traits_.norm_offset,
-                  .y_dtype = DType::kF32,
-                  .accumulate = true,
-                  .alpha = alpha},
-                 stream);
+  cuda::RmsNormParams joined = norm_of(scratch_.branch, *after, scratch_.hidden, rows.total);
+  joined.y_dtype = DType::kF32;
+  joined.accumulate = true;
+  joined.alpha = alpha;
+  cuda::rms_norm(joined, stream);
 }
 
 void CudaDecoder::run_mlp(const DeviceLayer& layer, const StepRows& rows, Stream& stream) {
@@ -344,18 +343,9 @@ float* CudaDecoder::more_logits(const ForwardInput& input, int64_t first, int64_
                                 Stream& stream) {
   if (count == 0) return nullptr;
   FOVEAL_INVARIANT(count <= limits_.max_logit_rows);
-  const int64_t hidden = config_.hidden_size;
-  cuda::rms_norm({.x = scratch_.hidden,
-                  .rows = input.device->logit_rows + first,
-                  .weight = final_norm_.f32(),
-                  .y = scratch_.last,
-                  .m = count,
-                  .n = hidden,
-                  .x_stride = hidden,
-                  .y_stride = hidden,
-                  .eps = static_cast<float>(config_.norm_eps),
-                  .weight_offset = traits_.norm_offset},
-                 stream);
+  cuda::RmsNormParams last = norm_of(scratch_.hidden, final_norm_, scratch_.last, count);
+  last.rows = input.device->logit_rows + first;
+  cuda::rms_norm(last, stream);
   const DeviceTensor& output = output_.empty() ? embedding_ : output_;
   products_.logits(output, scratch_.last, scratch_.logits, logits_stride(), count, stream);
   const auto cap = static_cast<float>(config_.final_logit_softcap);
