@@ -6,12 +6,11 @@
 #include <cmath>
 #include <cstring>
 #include <numbers>
-#include <numeric>
 #include <set>
 
 #include "base/half.h"
-#include "base/math.h"
 #include "kernels/garbage_testing.h"
+#include "kernels/paged_seqs_testing.h"
 
 namespace foveal::kernels::testing {
 
@@ -19,54 +18,28 @@ AttentionCase::AttentionCase(const CaseShape& wanted, uint64_t seed, Stream& str
     : shape(wanted) {
   std::mt19937_64 rng(seed);
   std::normal_distribution<float> normal;
-  int32_t num_pages = 0;
-  int32_t num_keys = 0;
-  for (const auto& [q_len, kv_len] : shape.seqs) {
-    num_pages += static_cast<int32_t>(ceil_div(kv_len, shape.page_size));
-    num_keys += kv_len;
-    num_rows_ += q_len;
-  }
-  std::vector<int32_t> ids(num_pages + 2);
-  std::iota(ids.begin(), ids.end(), 0);
-  std::shuffle(ids.begin(), ids.end(), rng);
+  PagedSeqs paged(shape.seqs, shape.page_size, rng);
+  num_rows_ = paged.num_rows;
   kv.dtype = shape.dtype;
   kv.page_size = shape.page_size;
   kv.num_kv_heads = shape.num_kv_heads;
   kv.head_dim = shape.head_dim;
   kv.page_bytes = int64_t{shape.num_kv_heads} * shape.head_dim * shape.page_size *
                   (shape.dtype == DType::kF32 ? 4 : 2);
-  k_bytes_.resize(kv.page_bytes * ids.size());
-  v_bytes_.resize(kv.page_bytes * ids.size());
+  k_bytes_.resize(kv.page_bytes * paged.num_pages);
+  v_bytes_.resize(kv.page_bytes * paged.num_pages);
   std::mt19937_64 noise(seed + 1);
   if (shape.garbage) fill_garbage(k_bytes_, shape.dtype, noise);
   if (shape.garbage) fill_garbage(v_bytes_, shape.dtype, noise);
   kv.k = k_bytes_.data();
   kv.v = v_bytes_.data();
 
-  int32_t next_page = 0;
-  int32_t next_row = 0;
-  int32_t next_key = 0;
-  std::vector<AttentionSeq> stores;
-  pages_.resize(shape.seqs.size());
-  for (size_t idx = 0; idx < shape.seqs.size(); ++idx) {
-    const auto& [q_len, kv_len] = shape.seqs[idx];
-    const auto count = static_cast<int32_t>(ceil_div(kv_len, shape.page_size));
-    pages_[idx].assign(ids.begin() + next_page, ids.begin() + next_page + count);
-    seqs.push_back({.q_begin = next_row,
-                    .q_len = q_len,
-                    .kv_len = kv_len,
-                    .threshold_len = kv_len,
-                    .pages = pages_[idx].data()});
-    stores.push_back(
-        {.q_begin = next_key, .q_len = kv_len, .kv_len = kv_len, .pages = pages_[idx].data()});
-    next_page += count;
-    next_row += q_len;
-    next_key += kv_len;
-  }
+  seqs = std::move(paged.queries);
+  pages_ = std::move(paged.pages);
   q.resize(num_rows_ * width());
   out.resize(q.size());
   const int64_t kv_width = int64_t{shape.num_kv_heads} * shape.head_dim;
-  k_rows.resize(num_keys * kv_width);
+  k_rows.resize(paged.num_keys * kv_width);
   v_rows.resize(k_rows.size());
   for (float& x : q) x = shape.spread * normal(rng) + 1;
   float level = 0;  // q's common part, 1 a channel, meets a level per tile and head
@@ -82,7 +55,7 @@ AttentionCase::AttentionCase(const CaseShape& wanted, uint64_t seed, Stream& str
             .k_stride = kv_width,
             .v_stride = kv_width,
             .kv = kv,
-            .seqs = stores},
+            .seqs = paged.stores},
            stream);
 }
 

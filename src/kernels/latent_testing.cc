@@ -4,61 +4,36 @@
 #include <cmath>
 #include <numeric>
 
-#include "base/math.h"
 #include "kernels/garbage_testing.h"
+#include "kernels/paged_seqs_testing.h"
 
 namespace foveal::kernels::testing {
 
 LatentCase::LatentCase(const LatentShape& wanted, uint64_t seed, Stream& stream) : shape(wanted) {
   std::mt19937_64 rng(seed);
   std::normal_distribution<float> normal;
-  int32_t num_rows = 0;
-  int32_t num_keys = 0;
-  int32_t num_pages = 2;
-  for (const auto& [q_len, kv_len] : shape.seqs) {
-    num_rows += q_len;
-    num_keys += kv_len;
-    num_pages += static_cast<int32_t>(ceil_div(kv_len, shape.page_size));
-  }
-  std::vector<int32_t> ids(static_cast<size_t>(num_pages));
-  std::iota(ids.begin(), ids.end(), 0);
-  std::shuffle(ids.begin(), ids.end(), rng);
+  PagedSeqs paged(shape.seqs, shape.page_size, rng);
   kv = {.page_bytes =
             int64_t{shape.head_dim} * shape.page_size * (shape.dtype == DType::kF32 ? 4 : 2),
         .dtype = shape.dtype,
-        .num_pages = num_pages,
+        .num_pages = paged.num_pages,
         .page_size = shape.page_size,
         .num_kv_heads = 1,
         .head_dim = shape.head_dim,
         .value_dim = shape.value_dim};
-  bytes_.resize(static_cast<size_t>(kv.page_bytes * num_pages));
+  bytes_.resize(static_cast<size_t>(kv.page_bytes * paged.num_pages));
   fill_garbage(bytes_, shape.dtype, rng);
   kv.k = bytes_.data();
-
-  std::vector<AttentionSeq> stores;
-  auto next = ids.begin();
-  int32_t next_row = 0;
-  int32_t next_key = 0;
-  pages_.resize(shape.seqs.size());
-  for (size_t idx = 0; idx < shape.seqs.size(); ++idx) {
-    const auto& [q_len, kv_len] = shape.seqs[idx];
-    const int64_t count = ceil_div(kv_len, shape.page_size);
-    pages_[idx].assign(next, next + count);
-    next += count;
-    seqs.push_back(
-        {.q_begin = next_row, .q_len = q_len, .kv_len = kv_len, .pages = pages_[idx].data()});
-    stores.push_back(
-        {.q_begin = next_key, .q_len = kv_len, .kv_len = kv_len, .pages = pages_[idx].data()});
-    next_row += q_len;
-    next_key += kv_len;
-  }
-  q.resize(static_cast<size_t>(num_rows) * shape.num_heads * shape.head_dim);
-  out.resize(static_cast<size_t>(num_rows) * shape.num_heads * shape.value_dim);
-  rows.resize(static_cast<size_t>(num_keys) * shape.head_dim);
+  seqs = std::move(paged.queries);
+  pages_ = std::move(paged.pages);
+  q.resize(static_cast<size_t>(paged.num_rows) * shape.num_heads * shape.head_dim);
+  out.resize(static_cast<size_t>(paged.num_rows) * shape.num_heads * shape.value_dim);
+  rows.resize(static_cast<size_t>(paged.num_keys) * shape.head_dim);
   for (float& x : q) x = shape.spread * normal(rng);
   for (float& x : rows) x = normal(rng);
   counters.resize(seqs.size());
-  latent_store({.rows = rows.data(), .stride = shape.head_dim, .kv = kv, .seqs = stores}, stream);
+  latent_store({.rows = rows.data(), .stride = shape.head_dim, .kv = kv, .seqs = paged.stores},
+               stream);
 }
 
 LatentAttentionParams LatentCase::params() {

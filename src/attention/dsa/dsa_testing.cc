@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
-#include "base/math.h"
+#include "kernels/paged_seqs_testing.h"
 
 namespace foveal::attention::dsa::testing {
 
@@ -20,38 +19,14 @@ IndexCase::IndexCase(const IndexShape& wanted, uint64_t seed, Stream& stream) : 
   const IndexFormat format = shape.reference ? IndexFormat::kF32 : IndexFormat::kFp8;
   std::mt19937_64 rng(seed);
   std::normal_distribution<float> normal;
-  int32_t num_pages = 2;
-  int32_t num_rows = 0;
-  int32_t num_keys = 0;
-  for (const auto& [q_len, kv_len] : shape.seqs) {
-    num_pages += static_cast<int32_t>(ceil_div(kv_len, shape.page_size));
-    num_rows += q_len;
-    num_keys += kv_len;
-  }
-  std::vector<int32_t> ids(static_cast<size_t>(num_pages));
-  std::iota(ids.begin(), ids.end(), 0);
-  std::shuffle(ids.begin(), ids.end(), rng);
+  kernels::testing::PagedSeqs paged(shape.seqs, shape.page_size, rng);
   bytes_.resize(
-      static_cast<size_t>(num_pages * index_page_bytes(shape.page_size, shape.dim, format)));
+      static_cast<size_t>(paged.num_pages * index_page_bytes(shape.page_size, shape.dim, format)));
   for (std::byte& byte : bytes_) byte = static_cast<std::byte>(rng());
   lane = {.data = bytes_.data(), .page_size = shape.page_size, .dim = shape.dim, .format = format};
-
-  auto next = ids.begin();
-  int32_t next_row = 0;
-  int32_t next_key = 0;
-  pages_.resize(shape.seqs.size());
-  for (size_t idx = 0; idx < shape.seqs.size(); ++idx) {
-    const auto& [q_len, kv_len] = shape.seqs[idx];
-    const int64_t count = ceil_div(kv_len, shape.page_size);
-    pages_[idx].assign(next, next + count);
-    next += count;
-    seqs.push_back(
-        {.q_begin = next_row, .q_len = q_len, .kv_len = kv_len, .pages = pages_[idx].data()});
-    stores_.push_back(
-        {.q_begin = next_key, .q_len = kv_len, .kv_len = kv_len, .pages = pages_[idx].data()});
-    next_row += q_len;
-    next_key += kv_len;
-  }
+  seqs = std::move(paged.queries);
+  stores_ = std::move(paged.stores);
+  pages_ = std::move(paged.pages);
   // Channels of unlike sizes, as projections give them, and a part that keys share with queries.
   std::vector<float> size(static_cast<size_t>(shape.dim));
   for (float& channel : size) channel = std::exp(0.7F * normal(rng));
@@ -61,9 +36,9 @@ IndexCase::IndexCase(const IndexShape& wanted, uint64_t seed, Stream& stream) : 
       out[at] = size[at % size.size()] * normal(rng) + 0.3F;
     }
   };
-  fill(q, int64_t{num_rows} * shape.num_heads);
-  fill(k, num_keys);
-  weights.resize(static_cast<size_t>(num_rows) * shape.num_heads);
+  fill(q, int64_t{paged.num_rows} * shape.num_heads);
+  fill(k, paged.num_keys);
+  weights.resize(static_cast<size_t>(paged.num_rows) * shape.num_heads);
   for (float& weight : weights) weight = normal(rng);
   store(stream);
 }

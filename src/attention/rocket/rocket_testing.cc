@@ -10,6 +10,7 @@
 #include "base/half.h"
 #include "base/math.h"
 #include "kernels/garbage_testing.h"
+#include "kernels/paged_seqs_testing.h"
 #include "kernels/reference/attention.h"
 
 namespace foveal::attention::rocket::testing {
@@ -41,56 +42,35 @@ void store_keys(const KvLayerView& kv, const std::vector<kernels::AttentionSeq>&
 Case::Case(const CaseShape& wanted, uint64_t seed, Stream& stream) : shape(wanted) {
   std::mt19937_64 rng(seed);
   std::normal_distribution<float> normal;
-  int32_t num_pages = 0;
-  int32_t num_keys = 0;
-  for (const int32_t len : shape.lens) {
-    num_pages += static_cast<int32_t>(ceil_div(len, shape.cache_page));
-    num_keys += len;
-  }
-  std::vector<int32_t> ids(num_pages + 2);
-  std::iota(ids.begin(), ids.end(), 0);
-  std::shuffle(ids.begin(), ids.end(), rng);
+  std::vector<std::pair<int32_t, int32_t>> lens;
+  for (const int32_t len : shape.lens) lens.emplace_back(1, len);
+  kernels::testing::PagedSeqs paged(lens, shape.cache_page, rng);
   kv = {.page_bytes = int64_t{shape.num_kv_heads} * shape.head_dim * shape.cache_page *
                       (shape.dtype == DType::kF32 ? 4 : 2),
         .dtype = shape.dtype,
-        .num_pages = num_pages + 2,
+        .num_pages = paged.num_pages,
         .page_size = shape.cache_page,
         .num_kv_heads = shape.num_kv_heads,
         .head_dim = shape.head_dim};
-  k_bytes_.resize(kv.page_bytes * ids.size());
-  v_bytes_.resize(kv.page_bytes * ids.size());
+  k_bytes_.resize(kv.page_bytes * paged.num_pages);
+  v_bytes_.resize(kv.page_bytes * paged.num_pages);
   fill_garbage(k_bytes_, shape.dtype, rng);
   fill_garbage(v_bytes_, shape.dtype, rng);
   kv.k = k_bytes_.data();
   kv.v = v_bytes_.data();
-  std::vector<kernels::AttentionSeq> stores;
-  pages_.resize(shape.lens.size());
-  int32_t next_page = 0;
-  int32_t next_key = 0;
-  for (size_t idx = 0; idx < shape.lens.size(); ++idx) {
-    const int32_t len = shape.lens[idx];
-    const auto count = static_cast<int32_t>(ceil_div(len, shape.cache_page));
-    pages_[idx].assign(ids.begin() + next_page, ids.begin() + next_page + count);
-    seqs.push_back({.q_begin = static_cast<int32_t>(idx),
-                    .q_len = 1,
-                    .kv_len = len,
-                    .threshold_len = len,
-                    .pages = pages_[idx].data()});
-    stores.push_back(
-        {.q_begin = next_key, .q_len = len, .kv_len = len, .pages = pages_[idx].data()});
-    next_page += count;
-    next_key += len;
-  }
-  store_keys(kv, stores, num_keys, rng, stream);
+  seqs = std::move(paged.queries);
+  pages_ = std::move(paged.pages);
+  store_keys(kv, paged.stores, paged.num_keys, rng, stream);
   q.resize(shape.lens.size() * width());
   out.resize(q.size());
   for (float& x : q) x = to_256ths(2 * normal(rng));
   bounds = {.bytes_per_page = bounds_bytes(kv, shape.page_size, shape.format),
             .format = shape.format,
             .page_size = shape.page_size};
-  bound_bytes.assign(bounds.bytes_per_page * ids.size(), std::byte{0xff});  // NaN in both formats
+  bound_bytes.assign(bounds.bytes_per_page * paged.num_pages,
+                     std::byte{0xff});  // NaN in both formats
   bounds.data = bound_bytes.data();
-  update_bounds(kv, stores, bounds, stream);
+  update_bounds(kv, paged.stores, bounds, stream);
 }
 
 float Case::scale() const { return 1.0F / std::sqrt(static_cast<float>(shape.head_dim)); }
