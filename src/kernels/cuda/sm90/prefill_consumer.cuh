@@ -20,8 +20,7 @@ struct PrefillConsumer : PrefillWarpgroup<Traits> {
   uint32_t p[kSteps][4];
 
   __device__ void run() {
-    if (this->group == Traits::kWarpgroups - 1) this->give_turn();
-    while (this->take_item()) compute();
+    this->each_item([this] { compute(); });
   }
 
   __device__ void compute() {

@@ -24,8 +24,7 @@ struct ListedConsumer : PrefillConsumer<Traits> {
   int owed;      ///< values of others' tiles behind it, still to be handed back
 
   __device__ void run() {
-    if (this->group == Traits::kWarpgroups - 1) this->give_turn();
-    while (this->take_item()) compute();
+    this->each_item([this] { compute(); });
   }
 
   __device__ void compute() {

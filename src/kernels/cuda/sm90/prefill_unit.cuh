@@ -36,6 +36,13 @@ struct PrefillUnit {
     return item.seq >= 0;
   }
 
+  /// `compute` for every query block in turn. Of warpgroups that take turns the first one starts.
+  template <class Compute>
+  __device__ void each_item(const Compute& compute) {
+    if (group == Traits::kWarpgroups - 1) give_turn();
+    while (take_item()) compute();
+  }
+
   /// Tiles of which all rows see all keys: [begin, end).
   struct Tiles {
     int32_t begin, end;

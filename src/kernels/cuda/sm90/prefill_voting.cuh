@@ -19,8 +19,7 @@ struct VotingConsumer : PrefillVotes<Traits> {
   bool owed;  ///< V of the last tile, which was dropped, is still to be handed back
 
   __device__ void run() {
-    if (this->group == Traits::kWarpgroups - 1) this->give_turn();
-    while (this->take_item()) compute();
+    this->each_item([this] { compute(); });
   }
 
   __device__ void compute() {
