@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/device/cp_async.cuh"
 #include "kernels/cuda/device/mbarrier.cuh"
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vec.cuh"
 #include "kernels/cuda/moe_launch.h"
 
@@ -27,12 +28,8 @@ __device__ void count_chunks(const GroupedGemmParams& p, Chunks& chunks) {
     const int lane = static_cast<int>(threadIdx.x);
     int base = 0;
     for (int first = 0; first < p.num_experts; first += 32) {
-      int sum = first + lane < p.num_experts ? chunks_of(first + lane) : 0;
-#pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-        const int other = __shfl_up_sync(0xffffffffU, sum, step);
-        if (lane >= step) sum += other;
-      }
+      const int own = first + lane < p.num_experts ? chunks_of(first + lane) : 0;
+      const int sum = warp_prefix_sum(own, lane);
       if (first + lane < p.num_experts) chunks.begin[first + lane + 1] = base + sum;
       base += __shfl_sync(0xffffffffU, sum, 31);
     }

@@ -14,6 +14,7 @@
 #include <cuda_fp8.h>
 
 #include "kernels/cuda/device/pdl.cuh"
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/vec.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/prefill_expand.h"
@@ -32,12 +33,7 @@ __global__ void __launch_bounds__(32) scratch_starts_kernel(ExpandCacheParams p)
   for (int32_t base = 0; base < p.num_seqs; base += 32) {
     const int32_t seq = base + lane;
     const int32_t keys = seq < p.num_seqs ? p.kv_len[seq] : 0;
-    int32_t up_to = (keys + p.unit - 1) / p.unit * p.unit;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const int32_t other = __shfl_up_sync(~0U, up_to, step);
-      if (lane >= step) up_to += other;
-    }
+    const int32_t up_to = warp_prefix_sum((keys + p.unit - 1) / p.unit * p.unit, lane);
     if (seq < p.num_seqs) p.starts[seq + 1] = before + up_to;
     before += __shfl_sync(~0U, up_to, 31);
   }

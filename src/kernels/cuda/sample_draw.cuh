@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/device/philox.cuh"
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/sample_row.cuh"
 
 // The draw from what a row keeps: running sums in double over the ids in their order.
@@ -34,12 +35,7 @@ struct Draw {
   /// with anything; `before` becomes the sum before it.
   __device__ int find_lane(double own, double goal, double& before) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
-    double running = own;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const double other = __shfl_up_sync(0xffffffffU, running, step);
-      if (lane >= step) running += other;
-    }
+    const double running = warp_prefix_sum(own, lane);
     const unsigned hit = __ballot_sync(0xffffffffU, own > 0 && before + running > goal);
     const unsigned alive = __ballot_sync(0xffffffffU, own > 0);
     const int found = hit != 0 ? __ffs(static_cast<int>(hit)) - 1

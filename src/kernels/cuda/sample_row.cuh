@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/sample.h"
 
 // What sample.cu is written in: one row of logits spread over a cluster of blocks, and how the
@@ -143,12 +144,8 @@ struct Team {
 
   /// Inclusive sums over the block's threads.
   __device__ unsigned long long scan_block(unsigned long long x) {
-    const unsigned lane = threadIdx.x % 32;
-#pragma unroll
-    for (unsigned step = 1; step < 32; step *= 2) {
-      const unsigned long long other = __shfl_up_sync(0xffffffffU, x, step);
-      if (lane >= step) x += other;
-    }
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    x = warp_prefix_sum(x, lane);
     __syncthreads();
     if (lane == 31) shared.parts[threadIdx.x / 32] = x;
     __syncthreads();

@@ -13,10 +13,11 @@ __device__ __forceinline__ float group_sum(float x) {
 }
 
 /// Sum over this lane, which is `lane`, and those before it. Called by the whole warp.
-__device__ __forceinline__ uint32_t warp_prefix_sum(uint32_t x, int lane) {
+template <class T>
+__device__ __forceinline__ T warp_prefix_sum(T x, int lane) {
 #pragma unroll
   for (int step = 1; step < 32; step *= 2) {
-    const uint32_t other = __shfl_up_sync(~0U, x, step);
+    const T other = __shfl_up_sync(~0U, x, step);
     if (lane >= step) x += other;
   }
   return x;

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/device/cp_async.cuh"
 #include "kernels/cuda/device/pdl.cuh"
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/tma.cuh"
 #include "kernels/cuda/sm90/indexer_args.h"
 #include "kernels/cuda/sm90/indexer_epilogue.cuh"
@@ -112,12 +113,7 @@ __device__ inline void paged_run(PagedShared<Traits>& shared, const IndexerArgs&
   int32_t before = 0;
   for (int32_t base = 0; count > 0 && before <= begin; base += 32) {
     const int32_t tiles = base == 0 ? first : tiles_of(base + lane);
-    int32_t up_to = tiles;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const int32_t other = __shfl_up_sync(~0U, up_to, step);
-      if (lane >= step) up_to += other;
-    }
+    const int32_t up_to = kernels::cuda::warp_prefix_sum(tiles, lane);
     const int32_t start = before + up_to - tiles;
     if (start <= begin && begin < start + tiles) {
       shared.first_seq = base + lane;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/sm90/prefill_traits.cuh"
 
 // Which cluster computes which query block: the next one in order, taken from a counter in device
@@ -52,12 +53,7 @@ struct PrefillSchedule {
         const int32_t rows = args.cu_q[seq + 1] - args.cu_q[seq];
         items = static_cast<uint32_t>((rows + Traits::kRows - 1) / Traits::kRows * units);
       }
-      uint32_t up_to = items;
-#pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-        const uint32_t other = __shfl_up_sync(~0U, up_to, step);
-        if (lane >= step) up_to += other;
-      }
+      const uint32_t up_to = kernels::cuda::warp_prefix_sum(items, lane);
       const uint32_t reach = __ballot_sync(~0U, before + up_to > index);
       if (reach != 0) {
         const int owner = __ffs(static_cast<int>(reach)) - 1;
