@@ -6,7 +6,7 @@
 #include "attention/registry.h"
 #include "attention/tiles.h"
 #include "base/config_fields.h"
-#include "foveal/error.h"
+#include "base/error_testing.h"
 
 namespace foveal::attention {
 namespace {
@@ -39,14 +39,9 @@ SkipSoftmaxAttentionConfig factors(std::optional<double> prefill, std::optional<
 
 template <class Call>
 std::string error_of(ErrorKind kind, Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), kind) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "must throw";
-  return {};
+  const std::string text = test::error_text(kind, call);
+  EXPECT_NE(text, "no error");
+  return text;
 }
 
 TEST(Registry, HasAWorkingRowForEveryMethod) {

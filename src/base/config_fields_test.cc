@@ -7,8 +7,8 @@
 #include <random>
 #include <string>
 
+#include "base/error_testing.h"
 #include "base/yaml_options.h"
-#include "foveal/error.h"
 
 namespace foveal {
 namespace {
@@ -16,13 +16,7 @@ namespace {
 LlmConfig load(std::string_view text) { return llm_config_from_yaml(text, "c.yaml"); }
 
 std::string error_of(std::string_view text) {
-  try {
-    load(text);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kInvalidArgument);
-    return error.what();
-  }
-  return "no error";
+  return test::error_text(ErrorKind::kInvalidArgument, [&] { load(text); });
 }
 
 template <class T>

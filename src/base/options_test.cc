@@ -6,20 +6,14 @@
 #include <functional>
 #include <limits>
 
+#include "base/error_testing.h"
 #include "base/options_scalar.h"
-#include "foveal/error.h"
 
 namespace foveal {
 namespace {
 
 std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kInvalidArgument);
-    return error.what();
-  }
-  return "no error";
+  return test::error_text(ErrorKind::kInvalidArgument, call);
 }
 
 ConfigNode plain(std::string text) { return ConfigNode::scalar(std::move(text), {}); }

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "foveal/error.h"
+#include "base/error_testing.h"
 #include "model/test_files.h"
 
 namespace foveal::model {
@@ -44,12 +44,7 @@ TEST(DummyCheckpoint, CutsLayersAndLeavesDataToTheDevice) {
 }
 
 std::string error_of(const std::string& path, DummyData data) {
-  try {
-    open_dummy_checkpoint(path, {}, data);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::error_text([&] { open_dummy_checkpoint(path, {}, data); });
 }
 
 TEST(DummyCheckpoint, RefusesWhatIsNoConfig) {

@@ -9,7 +9,7 @@
 #include <random>
 
 #include "attention/rocket/rocket_testing.h"
-#include "foveal/error.h"
+#include "base/error_testing.h"
 
 namespace foveal::attention::rocket {
 namespace {
@@ -255,12 +255,7 @@ TEST_F(RocketPrompt, MaxPoolIsTheDefinition) {
 }
 
 std::string error_of(const PromptSelectParams& params, Stream& stream) {
-  try {
-    select_prompt(params, stream);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return test::error_text([&] { select_prompt(params, stream); });
 }
 
 TEST_F(RocketPrompt, Refuses) {
