@@ -31,26 +31,31 @@ int64_t vote_workspace_bytes(const ModelShape& shape, const StepLimits& limits) 
   return (kernels::cuda::most_scratch_bytes(prefill) - planned) / 4 * 5;  // as DeviceWorkspace
 }
 
+kernels::PagedAttentionParams host_params(const AttendArgs& args) {
+  FOVEAL_INVARIANT(args.activation == DType::kF32);
+  return {.q = static_cast<const float*>(args.q),
+          .out = static_cast<float*>(args.out),
+          .q_stride = args.q_stride,
+          .out_stride = args.out_stride,
+          .num_heads = args.num_heads,
+          .kv = args.kv,
+          .seqs = args.seqs,
+          .softmax_scale = args.softmax_scale,
+          .counters = args.counters,
+          .exact = args.exact};
+}
+
 void attend_paged(Phase phase, const AttendArgs& args, const SkipPolicy& skip, Stream& stream,
                   const kernels::TileMap& tile_map) {
   if (stream.device().kind == DeviceKind::kCuda) {
     FOVEAL_INVARIANT(tile_map.tiles == nullptr && args.device_seqs != nullptr);
     return attend_paged_cuda(phase, args, skip, stream);
   }
-  FOVEAL_INVARIANT(args.activation == DType::kF32 && !skip.int8_votes);
-  const kernels::PagedAttentionParams params{.q = static_cast<const float*>(args.q),
-                                             .out = static_cast<float*>(args.out),
-                                             .q_stride = args.q_stride,
-                                             .out_stride = args.out_stride,
-                                             .num_heads = args.num_heads,
-                                             .kv = args.kv,
-                                             .seqs = args.seqs,
-                                             .softmax_scale = args.softmax_scale,
-                                             .window = args.window,
-                                             .skip_factor = skip.factor,
-                                             .counters = args.counters,
-                                             .exact = args.exact,
-                                             .tile_map = tile_map};
+  FOVEAL_INVARIANT(!skip.int8_votes);
+  kernels::PagedAttentionParams params = host_params(args);
+  params.window = args.window;
+  params.skip_factor = skip.factor;
+  params.tile_map = tile_map;
   if (phase == Phase::kPrefill) {
     kernels::paged_prefill(params, stream);
   } else {

@@ -25,7 +25,10 @@ int64_t vote_workspace_bytes(const ModelShape& shape, const StepLimits& limits);
 void attend_paged(Phase phase, const AttendArgs& args, const SkipPolicy& skip, Stream& stream,
                   const kernels::TileMap& tile_map = {});
 
-/// The same on CUDA; kUnsupported in builds without.
+/// A CPU's call over all keys, without window and policy.
+kernels::PagedAttentionParams host_params(const AttendArgs& args);
+
+/// The paged loops on CUDA; kUnsupported in builds without.
 void attend_paged_cuda(Phase phase, const AttendArgs& args, const SkipPolicy& skip, Stream& stream);
 
 }  // namespace foveal::attention

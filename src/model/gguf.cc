@@ -21,28 +21,6 @@ constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr uint64_t kLeastEntry = 8 + 4 + 1;
 constexpr uint64_t kLeastTensor = 8 + 4 + 8 + 4 + 8;
 
-std::optional<uint64_t> fixed_bytes(GgufType type) {
-  switch (type) {
-    case GgufType::kU8:
-    case GgufType::kI8:
-    case GgufType::kBool:
-      return 1;
-    case GgufType::kU16:
-    case GgufType::kI16:
-      return 2;
-    case GgufType::kU32:
-    case GgufType::kI32:
-    case GgufType::kF32:
-      return 4;
-    case GgufType::kU64:
-    case GgufType::kI64:
-    case GgufType::kF64:
-      return 8;
-    default:
-      return std::nullopt;
-  }
-}
-
 GgufType read_type(ByteReader& reader, const std::string& source, std::string_view key) {
   const auto raw = reader.read<uint32_t>("a metadata type");
   FOVEAL_CHECK(raw <= static_cast<uint32_t>(GgufType::kF64), ErrorKind::kCorruptFile, source,
@@ -55,7 +33,7 @@ void walk_array(ByteReader& reader, const std::string& source, std::string_view 
                 GgufType element, uint64_t count, int nesting) {
   FOVEAL_CHECK(nesting <= kMaxNesting, ErrorKind::kCorruptFile, source,
                "got arrays nested deeper than {} in '{}'; need fewer", kMaxNesting, key);
-  if (const auto size = fixed_bytes(element)) {
+  if (const auto size = gguf_scalar_bytes(element)) {
     reader.check_count(count, *size, "array elements");
     reader.take(count * *size, "array elements");
     return;
@@ -76,7 +54,7 @@ GgufValue read_value(ByteReader& reader, std::span<const std::byte> bytes,
                      const std::string& source, std::string_view key) {
   GgufValue value;
   value.type = read_type(reader, source, key);
-  if (const auto size = fixed_bytes(value.type)) {
+  if (const auto size = gguf_scalar_bytes(value.type)) {
     value.bytes = reader.take(*size, "a metadata value");
   } else if (value.type == GgufType::kString) {
     const std::string_view text = reader.read_string("a metadata string");

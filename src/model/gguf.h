@@ -30,6 +30,8 @@ enum class GgufType : uint32_t {
   kF64 = 12,
 };
 std::string_view gguf_type_name(GgufType type);
+/// Bytes of one value; nothing for strings and arrays, whose values have lengths of their own.
+std::optional<size_t> gguf_scalar_bytes(GgufType type);
 
 /// One metadata value: a view into the file, already checked to lie inside it.
 struct GgufValue {

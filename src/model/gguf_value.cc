@@ -52,33 +52,15 @@ std::optional<double> load_double(GgufType type, const std::byte* from) {
   return std::nullopt;
 }
 
-size_t scalar_bytes(GgufType type) {
-  switch (type) {
-    case GgufType::kU8:
-    case GgufType::kI8:
-    case GgufType::kBool:
-      return 1;
-    case GgufType::kU16:
-    case GgufType::kI16:
-      return 2;
-    case GgufType::kU32:
-    case GgufType::kI32:
-    case GgufType::kF32:
-      return 4;
-    default:
-      return 8;
-  }
-}
-
 template <class T, class Load>
 std::optional<std::vector<T>> load_all(const GgufValue& value, Load load_one) {
   const GgufType type = value.type == GgufType::kArray ? value.element : value.type;
-  if (type == GgufType::kString || type == GgufType::kArray) return std::nullopt;
+  const std::optional<size_t> step = gguf_scalar_bytes(type);
+  if (!step) return std::nullopt;
   std::vector<T> out;
   out.reserve(value.count);
-  const size_t step = scalar_bytes(type);
   for (uint64_t idx = 0; idx < value.count; ++idx) {
-    const auto item = load_one(type, value.bytes.data() + idx * step);
+    const auto item = load_one(type, value.bytes.data() + idx * *step);
     if (!item) return std::nullopt;
     out.push_back(*item);
   }
@@ -93,6 +75,28 @@ std::string_view gguf_type_name(GgufType type) {
       "bool",  "string", "array",  "uint64", "int64",  "float64"};
   const auto idx = static_cast<size_t>(type);
   return idx < kNames.size() ? kNames[idx] : "unknown type";
+}
+
+std::optional<size_t> gguf_scalar_bytes(GgufType type) {
+  switch (type) {
+    case GgufType::kU8:
+    case GgufType::kI8:
+    case GgufType::kBool:
+      return 1;
+    case GgufType::kU16:
+    case GgufType::kI16:
+      return 2;
+    case GgufType::kU32:
+    case GgufType::kI32:
+    case GgufType::kF32:
+      return 4;
+    case GgufType::kU64:
+    case GgufType::kI64:
+    case GgufType::kF64:
+      return 8;
+    default:
+      return std::nullopt;
+  }
 }
 
 std::optional<int64_t> GgufValue::as_int() const { return load_int(type, bytes.data()); }

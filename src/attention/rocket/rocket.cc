@@ -171,17 +171,7 @@ class Rocket final : public AttentionMethod {
     if (args.counters != nullptr) {
       before.assign(args.counters, args.counters + args.seqs.size());
     }
-    rocket::attend_pages({.q = static_cast<const float*>(args.q),
-                          .out = static_cast<float*>(args.out),
-                          .q_stride = args.q_stride,
-                          .out_stride = args.out_stride,
-                          .num_heads = args.num_heads,
-                          .kv = args.kv,
-                          .seqs = args.seqs,
-                          .softmax_scale = args.softmax_scale,
-                          .counters = args.counters,
-                          .exact = args.exact},
-                         selection.view(), settings_.page_size, stream);
+    rocket::attend_pages(host_params(args), selection.view(), settings_.page_size, stream);
     count_pages(args, selection, before);
     if (args.trace == nullptr) return;
     const kernels::AttentionSeq& seq = args.seqs.front();
