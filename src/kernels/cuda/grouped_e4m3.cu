@@ -17,7 +17,7 @@
 #include "kernels/cuda/device/convert.cuh"
 #include "kernels/cuda/device/pdl.cuh"
 #include "kernels/cuda/device/tma.cuh"
-#include "kernels/cuda/device/wgmma_e4m3.cuh"
+#include "kernels/cuda/device/wgmma.cuh"
 #include "kernels/cuda/grouped_core.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/launch.h"
@@ -122,8 +122,8 @@ __global__ void __launch_bounds__(kTileThreads, 1) grouped_e4m3_kernel(GroupedGe
       foveal::cuda::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < kTileBytes / 32; ++i) {
-        foveal::cuda::WgmmaE4m3<kTile>::ss(part, foveal::cuda::advance(a, 32 * i),
-                                           foveal::cuda::advance(b, 32 * i), i > 0);
+        foveal::cuda::Wgmma<foveal::cuda::E4m3, kTile>::ss(part, foveal::cuda::advance(a, 32 * i),
+                                                           foveal::cuda::advance(b, 32 * i), i > 0);
       }
       foveal::cuda::wgmma_commit();
       const int ahead = step + kStages - 1;

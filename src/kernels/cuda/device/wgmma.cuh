@@ -5,14 +5,19 @@
 
 #include <cstdint>
 
-// Warpgroup matrix products (PTX ISA, "wgmma"): D[64, N] (+)= A[64, K] B[K, N] in float32, issued
-// by four warps together. Thread t of the group holds, of row 16 * warp + t % 32 / 4 (+ 8), columns
-// 8 * block + 2 * (t % 4) (+ 1) in d[4 * block + {0, 1}] (rows + 8: {2, 3}). A comes from shared
-// memory (mma_ss) or registers (mma_rs), B from shared memory, in 128-byte swizzled tiles:
-//   K-major  rows of 64 values of the reduced dimension; 8 rows are 1024 bytes
-//   N-major  rows of 64 values of N, one a step of the reduced dimension; `block_bytes` from one
-//            block of 64 to the next
-// The lists below are spelled out because inline assembly knows no arrays.
+#include "kernels/cuda/device/wgmma_lists.cuh"
+
+// Warpgroup matrix products (PTX ISA, "wgmma"): D[64, N] (+)= A[64, K] B[K, N], issued by four
+// warps together; K is 32 bytes of values. D is float32, of int8 values int32 (exact). Thread t of
+// the group holds, of row 16 * warp + t % 32 / 4 (+ 8), columns 8 * block + 2 * (t % 4) (+ 1) in
+// d[4 * block + {0, 1}] (rows + 8: {2, 3}). A comes from shared memory (ss) or registers (rs), B
+// from shared memory, in swizzled tiles:
+//   K-major  rows of 128 bytes of the reduced dimension; 8 rows are 1024 bytes. Or rows of 32
+//   N-major  (ss_n, rs_n; 16-bit values only) rows of 64 values of N, one a step of the reduced
+//            dimension; `block_bytes` from one block of 64 to the next
+// Register i of an A of 8-bit values holds, in its thread, bytes 4 * (t % 4) .. + 3 of row
+// 16 * warp + t % 32 / 4 (i odd: + 8); for i >= 2 those 16 further on. Of e4m3 values every product
+// and the sum so far are cut 13 bits below the largest of them.
 
 namespace foveal::cuda {
 
@@ -22,6 +27,8 @@ struct Bf16 {
 struct F16 {
   using Type = __half;
 };
+struct E4m3 {};
+struct S8 {};
 
 __device__ inline uint64_t swizzled_descriptor(uint32_t address, uint32_t block_bytes) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
@@ -31,6 +38,13 @@ __device__ inline uint64_t swizzled_descriptor(uint32_t address, uint32_t block_
 /// K-major tiles of 64 values have no second block within a product.
 __device__ inline uint64_t k_major_descriptor(uint32_t address) {
   return swizzled_descriptor(address, 16);
+}
+/// Of rows of 32 bytes: eight of them are 256 bytes, in which the two halves of rows 4 to 7 are
+/// swapped (32-byte swizzle). `eight_rows` bytes from one group of eight rows to the next.
+__device__ inline uint64_t narrow_descriptor(uint32_t address, uint32_t eight_rows) {
+  constexpr uint64_t kSwizzle32 = uint64_t{3} << 62;
+  return kSwizzle32 | (uint64_t{eight_rows >> 4} << 32) | (uint64_t{1} << 16) |
+         ((address & 0x3FFFF) >> 4);
 }
 /// `bytes` further on in the same tile.
 __device__ inline uint64_t advance(uint64_t descriptor, uint32_t bytes) {
@@ -52,302 +66,87 @@ __device__ inline void registers_fence(float (&d)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
+template <int kCount>
+__device__ inline void registers_fence(int32_t (&d)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
+}
+
 /// Products of one element type and N. `accumulate` 0 starts from zero.
 template <class Element, int N>
 struct Wgmma;
 
-// clang-format off
-#define FOVEAL_WGMMA_64(ELEMENT, TYPES) \
-  template <> struct Wgmma<ELEMENT, 64> { \
-    __device__ static void ss(float (&d)[32], uint64_t a, uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31" \
-        "}, %32, %33, p, 1, 1, 0, 0;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]) \
-        : "l"(a), "l"(b), "r"(accumulate)); } \
-    __device__ static void rs_n(float (&d)[32], const uint32_t (&a)[4], uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31" \
-        "}, {%32, %33, %34, %35}, %36, p, 1, 1, 1;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]) \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate)); } \
-  };
-FOVEAL_WGMMA_64(Bf16, "bf16.bf16")
-FOVEAL_WGMMA_64(F16, "f16.f16")
-#undef FOVEAL_WGMMA_64
+// The asm text of a product: `p` is whether it accumulates, KIND the shape's K and the types, FLAGS
+// what comes after p, A and B as they stand in the text, ACCUMULATE the number of that operand.
+#define FOVEAL_WGMMA_TEXT(N, KIND, FLAGS, A, B, ACCUMULATE)                                        \
+  "{\n.reg .pred p;\nsetp.ne.b32 p, " ACCUMULATE ", 0;\nwgmma.mma_async.sync.aligned.m64n" #N KIND \
+  " {" FOVEAL_WGMMA_NUMBERS_##N "}, " A ", " B ", p" FLAGS ";\n}"
+#define FOVEAL_WGMMA_TEXT_SS(N, KIND, FLAGS, A, B, ACCUMULATE, ...) \
+  FOVEAL_WGMMA_TEXT(N, KIND, FLAGS, A, B, ACCUMULATE)
+#define FOVEAL_WGMMA_TEXT_RS(N, KIND, FLAGS, A0, A1, A2, A3, B, ACCUMULATE) \
+  FOVEAL_WGMMA_TEXT(N, KIND, FLAGS, "{" A0 ", " A1 ", " A2 ", " A3 "}", B, ACCUMULATE)
+/// So that a list among the arguments becomes arguments.
+#define FOVEAL_WGMMA_EXPAND(MACRO, ...) MACRO(__VA_ARGS__)
 
-#define FOVEAL_WGMMA_96(ELEMENT, TYPES) \
-  template <> struct Wgmma<ELEMENT, 96> { \
-    __device__ static void ss(float (&d)[48], uint64_t a, uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %50, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n96k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
-        "%44, %45, %46, %47" \
-        "}, %48, %49, p, 1, 1, 0, 0;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),  \
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),  \
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),  \
-        "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]),  \
-        "+f"(d[47]) \
-        : "l"(a), "l"(b), "r"(accumulate)); } \
-    __device__ static void rs_n(float (&d)[48], const uint32_t (&a)[4], uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %53, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n96k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
-        "%44, %45, %46, %47" \
-        "}, {%48, %49, %50, %51}, %52, p, 1, 1, 1;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),  \
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),  \
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),  \
-        "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]),  \
-        "+f"(d[47]) \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate)); } \
-  };
-FOVEAL_WGMMA_96(Bf16, "bf16.bf16")
-FOVEAL_WGMMA_96(F16, "f16.f16")
-#undef FOVEAL_WGMMA_96
+#define FOVEAL_WGMMA_SS(NAME, N, KIND, FLAGS)                                              \
+  __device__ static void NAME(float(&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {  \
+    asm volatile(                                                                          \
+        FOVEAL_WGMMA_EXPAND(FOVEAL_WGMMA_TEXT_SS, N, KIND, FLAGS, FOVEAL_WGMMA_BEHIND_##N) \
+        : FOVEAL_WGMMA_D_##N("+f")                                                         \
+        : "l"(a), "l"(b), "r"(accumulate));                                                \
+  }
+#define FOVEAL_WGMMA_RS(NAME, N, D, CONSTRAINT, KIND, FLAGS)                                     \
+  __device__ static void NAME(D(&d)[N / 2], const uint32_t(&a)[4], uint64_t b, int accumulate) { \
+    asm volatile(                                                                                \
+        FOVEAL_WGMMA_EXPAND(FOVEAL_WGMMA_TEXT_RS, N, KIND, FLAGS, FOVEAL_WGMMA_BEHIND_##N)       \
+        : FOVEAL_WGMMA_D_##N(CONSTRAINT)                                                         \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));                  \
+  }
 
-#define FOVEAL_WGMMA_128(ELEMENT, TYPES) \
-  template <> struct Wgmma<ELEMENT, 128> { \
-    __device__ static void ss(float (&d)[64], uint64_t a, uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
-        "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, " \
-        "%58, %59, %60, %61, %62, %63" \
-        "}, %64, %65, p, 1, 1, 0, 0;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),  \
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),  \
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),  \
-        "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]),  \
-        "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]),  \
-        "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),  \
-        "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]),  \
-        "+f"(d[62]), "+f"(d[63]) \
-        : "l"(a), "l"(b), "r"(accumulate)); } \
-    __device__ static void rs_n(float (&d)[64], const uint32_t (&a)[4], uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %69, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
-        "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, " \
-        "%58, %59, %60, %61, %62, %63" \
-        "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),  \
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),  \
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),  \
-        "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]),  \
-        "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]),  \
-        "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),  \
-        "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]),  \
-        "+f"(d[62]), "+f"(d[63]) \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate)); } \
+// FLAGS: what A and B are scaled by, then whether each lies across the reduced dimension (A only
+// in shared memory).
+#define FOVEAL_WGMMA_16_BITS(ELEMENT, N, TYPES)                          \
+  template <>                                                            \
+  struct Wgmma<ELEMENT, N> {                                             \
+    FOVEAL_WGMMA_SS(ss, N, "k16.f32." TYPES, ", 1, 1, 0, 0")             \
+    FOVEAL_WGMMA_SS(ss_n, N, "k16.f32." TYPES, ", 1, 1, 0, 1")           \
+    FOVEAL_WGMMA_RS(rs, N, float, "+f", "k16.f32." TYPES, ", 1, 1, 0")   \
+    FOVEAL_WGMMA_RS(rs_n, N, float, "+f", "k16.f32." TYPES, ", 1, 1, 1") \
   };
-FOVEAL_WGMMA_128(Bf16, "bf16.bf16")
-FOVEAL_WGMMA_128(F16, "f16.f16")
-#undef FOVEAL_WGMMA_128
+#define FOVEAL_WGMMA_BF16_F16(N)             \
+  FOVEAL_WGMMA_16_BITS(Bf16, N, "bf16.bf16") \
+  FOVEAL_WGMMA_16_BITS(F16, N, "f16.f16")
+FOVEAL_WGMMA_BF16_F16(48)
+FOVEAL_WGMMA_BF16_F16(64)
+FOVEAL_WGMMA_BF16_F16(96)
+FOVEAL_WGMMA_BF16_F16(128)
+FOVEAL_WGMMA_BF16_F16(192)
+FOVEAL_WGMMA_BF16_F16(256)
 
-#define FOVEAL_WGMMA_192(ELEMENT, TYPES) \
-  template <> struct Wgmma<ELEMENT, 192> { \
-    __device__ static void ss(float (&d)[96], uint64_t a, uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n192k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
-        "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, " \
-        "%58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, " \
-        "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, " \
-        "%86, %87, %88, %89, %90, %91, %92, %93, %94, %95" \
-        "}, %96, %97, p, 1, 1, 0, 0;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),  \
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),  \
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),  \
-        "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]),  \
-        "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]),  \
-        "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),  \
-        "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]),  \
-        "+f"(d[62]), "+f"(d[63]), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]),  \
-        "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),  \
-        "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]),  \
-        "+f"(d[77]), "+f"(d[78]), "+f"(d[79]), "+f"(d[80]), "+f"(d[81]),  \
-        "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]),  \
-        "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]),  \
-        "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]) \
-        : "l"(a), "l"(b), "r"(accumulate)); } \
-    __device__ static void rs_n(float (&d)[96], const uint32_t (&a)[4], uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %101, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n192k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
-        "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, " \
-        "%58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, " \
-        "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, " \
-        "%86, %87, %88, %89, %90, %91, %92, %93, %94, %95" \
-        "}, {%96, %97, %98, %99}, %100, p, 1, 1, 1;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),  \
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),  \
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),  \
-        "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]),  \
-        "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]),  \
-        "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),  \
-        "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]),  \
-        "+f"(d[62]), "+f"(d[63]), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]),  \
-        "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),  \
-        "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]),  \
-        "+f"(d[77]), "+f"(d[78]), "+f"(d[79]), "+f"(d[80]), "+f"(d[81]),  \
-        "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]),  \
-        "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]),  \
-        "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]) \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate)); } \
+#define FOVEAL_WGMMA_E4M3(N)                                           \
+  template <>                                                          \
+  struct Wgmma<E4m3, N> {                                              \
+    FOVEAL_WGMMA_SS(ss, N, "k32.f32.e4m3.e4m3", ", 1, 1")              \
+    FOVEAL_WGMMA_RS(rs, N, float, "+f", "k32.f32.e4m3.e4m3", ", 1, 1") \
   };
-FOVEAL_WGMMA_192(Bf16, "bf16.bf16")
-FOVEAL_WGMMA_192(F16, "f16.f16")
-#undef FOVEAL_WGMMA_192
+FOVEAL_WGMMA_E4M3(8)
+FOVEAL_WGMMA_E4M3(16)
+FOVEAL_WGMMA_E4M3(32)
+FOVEAL_WGMMA_E4M3(64)
+FOVEAL_WGMMA_E4M3(72)
+FOVEAL_WGMMA_E4M3(96)
+FOVEAL_WGMMA_E4M3(104)
+FOVEAL_WGMMA_E4M3(128)
+FOVEAL_WGMMA_E4M3(136)
+FOVEAL_WGMMA_E4M3(200)
+FOVEAL_WGMMA_E4M3(256)
 
-#define FOVEAL_WGMMA_256(ELEMENT, TYPES) \
-  template <> struct Wgmma<ELEMENT, 256> { \
-    __device__ static void ss(float (&d)[128], uint64_t a, uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n256k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
-        "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, " \
-        "%58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, " \
-        "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, " \
-        "%86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, " \
-        "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
-        "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, " \
-        "%124, %125, %126, %127" \
-        "}, %128, %129, p, 1, 1, 0, 0;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),  \
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),  \
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),  \
-        "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]),  \
-        "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]),  \
-        "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),  \
-        "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]),  \
-        "+f"(d[62]), "+f"(d[63]), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]),  \
-        "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),  \
-        "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]),  \
-        "+f"(d[77]), "+f"(d[78]), "+f"(d[79]), "+f"(d[80]), "+f"(d[81]),  \
-        "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]),  \
-        "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]),  \
-        "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]), "+f"(d[96]),  \
-        "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]),  \
-        "+f"(d[102]), "+f"(d[103]), "+f"(d[104]), "+f"(d[105]), "+f"(d[106]),  \
-        "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111]),  \
-        "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]),  \
-        "+f"(d[117]), "+f"(d[118]), "+f"(d[119]), "+f"(d[120]), "+f"(d[121]),  \
-        "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]),  \
-        "+f"(d[127]) \
-        : "l"(a), "l"(b), "r"(accumulate)); } \
-    __device__ static void rs_n(float (&d)[128], const uint32_t (&a)[4], uint64_t b, int accumulate) { \
-      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %133, 0;\n" \
-        "wgmma.mma_async.sync.aligned.m64n256k16.f32." TYPES " {" \
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, " \
-        "%30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
-        "%44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, " \
-        "%58, %59, %60, %61, %62, %63, %64, %65, %66, %67, %68, %69, %70, %71, " \
-        "%72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, " \
-        "%86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, " \
-        "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
-        "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, " \
-        "%124, %125, %126, %127" \
-        "}, {%128, %129, %130, %131}, %132, p, 1, 1, 1;\n}" : \
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]),  \
-        "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]),  \
-        "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]),  \
-        "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]),  \
-        "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),  \
-        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]),  \
-        "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]),  \
-        "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]),  \
-        "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]),  \
-        "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),  \
-        "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]),  \
-        "+f"(d[62]), "+f"(d[63]), "+f"(d[64]), "+f"(d[65]), "+f"(d[66]),  \
-        "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),  \
-        "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]),  \
-        "+f"(d[77]), "+f"(d[78]), "+f"(d[79]), "+f"(d[80]), "+f"(d[81]),  \
-        "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]),  \
-        "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]),  \
-        "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]), "+f"(d[96]),  \
-        "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]),  \
-        "+f"(d[102]), "+f"(d[103]), "+f"(d[104]), "+f"(d[105]), "+f"(d[106]),  \
-        "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111]),  \
-        "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]),  \
-        "+f"(d[117]), "+f"(d[118]), "+f"(d[119]), "+f"(d[120]), "+f"(d[121]),  \
-        "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]),  \
-        "+f"(d[127]) \
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate)); } \
+#define FOVEAL_WGMMA_S8(N)                                     \
+  template <>                                                  \
+  struct Wgmma<S8, N> {                                        \
+    FOVEAL_WGMMA_RS(rs, N, int32_t, "+r", "k32.s32.s8.s8", "") \
   };
-FOVEAL_WGMMA_256(Bf16, "bf16.bf16")
-FOVEAL_WGMMA_256(F16, "f16.f16")
-#undef FOVEAL_WGMMA_256
-
-// clang-format on
+FOVEAL_WGMMA_S8(32)
+FOVEAL_WGMMA_S8(64)
 
 }  // namespace foveal::cuda

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/device/wgmma_e4m3.cuh"
+#include "kernels/cuda/device/wgmma.cuh"
 
 // From products to scores. Products of 64 keys (rows) with kTokens * kHeads index queries (columns)
 // lie as wgmma leaves them: a thread has, of keys t / 4 and t / 4 + 8 of its warp's 16, columns
@@ -22,7 +22,7 @@ __device__ inline void index_products(float (&d)[N / 2], uint64_t keys, uint64_t
   wgmma_fence();
 #pragma unroll
   for (int step = 0; step < 4; ++step) {
-    WgmmaE4m3<N>::ss(d, advance(keys, 32 * step), advance(queries, 32 * step), step > 0);
+    Wgmma<E4m3, N>::ss(d, advance(keys, 32 * step), advance(queries, 32 * step), step > 0);
   }
   wgmma_commit();
 }

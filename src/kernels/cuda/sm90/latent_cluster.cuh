@@ -15,7 +15,7 @@ struct LatentClusterBarrier {
 /// Scores and probabilities of a CTA's keys, by its first warpgroup.
 struct LatentClusterScores {
   using Shared = LatentClusterShared;
-  using Product = LatentProduct<kLatentKeys>;
+  using Product = Wgmma<Bf16, kLatentKeys>;
   static constexpr int kCtas = Shared::kCtas;
   static constexpr int kSteps = kLatentKeys / 16;
 

@@ -2,7 +2,7 @@
 
 #include "kernels/cuda/device/convert.cuh"
 #include "kernels/cuda/device/tma.cuh"
-#include "kernels/cuda/device/wgmma_latent.cuh"
+#include "kernels/cuda/device/wgmma.cuh"
 #include "kernels/cuda/sm90/latent_traits.cuh"
 
 namespace foveal::cuda {
@@ -48,7 +48,7 @@ struct LatentOutput {
     barrier_wait(&shared.p_full[ring.stage], ring.parity);
     if (shared.rescale[ring.stage][warp] != 0) rescale();
     const uint64_t p =
-        k_major_descriptor_32(smem_address(shared.k[ring.stage][Traits::kBlocks - 1]));
+        narrow_descriptor(smem_address(shared.k[ring.stage][Traits::kBlocks - 1]), 8 * 32);
     const uint64_t v =
         swizzled_descriptor(smem_address(shared.k[ring.stage][half * 4]), Traits::kKeyBlockBytes);
     registers_fence(o[0]);
@@ -58,7 +58,7 @@ struct LatentOutput {
     for (int step = 0; step < Traits::kKeys / 16; ++step) {
 #pragma unroll
       for (int side = 0; side < 2; ++side) {
-        LatentProduct<kColumns / 2>::ss_n(
+        Wgmma<Bf16, kColumns / 2>::ss_n(
             o[side], advance(p, step * kLatentHeads * 32),
             advance(v, side * 2 * Traits::kKeyBlockBytes + step * 16 * 128), step > 0 || !first);
       }

@@ -2,7 +2,7 @@
 
 #include "kernels/cuda/device/cp_async.cuh"
 #include "kernels/cuda/device/tma.cuh"
-#include "kernels/cuda/device/wgmma_latent.cuh"
+#include "kernels/cuda/device/wgmma.cuh"
 #include "kernels/cuda/sm90/latent_traits.cuh"
 #include "kernels/cuda/sm90/prefill_softmax.cuh"
 
@@ -24,7 +24,7 @@ __device__ inline void latent_mask(float (&s)[kCount], uint64_t none, int32_t la
 /// The warpgroup of scores and probabilities.
 template <class Traits>
 struct LatentScores {
-  using Product = LatentProduct<Traits::kKeys>;
+  using Product = Wgmma<Bf16, Traits::kKeys>;
   static constexpr int kScores = Traits::kKeys / 2;
   static constexpr int kSteps = Traits::kKeys / 16;  ///< of the product with the values
   static constexpr int kRegisterSteps = Traits::kRegisterBlocks * 4;

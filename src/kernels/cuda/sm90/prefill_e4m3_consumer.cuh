@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cuda/device/wgmma_e4m3.cuh"
+#include "kernels/cuda/device/wgmma.cuh"
 #include "kernels/cuda/sm90/prefill_e4m3_traits.cuh"
 #include "kernels/cuda/sm90/prefill_votes.cuh"
 
@@ -78,8 +78,8 @@ struct E4m3Consumer : PrefillVotes<Traits> {
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < Traits::kHeadDim / 32; ++step) {
-      WgmmaE4m3<Traits::kKeys>::ss(s, advance(queries, step * Traits::kQueryBlockBytes),
-                                   advance(keys, step * 8 * 32), step > 0);
+      Wgmma<E4m3, Traits::kKeys>::ss(s, advance(queries, step * Traits::kQueryBlockBytes),
+                                     advance(keys, step * 8 * 32), step > 0);
     }
     wgmma_commit();
   }
@@ -90,9 +90,9 @@ struct E4m3Consumer : PrefillVotes<Traits> {
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < Traits::kKeys / 32; ++step) {
-      WgmmaE4m3<Traits::kProductChannels>::rs(o, fragments[step],
-                                              advance(values, step * Traits::kValueBlockBytes),
-                                              step > 0 || tiles_in_o >= 0);
+      Wgmma<E4m3, Traits::kProductChannels>::rs(o, fragments[step],
+                                                advance(values, step * Traits::kValueBlockBytes),
+                                                step > 0 || tiles_in_o >= 0);
     }
     wgmma_commit();
     tiles_in_o = tiles_in_o < 0 ? -tiles_in_o : tiles_in_o + 1;

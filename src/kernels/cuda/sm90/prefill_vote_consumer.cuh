@@ -5,8 +5,7 @@
 
 #include "kernels/cuda/device/int8.cuh"
 #include "kernels/cuda/device/vec.cuh"
-#include "kernels/cuda/device/wgmma_e4m3.cuh"
-#include "kernels/cuda/device/wgmma_s8.cuh"
+#include "kernels/cuda/device/wgmma.cuh"
 #include "kernels/cuda/sm90/prefill_kernel.cuh"
 #include "kernels/cuda/sm90/prefill_vote_traits.cuh"
 
@@ -161,7 +160,7 @@ struct VoteConsumer : PrefillUnit<Traits> {
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      WgmmaS8<Traits::kKeys / 2>::rs(s[half], q[step], advance(keys, step * 8 * 32), step > 0);
+      Wgmma<S8, Traits::kKeys / 2>::rs(s[half], q[step], advance(keys, step * 8 * 32), step > 0);
     }
     wgmma_commit();
   }
