@@ -99,25 +99,8 @@ class Load {
   }
 
   LoadResult result(double total_ms) {
-    LoadResult out{.total_ms = total_ms};
-    double busy_ms = 0;
-    for (size_t idx = 0; idx < requests_.size(); ++idx) {
-      const BenchRequest& request = requests_[idx];
-      if (errors_[idx].empty() && !options_.end_id &&
-          measured_[idx].output_tokens != request.output_tokens) {
-        errors_[idx] =
-            fmt::format("[{}] got {} tokens; need {}, which the context has no room for",
-                        request.task_id, measured_[idx].output_tokens, request.output_tokens);
-      }
-      if (!errors_[idx].empty()) {
-        out.failures.push_back({request.task_id, errors_[idx]});
-        continue;
-      }
-      busy_ms += measured_[idx].latency_ms;
-      out.requests.push_back(std::move(measured_[idx]));
-    }
-    out.in_flight = total_ms > 0 ? busy_ms / total_ms : 0;
-    return out;
+    return load_result(requests_, std::move(measured_), std::move(errors_), total_ms,
+                       options_.end_id ? "" : ", which the context has no room for");
   }
 
   LLM& llm_;
@@ -132,6 +115,28 @@ class Load {
 };
 
 }  // namespace
+
+LoadResult load_result(std::span<const BenchRequest> requests, std::vector<Measured> measured,
+                       std::vector<std::string> errors, double total_ms, std::string_view remedy) {
+  LoadResult out{.total_ms = total_ms};
+  double busy_ms = 0;
+  for (size_t idx = 0; idx < requests.size(); ++idx) {
+    const BenchRequest& request = requests[idx];
+    const int64_t tokens = measured[idx].output_tokens;
+    if (errors[idx].empty() && !remedy.empty() && tokens != request.output_tokens) {
+      errors[idx] = fmt::format("[{}] got {} tokens; need {}{}", request.task_id, tokens,
+                                request.output_tokens, remedy);
+    }
+    if (!errors[idx].empty()) {
+      out.failures.push_back({request.task_id, std::move(errors[idx])});
+      continue;
+    }
+    busy_ms += measured[idx].latency_ms;
+    out.requests.push_back(std::move(measured[idx]));
+  }
+  out.in_flight = total_ms > 0 ? busy_ms / total_ms : 0;
+  return out;
+}
 
 LoadResult run_load(LLM& llm, std::span<const BenchRequest> requests, const LoadOptions& options,
                     const std::function<void(int64_t)>& done) {

@@ -3,6 +3,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bench/dataset.h"
@@ -38,6 +39,12 @@ struct LoadResult {
   double total_ms = 0;   ///< first submission to last end
   double in_flight = 0;  ///< average number of requests
 };
+
+/// What requests gave, in two lists in their order: `errors` is empty where one was answered. One
+/// that has other than as many tokens as it asked for has failed, and its error ends in `remedy`;
+/// without remedy that is not looked at.
+LoadResult load_result(std::span<const BenchRequest> requests, std::vector<Measured> measured,
+                       std::vector<std::string> errors, double total_ms, std::string_view remedy);
 
 /// Sends the requests and waits for all. `done(n)`: called now and then with how many have ended.
 LoadResult run_load(LLM& llm, std::span<const BenchRequest> requests, const LoadOptions& options,

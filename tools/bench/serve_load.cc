@@ -114,25 +114,8 @@ class Clients {
   }
 
   LoadResult result(double total_ms) {
-    LoadResult out{.total_ms = total_ms};
-    double busy_ms = 0;
-    for (size_t idx = 0; idx < requests_.size(); ++idx) {
-      const BenchRequest& request = requests_[idx];
-      const int64_t tokens = measured_[idx].output_tokens;
-      if (errors_[idx].empty() && load_.ignore_eos && tokens != request.output_tokens) {
-        errors_[idx] =
-            fmt::format("[{}] got {} tokens; need {}: a larger context, or --no-ignore-eos",
-                        request.task_id, tokens, request.output_tokens);
-      }
-      if (!errors_[idx].empty()) {
-        out.failures.push_back({request.task_id, errors_[idx]});
-        continue;
-      }
-      busy_ms += measured_[idx].latency_ms;
-      out.requests.push_back(std::move(measured_[idx]));
-    }
-    out.in_flight = total_ms > 0 ? busy_ms / total_ms : 0;
-    return out;
+    return load_result(requests_, std::move(measured_), std::move(errors_), total_ms,
+                       load_.ignore_eos ? ": a larger context, or --no-ignore-eos" : "");
   }
 
   const ServeLoad& load_;

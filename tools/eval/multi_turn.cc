@@ -20,20 +20,13 @@ class MultiTurn final : public LengthTask {
   MultiTurn() : LengthTask("2048,4096") {}
 
   OptionGroup options() override {
-    return {.fields = {{.name = "lengths",
-                        .target = &lengths_,
-                        .help = "tokens of whole conversations: 2048,4096"},
+    return {.fields = {lengths_field("tokens of whole conversations: 2048,4096"),
                        {.name = "turns",
                         .target = &turns_,
                         .help = "questions over one text, in an order of its own in each sample",
                         .range = {.min = 1, .max = 100}},
-                       {.name = "haystack",
-                        .target = &haystack_,
-                        .help = "a text or .jsonl file; absent: generated sentences"},
-                       {.name = "max_tokens",
-                        .target = &max_tokens_,
-                        .help = "of an answer",
-                        .range = {.min = 1, .max = kMostAnswerTokens}}}};
+                       haystack_field("a text or .jsonl file; absent: generated sentences"),
+                       max_tokens_field(max_tokens_)}};
   }
 
   void prepare(const Speaker& speaker, const Common& common) override {

@@ -18,25 +18,18 @@ class Niah final : public LengthTask {
   Niah() : LengthTask("512,1024,2048,4096") {}
 
   OptionGroup options() override {
-    return {
-        .fields = {{.name = "lengths",
-                    .target = &lengths_,
-                    .help = "tokens of whole requests, answer included: 512,4096"},
-                   {.name = "depths",
-                    .target = &depths_,
-                    .help = "evenly spaced places of the needle, from the text's start to its end",
-                    .range = {.min = 1, .max = 1000}},
-                   {.name = "distractors",
-                    .target = &distractors_,
-                    .help = "further needles, under other keys, at random places",
-                    .range = {.min = 0, .max = 900}},
-                   {.name = "haystack",
-                    .target = &haystack_,
-                    .help = "a text or .jsonl file to hide it in; absent: generated sentences"},
-                   {.name = "max_tokens",
-                    .target = &max_tokens_,
-                    .help = "of an answer",
-                    .range = {.min = 1, .max = kMostAnswerTokens}}}};
+    return {.fields = {
+                lengths_field("tokens of whole requests, answer included: 512,4096"),
+                {.name = "depths",
+                 .target = &depths_,
+                 .help = "evenly spaced places of the needle, from the text's start to its end",
+                 .range = {.min = 1, .max = 1000}},
+                {.name = "distractors",
+                 .target = &distractors_,
+                 .help = "further needles, under other keys, at random places",
+                 .range = {.min = 0, .max = 900}},
+                haystack_field("a text or .jsonl file to hide it in; absent: generated sentences"),
+                max_tokens_field(max_tokens_)}};
   }
 
   void prepare(const Speaker& speaker, const Common& common) override {

@@ -26,13 +26,9 @@ class Ruler final : public LengthTask {
                     .help = "all, or some of niah_single_1..3, niah_multikey_1..3, "
                             "niah_multivalue, niah_multiquery, vt, cwe, fwe, qa_1, qa_2, with "
                             "commas"},
-                   {.name = "lengths",
-                    .target = &lengths_,
-                    .help = "tokens of whole requests, answer included: 4096,8192"},
-                   {.name = "haystack",
-                    .target = &haystack_,
-                    .help = "a text or .jsonl file for the needle tasks; absent: generated "
-                            "sentences"},
+                   lengths_field("tokens of whole requests, answer included: 4096,8192"),
+                   haystack_field(
+                       "a text or .jsonl file for the needle tasks; absent: generated sentences"),
                    {.name = "questions",
                     .target = &questions_,
                     .help = "a file for qa_1 and qa_2: {\"question\", \"answers\", \"documents\"} "
