@@ -1,20 +1,14 @@
-#include <boost/json/serialize.hpp>
-
-#include "foveal/version.h"
-#include "server/answer.h"
 #include "server/answer_text.h"
-#include "server/usage.h"
+#include "server/choices_answer.h"
 
 namespace foveal::server {
 namespace json = boost::json;
 namespace {
 
-class ChatAnswer : public Answer {
+class ChatAnswer : public ChoicesAnswer {
  public:
   ChatAnswer(const Call& call, const LLM& llm)
-      : call_(call),
-        llm_(llm),
-        begun_(call.num_choices()),
+      : ChoicesAnswer(call, llm, "chat.completion", "chat.completion.chunk"),
         tools_(call.num_choices(), ToolCallStream(call.tool_form)),
         num_calls_(call.num_choices()) {}
 
@@ -41,43 +35,22 @@ class ChatAnswer : public Answer {
     }
   }
 
-  void end(const std::vector<RequestOutput>& outputs, std::string& out) override {
-    if (call_.include_usage) {
-      json::object body = head("chat.completion.chunk");
-      body["choices"] = json::array();
-      body["usage"] = usage_json(usage_of(outputs));
-      append_event(out, body);
-    }
-    out += kDone;
-  }
-
-  std::string whole(const std::vector<RequestOutput>& outputs) override {
-    json::array choices;
+ private:
+  json::array choices(const std::vector<RequestOutput>& outputs) override {
+    json::array out;
     for (const CompletionOutput& completion : outputs.front().outputs) {
       json::value logprobs = nullptr;
       if (call_.sampling.logprobs) {
         logprobs = logprobs_of(completion.logprobs, completion.top_logprobs);
       }
       const ToolCallStream::Piece piece = parse_tool_calls(call_.tool_form, completion.text);
-      choices.push_back(
-          json::object{{"index", choices.size()},
+      out.push_back(
+          json::object{{"index", out.size()},
                        {"message", message(piece)},
                        {"logprobs", std::move(logprobs)},
                        {"finish_reason", reason(completion.finish_reason, !piece.calls.empty())}});
     }
-    json::object body = head("chat.completion");
-    body["choices"] = std::move(choices);
-    body["usage"] = usage_json(usage_of(outputs));
-    return json::serialize(body);
-  }
-
- private:
-  json::object head(const char* object) const {
-    return {{"id", call_.id},
-            {"object", object},
-            {"created", call_.created},
-            {"model", call_.model},
-            {"system_fingerprint", std::string("foveal-") + kVersion}};
+    return out;
   }
 
   /// What one more delta of a choice holds of content and of calls.
@@ -119,18 +92,12 @@ class ChatAnswer : public Answer {
 
   void append(std::string& out, size_t choice, json::object change, json::value logprobs,
               json::value reason) const {
-    json::object body = head("chat.completion.chunk");
-    body["choices"] = json::array{json::object{{"index", choice},
-                                               {"delta", std::move(change)},
-                                               {"logprobs", std::move(logprobs)},
-                                               {"finish_reason", std::move(reason)}}};
-    if (call_.include_usage) body["usage"] = nullptr;
-    append_event(out, body);
+    append_choice(out, {{"index", choice},
+                        {"delta", std::move(change)},
+                        {"logprobs", std::move(logprobs)},
+                        {"finish_reason", std::move(reason)}});
   }
 
-  const Call& call_;
-  const LLM& llm_;
-  std::vector<bool> begun_;
   std::vector<ToolCallStream> tools_;  ///< a choice each
   std::vector<int64_t> num_calls_;
 };

@@ -1,18 +1,15 @@
-#include <boost/json/serialize.hpp>
-
-#include "foveal/version.h"
-#include "server/answer.h"
 #include "server/answer_text.h"
-#include "server/usage.h"
+#include "server/choices_answer.h"
 
 namespace foveal::server {
 namespace json = boost::json;
 namespace {
 
-class CompletionAnswer : public Answer {
+class CompletionAnswer : public ChoicesAnswer {
  public:
   CompletionAnswer(const Call& call, const LLM& llm)
-      : call_(call), llm_(llm), begun_(call.num_choices()), offsets_(call.num_choices()) {}
+      : ChoicesAnswer(call, llm, "text_completion", "text_completion"),
+        offsets_(call.num_choices()) {}
 
   void delta(size_t prompt, const OutputDelta& delta, std::string& out) override {
     const size_t choice = choice_of(prompt, static_cast<size_t>(delta.index));
@@ -23,47 +20,22 @@ class CompletionAnswer : public Answer {
     if (text.empty() && !logprobs && delta.finish_reason == FinishReason::kNone) return;
     json::value rows = nullptr;
     if (logprobs) rows = logprobs_of(rows_of(delta.logprobs, delta.top_logprobs), choice);
-    json::object body = head();
-    body["choices"] =
-        json::array{choice_json(choice, std::move(text), std::move(rows), delta.finish_reason)};
-    if (call_.include_usage) body["usage"] = nullptr;
-    append_event(out, body);
-  }
-
-  void end(const std::vector<RequestOutput>& outputs, std::string& out) override {
-    if (call_.include_usage) {
-      json::object body = head();
-      body["choices"] = json::array();
-      body["usage"] = usage_json(usage_of(outputs));
-      append_event(out, body);
-    }
-    out += kDone;
-  }
-
-  std::string whole(const std::vector<RequestOutput>& outputs) override {
-    json::array choices;
-    for (size_t prompt = 0; prompt < outputs.size(); ++prompt) {
-      for (size_t idx = 0; idx < outputs[prompt].outputs.size(); ++idx) {
-        choices.push_back(whole_choice(outputs[prompt], prompt, idx));
-      }
-    }
-    json::object body = head();
-    body["choices"] = std::move(choices);
-    body["usage"] = usage_json(usage_of(outputs));
-    return json::serialize(body);
+    append_choice(out, choice_json(choice, std::move(text), std::move(rows), delta.finish_reason));
   }
 
  private:
-  size_t choice_of(size_t prompt, size_t idx) const {
-    return prompt * static_cast<size_t>(call_.sampling.n) + idx;
+  json::array choices(const std::vector<RequestOutput>& outputs) override {
+    json::array out;
+    for (size_t prompt = 0; prompt < outputs.size(); ++prompt) {
+      for (size_t idx = 0; idx < outputs[prompt].outputs.size(); ++idx) {
+        out.push_back(whole_choice(outputs[prompt], prompt, idx));
+      }
+    }
+    return out;
   }
 
-  json::object head() const {
-    return {{"id", call_.id},
-            {"object", "text_completion"},
-            {"created", call_.created},
-            {"model", call_.model},
-            {"system_fingerprint", std::string("foveal-") + kVersion}};
+  size_t choice_of(size_t prompt, size_t idx) const {
+    return prompt * static_cast<size_t>(call_.sampling.n) + idx;
   }
 
   static json::object choice_json(size_t choice, std::string text, json::value logprobs,
@@ -100,9 +72,6 @@ class CompletionAnswer : public Answer {
     return choice_json(choice, std::move(text), std::move(logprobs), completion.finish_reason);
   }
 
-  const Call& call_;
-  const LLM& llm_;
-  std::vector<bool> begun_;
   std::vector<size_t> offsets_;
 };
 
