@@ -351,11 +351,13 @@ TEST(Rocket, CancelledRequestsGiveTheirPagesBack) {
 }
 
 TEST(Rocket, RefusesWhatMakesNoSense) {
-  const auto refused = [](const LlmConfig& config, std::string_view text) {
+  const auto refused = [](const LlmConfig& config, std::string_view text,
+                          ErrorKind kind = ErrorKind::kInvalidArgument) {
     try {
       LLM llm(config);
       ADD_FAILURE() << "must throw: " << text;
     } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), kind) << error.what();
       EXPECT_NE(std::string_view(error.what()).find(text), std::string_view::npos) << error.what();
     }
   };
@@ -368,8 +370,9 @@ TEST(Rocket, RefusesWhatMakesNoSense) {
           "[rocket.dense_layers] got layer 2; need 0 to 1");
   refused(change([](auto& rocket) { rocket.dense_layers = {0, 1}; }),
           "[rocket.dense_layers] got 2 layers, of which 2 are among dense_layers");
-  refused(change([](auto& rocket) { rocket.page_size = 64; }),
-          "[rocket.page_size] got page_size 64; need a power of two that divides the cache's 32");
+  refused(
+      change([](auto& rocket) { rocket.page_size = 64; }),
+      "[rocket.page_size] got page_size 64; need a power of two that divides the cache's 32");
   RocketSparseAttentionConfig wide = small_budget();
   wide.window_size = wide.prompt_budget;
   refused(with(config_of("llama3"), wide), "window_size");
@@ -377,10 +380,14 @@ TEST(Rocket, RefusesWhatMakesNoSense) {
   RocketSparseAttentionConfig narrow = small_budget();
   narrow.prompt_budget = 16;
   narrow.window_size = 4;
-  refused(with(config_of("mistral_sliding"), narrow), "rocket");
+  refused(with(config_of("mistral_sliding"), narrow),
+          "[rocket.prompt_budget] got 16; need at least 96, the window of layer 0");
+  refused(with(config_of("mistral_sliding"), small_budget("all")),
+          "[rocket] got 3 layers, of which 0 are among dense_layers and the others have a window",
+          ErrorKind::kUnsupported);
   LlmConfig cuda = with(config_of("llama3"), small_budget());
   cuda.device = "cuda";
-  refused(cuda, "cuda");
+  refused(cuda, "cuda", ErrorKind::kUnsupported);
   LLM llm(with(config_of("llama3"), small_budget()));
   RequestOptions off;
   off.sparse_attention = SparseOverride{.off = true};

@@ -112,8 +112,10 @@ class Rocket final : public AttentionMethod {
   }
 
   void require_use() const override {
-    FOVEAL_CHECK(active(Phase::kDecode), ErrorKind::kUnsupported,
-                 settings_.num_listed > 0 ? "rocket.dense_layers" : "rocket",
+    const bool listed = settings_.num_listed > 0;  // else it is the model that leaves no layer
+    FOVEAL_CHECK(active(Phase::kDecode),
+                 listed ? ErrorKind::kInvalidArgument : ErrorKind::kUnsupported,
+                 listed ? "rocket.dense_layers" : "rocket",
                  "got {} layers, of which {} are among dense_layers and the others have a window; "
                  "need one at least that attends to its whole text and is not listed",
                  settings_.dense.size(), settings_.num_listed);

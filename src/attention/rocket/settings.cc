@@ -21,7 +21,7 @@ std::vector<bool> dense_layers(std::vector<bool> dense, const ModelShape& shape)
 void check_windows(const RocketSparseAttentionConfig& config, const ModelShape& shape) {
   if (config.mode != "evict") return;
   for (size_t layer = 0; layer < shape.windows.size(); ++layer) {
-    FOVEAL_CHECK(shape.windows[layer] <= config.prompt_budget, ErrorKind::kUnsupported,
+    FOVEAL_CHECK(shape.windows[layer] <= config.prompt_budget, ErrorKind::kInvalidArgument,
                  "rocket.prompt_budget", "got {}; need at least {}, the window of layer {}",
                  config.prompt_budget, shape.windows[layer], layer);
   }
