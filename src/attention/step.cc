@@ -166,6 +166,7 @@ void AttentionStep::add_to(SparsityReport& report, Phase phase, size_t seq) cons
     PhaseSparsity& sparsity = phase == Phase::kPrefill ? into.prefill : into.decode;
     sparsity.pairs += counter.pairs;
     sparsity.pairs_used += counter.pairs_used;
+    if (current.dense[layer]) continue;  // the kernels' tiles, about which no method decided
     sparsity.blocks += counter.tiles;
     sparsity.blocks_used += counter.tiles - counter.tiles_skipped;
   }

@@ -230,11 +230,27 @@ TEST(Rocket, HoldsWhatItKeepsAndReportsIt) {
   EXPECT_EQ(decode.pairs, want.sparsity.total().decode.pairs) << "of the whole text";
   EXPECT_EQ(decode.blocks_used, 2U * 29 * 8) << "topk pages a layer, token and KV head";
   EXPECT_GT(decode.blocks, 2U * 29 * 16);
+  EXPECT_EQ(got.sparsity.total().prefill.blocks, 0U) << "nothing decides about dense prefill";
+  EXPECT_EQ(want.sparsity.total().decode.blocks, 0U);
   EXPECT_EQ(rocket.stats().sparsity.kept_tokens, 64U);
   // A single token comes from the prompt's last row: nothing is moved for it.
   const RequestOutput one = rocket.generate(prompt, tokens(1));
   EXPECT_EQ(one.memory.kv_bytes, 29 * page);
   EXPECT_EQ(one.sparsity.kept_tokens, 900U);
+}
+
+// In what the report calls blocks only RocketKV's pages count, not the tiles of dense layers.
+TEST(Rocket, DenseLayersAttendToEverything) {
+  RocketSparseAttentionConfig rocket = small_budget("all");
+  rocket.dense_layers = {1};
+  LLM llm(with(config_of("llama3"), rocket));
+  const RequestOutput got = llm.generate({.token_ids = random_prompt(17, 300)}, tokens(10));
+  const PhaseSparsity& sparse = got.sparsity.layers.at(0).decode;
+  EXPECT_GT(sparse.skipped(), 0.5);
+  EXPECT_GT(sparse.blocks, 0U);
+  const PhaseSparsity& dense = got.sparsity.layers.at(1).decode;
+  EXPECT_EQ(dense.pairs_used, dense.pairs);
+  EXPECT_EQ(dense.blocks, 0U);
 }
 
 TEST(Rocket, InspectShowsWhatARequestHolds) {
