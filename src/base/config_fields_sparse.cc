@@ -110,7 +110,7 @@ std::vector<OptionField> rocket_additions(RocketSparseAttentionConfig& config) {
            .choices = {"all", "prompt"}},
           {.name = "rank_size",
            .target = &config.rank_size,
-           .help = "tokens of a page that are ranked and chosen as one, up to page_size; absent: "
+           .help = "tokens of a page, which is ranked and chosen as one, up to page_size; absent: "
                    "page_size, and half of it in mode multi_turn",
            .number_rule = is_page_size,
            .rule_text = kPageSizeNeed},
@@ -125,11 +125,11 @@ std::vector<OptionField> rocket_additions(RocketSparseAttentionConfig& config) {
            .choices = {"mean", "max"}},
           {.name = "force_recent",
            .target = &config.force_recent,
-           .help = "newest pages that are always attended",
+           .help = "times page_size: newest tokens that are always attended",
            .range = {.min = 1, .max = kMaxTokens}},
           {.name = "sink",
            .target = &config.sink,
-           .help = "first pages of a prompt that are always kept and attended",
+           .help = "times page_size: first tokens of a prompt that are always kept and attended",
            .range = {.min = 0, .max = kMaxTokens}},
           {.name = "dense_layers",
            .target = &config.dense_layers,
@@ -143,7 +143,7 @@ std::optional<Complaint> rocket_complaint(const RocketSparseAttentionConfig& con
   // Tokens of the sink are at most 2^31 times 2^12.
   const int64_t sink_tokens = config.sink * config.page_size;
   const std::string beside =
-      config.sink == 0 ? "" : fmt::format(" less {} pages of sink", config.sink);
+      config.sink == 0 ? "" : fmt::format(" less sink ({}) times page_size", config.sink);
   if (selects && config.window_size >= config.prompt_budget - sink_tokens) {
     return Complaint{"window_size", fmt::format("got {}; need less than prompt_budget ({}){}",
                                                 config.window_size, config.prompt_budget, beside)};
@@ -298,7 +298,9 @@ OptionGroup describe(RocketSparseAttentionConfig& config) {
       topr_field(config.topr),
       {.name = "topk",
        .target = &config.topk,
-       .help = "pages attended in decode, for each KV head; absent: 64, and 128 in mode multi_turn",
+       .help =
+           "times page_size: tokens attended in decode, for each KV head; absent: 64, and 128 in "
+           "mode multi_turn",
        .range = {.min = 1, .max = kMaxTokens}},
       {.name = "prompt_budget",
        .target = &config.prompt_budget,
@@ -306,7 +308,7 @@ OptionGroup describe(RocketSparseAttentionConfig& config) {
        .range = {.min = 2, .max = kMaxTokens}},
       {.name = "page_size",
        .target = &config.page_size,
-       .help = "tokens of a page",
+       .help = "tokens that topk, force_recent and sink count by",
        .number_rule = is_page_size,
        .rule_text = kPageSizeNeed},
       {.name = "kt_cache_dtype",

@@ -347,7 +347,7 @@ TEST(ConfigFields, RefusesRocketAndDsa) {
   EXPECT_EQ(rocket("sink: -1"), at + "sink] got -1; need an integer from 0 to 2147483647");
   EXPECT_EQ(rocket("sink: 504"),
             "[c.yaml:2 sparse_attention_config.window_size] got 32; need less than prompt_budget "
-            "(2048) less 504 pages of sink");
+            "(2048) less sink (504) times page_size");
   EXPECT_EQ(rocket("dense_layers: [0, 1]"),
             at + "dense_layers] got 2 layers with mode evict; need mode multi_turn: a page holds "
                  "all layers, so what one layer keeps no other can give back");

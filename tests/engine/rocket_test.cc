@@ -388,7 +388,7 @@ TEST(Rocket, RefusesWhatMakesNoSense) {
           "[rocket.dense_layers] got 2 layers, of which 2 are among dense_layers");
   refused(
       change([](auto& rocket) { rocket.page_size = 64; }),
-      "[rocket.page_size] got page_size 64; need a power of two that divides the cache's 32");
+      "[rocket.page_size] got 64 tokens; need a power of two that divides the cache's pages of 32");
   RocketSparseAttentionConfig wide = small_budget();
   wide.window_size = wide.prompt_budget;
   refused(with(config_of("llama3"), wide), "window_size");

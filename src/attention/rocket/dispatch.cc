@@ -57,7 +57,8 @@ void check_page_size(int32_t cache_page_size, int32_t page_size, std::string_vie
   FOVEAL_CHECK(page_size >= 1 && std::has_single_bit(static_cast<uint32_t>(page_size)) &&
                    cache_page_size % page_size == 0,
                ErrorKind::kInvalidArgument, where,
-               "got page_size {}; need a power of two that divides the cache's {} tokens a page",
+               "got {} tokens; need a power of two that divides the cache's pages of {} "
+               "(tokens_per_block)",
                page_size, cache_page_size);
 }
 

@@ -56,12 +56,12 @@ OwnedSelection last_tokens(int32_t prompt_len, int32_t count, int32_t num_kv_hea
 }
 
 /// The pages before `end` in which selected tokens lie.
-OwnedSelection pages_of(const OwnedSelection& tokens, int32_t page_size, int32_t end) {
+OwnedSelection pages_of(const OwnedSelection& tokens, int32_t rank_size, int32_t end) {
   OwnedSelection out{.kind = SelectionKind::kPages, .offsets = {0}, .indices = {}};
   for (size_t row = 0; row + 1 < tokens.offsets.size(); ++row) {
     int32_t last = -1;
     for (int32_t at = tokens.offsets[row]; at < tokens.offsets[row + 1]; ++at) {
-      const int32_t page = tokens.indices[static_cast<size_t>(at)] / page_size;
+      const int32_t page = tokens.indices[static_cast<size_t>(at)] / rank_size;
       if (page != last && page < end) out.indices.push_back(page);
       last = page;
     }
@@ -96,10 +96,10 @@ class Rocket final : public AttentionMethod {
   const Capabilities& capabilities() const override { return capabilities_; }
 
   std::vector<kv::LaneSpec> lanes(const kv::KvGeometry& cache) const override {
-    rocket::check_page_size(cache.page_size, settings_.counted_page_size, "rocket.page_size");
+    rocket::check_page_size(cache.page_size, settings_.page_size, "rocket.page_size");
     return {{.name = "page bounds",
              .bytes_per_page =
-                 rocket::bounds_bytes(cache, settings_.page_size, settings_.bound_format)}};
+                 rocket::bounds_bytes(cache, settings_.rank_size, settings_.bound_format)}};
   }
 
   int64_t workspace_bytes(const StepLimits& limits) const override {
@@ -132,8 +132,12 @@ class Rocket final : public AttentionMethod {
         settings_.ranks_all ? "ranks all pages"
                             : fmt::format("{} {} tokens", settings_.evicts ? "keeps" : "chooses",
                                           settings_.prompt_budget);
+    // In the configuration's own words, with what is chosen where it says nothing.
+    const int32_t topk = settings_.topk / (settings_.page_size / settings_.rank_size);
+    const bool spread = settings_.bound_kind == rocket::BoundKind::kMeanStd;
     return {"rocket",
-            fmt::format("{}, topk {} pages of {}", first, settings_.topk, settings_.page_size),
+            fmt::format("{}, topk {}, page_size {}, rank_size {}, score {}", first, topk,
+                        settings_.page_size, settings_.rank_size, spread ? "mean_std" : "minmax"),
             "from the configuration"};
   }
 
@@ -173,7 +177,7 @@ class Rocket final : public AttentionMethod {
     if (args.counters != nullptr) {
       before.assign(args.counters, args.counters + args.seqs.size());
     }
-    rocket::attend_pages(host_params(args), selection.view(), settings_.page_size, stream);
+    rocket::attend_pages(host_params(args), selection.view(), settings_.rank_size, stream);
     count_pages(args, selection, before);
     if (args.trace == nullptr) return;
     const kernels::AttentionSeq& seq = args.seqs.front();
@@ -188,7 +192,7 @@ class Rocket final : public AttentionMethod {
     FOVEAL_INVARIANT(end.fresh.empty() != settings_.evicts);
     if (device_) return device_->after_prefill(end, stream);
     RocketState& state = state_of(end.state);
-    state.first_new = prompt_len / settings_.page_size;
+    state.first_new = prompt_len / settings_.rank_size;
     state.has_candidates = !settings_.evicts;
     for (size_t layer = 0; layer < settings_.dense.size(); ++layer) {
       const KvLayerView& kv = end.kv[layer];
@@ -207,7 +211,7 @@ class Rocket final : public AttentionMethod {
         move(kept, kv, end, stream);
         update_moved(kv, end, stream);
       } else {
-        own.candidates = pages_of(kept, settings_.page_size, state.first_new);
+        own.candidates = pages_of(kept, settings_.rank_size, state.first_new);
       }
     }
   }
@@ -216,10 +220,10 @@ class Rocket final : public AttentionMethod {
   rocket::PageBounds bounds(const KvLayerView& kv) const {
     FOVEAL_INVARIANT(kv.lanes != nullptr);
     return {.data = kv.lanes[0],
-            .bytes_per_page = rocket::bounds_bytes(kv, settings_.page_size, settings_.bound_format),
+            .bytes_per_page = rocket::bounds_bytes(kv, settings_.rank_size, settings_.bound_format),
             .format = settings_.bound_format,
             .kind = settings_.bound_kind,
-            .page_size = settings_.page_size};
+            .page_size = settings_.rank_size};
   }
 
   void push_queries(int32_t layer, const AttendArgs& args, size_t idx) const {
@@ -296,7 +300,7 @@ class Rocket final : public AttentionMethod {
     const auto heads = static_cast<size_t>(args.kv.num_kv_heads);
     for (size_t idx = 0; idx < before.size(); ++idx) {
       const auto pages =
-          static_cast<uint64_t>(ceil_div(args.seqs[idx].kv_len, settings_.page_size)) * heads;
+          static_cast<uint64_t>(ceil_div(args.seqs[idx].kv_len, settings_.rank_size)) * heads;
       const int32_t read = selection.offsets[(idx + 1) * heads] - selection.offsets[idx * heads];
       args.counters[idx].tiles = before[idx].tiles + pages;
       args.counters[idx].tiles_skipped =

@@ -79,7 +79,7 @@ class RocketCuda final : public RocketDevice {
     most.attention.num_kv_heads = shape_.num_kv_heads;
     most.attention.head_dim = shape_.head_dim;
     most.attention.max_kv_len = static_cast<int32_t>(limits.max_kv_len);
-    most.bounds.page_tokens = settings_.page_size;
+    most.bounds.page_tokens = settings_.rank_size;
     most.topk = settings_.topk;
     return static_cast<int64_t>(cuda::rocket_decode_workspace_bytes(most)) / 4 * 5;
   }
@@ -174,10 +174,10 @@ class RocketCuda final : public RocketDevice {
     FOVEAL_INVARIANT(kv.lanes != nullptr);
     const bool bf16 = settings_.bound_format == BoundFormat::kBf16;
     return {.data = kv.lanes[0],
-            .page_stride = bounds_bytes(kv, settings_.page_size, settings_.bound_format) /
+            .page_stride = bounds_bytes(kv, settings_.rank_size, settings_.bound_format) /
                            kernels::cpu::bound_bytes(settings_.bound_format),
             .dtype = bf16 ? FOVEAL_BOUND_BF16 : FOVEAL_BOUND_E5M2,
-            .page_tokens = settings_.page_size,
+            .page_tokens = settings_.rank_size,
             .kind = settings_.bound_kind == BoundKind::kMeanStd ? FOVEAL_BOUND_MEAN_STD
                                                                 : FOVEAL_BOUND_MIN_MAX};
   }
@@ -295,8 +295,8 @@ class RocketCuda final : public RocketDevice {
     params.struct_size = sizeof(params);
     params.num_kv_heads = kv.num_kv_heads;
     params.num_tokens = settings_.prompt_budget;
-    params.page_tokens = settings_.page_size;
-    params.end_page = prompt_len / settings_.page_size;
+    params.page_tokens = settings_.rank_size;
+    params.end_page = prompt_len / settings_.rank_size;
     params.kept = tokens;
     params.kept_stride = settings_.prompt_budget;
     params.candidates = cells + list_offset(layer, kv.num_kv_heads);

@@ -28,7 +28,7 @@ TEST(RocketSettings, EvictionIsTensorRtLlms) {
   const Settings got = settings_of({});
   EXPECT_TRUE(got.evicts);
   EXPECT_FALSE(got.ranks_all);
-  EXPECT_EQ(got.page_size, 4);
+  EXPECT_EQ(got.rank_size, 4);
   EXPECT_EQ(got.topk, 64);
   EXPECT_EQ(got.recent, 1);
   EXPECT_EQ(got.bound_kind, BoundKind::kMinMax);
@@ -42,16 +42,16 @@ TEST(RocketSettings, SeveralTurnsRankAllInPagesOfHalfTheSize) {
   const Settings got = settings_of(config);
   EXPECT_FALSE(got.evicts);
   EXPECT_TRUE(got.ranks_all);
-  EXPECT_EQ(got.page_size, 2);
-  EXPECT_EQ(got.counted_page_size, 4);
-  EXPECT_EQ(got.topk * got.page_size, 128 * 4);
-  EXPECT_EQ(got.sink * got.page_size, 3 * 4);
+  EXPECT_EQ(got.rank_size, 2);
+  EXPECT_EQ(got.page_size, 4);
+  EXPECT_EQ(got.topk * got.rank_size, 128 * 4);
+  EXPECT_EQ(got.sink * got.rank_size, 3 * 4);
   EXPECT_EQ(got.sink_tokens(), 3 * 4);
-  EXPECT_EQ(got.recent * got.page_size, 4);
+  EXPECT_EQ(got.recent * got.rank_size, 4);
   EXPECT_EQ(got.bound_kind, BoundKind::kMeanStd);
   EXPECT_FALSE(got.selects(1 << 20)) << "a prompt's end chooses nothing";
   config.page_size = 1;
-  EXPECT_EQ(settings_of(config).page_size, 1) << "there is no half";
+  EXPECT_EQ(settings_of(config).rank_size, 1) << "there is no half";
   config.candidates = "prompt";
   EXPECT_FALSE(settings_of(config).ranks_all);
   EXPECT_TRUE(settings_of(config).selects(2049));
@@ -60,16 +60,16 @@ TEST(RocketSettings, SeveralTurnsRankAllInPagesOfHalfTheSize) {
 TEST(RocketSettings, WhatIsSaidStands) {
   RocketSparseAttentionConfig config = turns();
   config.topk = 64;
-  EXPECT_EQ(settings_of(config).topk * settings_of(config).page_size, 64 * 4) << "as many tokens";
+  EXPECT_EQ(settings_of(config).topk * settings_of(config).rank_size, 64 * 4) << "as many tokens";
   config.rank_size = 4;
   config.score = "minmax";
-  EXPECT_EQ(settings_of(config).page_size, 4);
+  EXPECT_EQ(settings_of(config).rank_size, 4);
   EXPECT_EQ(settings_of(config).topk, 64);
   EXPECT_EQ(settings_of(config).bound_kind, BoundKind::kMinMax);
   RocketSparseAttentionConfig evicts;
   evicts.rank_size = 1;
   evicts.score = "mean_std";
-  EXPECT_EQ(settings_of(evicts).page_size, 1);
+  EXPECT_EQ(settings_of(evicts).rank_size, 1);
   EXPECT_EQ(settings_of(evicts).topk, 256);
   EXPECT_EQ(settings_of(evicts).bound_kind, BoundKind::kMeanStd);
 }
