@@ -189,6 +189,18 @@ class Tiny(Calibrate):
         foveal("inspect", "--model", GOLDEN, "--device", "cpu", "--config", self.path / "c.yaml")
         self.refused("calibrate", "--model", GOLDEN, *words, "--budget-kl", 0)
 
+    def test_rocket_writes_all_that_it_measured(self):
+        file = self.write("base.yaml", "sparse_attention_config: {algorithm: rocket, window_size: 8, topr: 0.5, rank_size: 2,\n"
+                                       "  score: mean_std, kt_cache_dtype: bfloat16}\n")
+        foveal("calibrate", "--model", GOLDEN, "--method", "rocket", "--device", "cpu", "--threads", 2, "--config", file,
+               "--file", self.ids(420), "--lengths", 400, "--num-samples", 1, "--prompt-budgets", 64, "--topks", 4,
+               "--budget-kl", 100, "--output", self.path / "c.yaml")
+        written = [line for line in (self.path / "c.yaml").read_text().splitlines() if not line.startswith("#")]
+        self.assertEqual(sorted(written), sorted(
+            ["sparse_attention_config:", "  algorithm: rocket", "  window_size: 8", "  topr: 0.5", "  topk: 4",
+             "  prompt_budget: 64", "  kt_cache_dtype: bfloat16", "  rank_size: 2", "  score: mean_std"]))
+        foveal("inspect", "--model", GOLDEN, "--device", "cpu", "--config", self.path / "c.yaml")
+
     def test_rocket_says_which_windows_a_text_does_not_fill(self):
         words = ("--method", "rocket", "--device", "cpu", "--threads", 2, "--file", self.ids(420), "--budget-kl", 100,
                  "--prompt-budgets", 64, "--topks", 4, "--output", self.path / "c.yaml", "--lengths")

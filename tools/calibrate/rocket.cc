@@ -1,11 +1,13 @@
 #include "calibrate/rocket.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
 
 #include "base/check.h"
+#include "base/config_fields.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "calibrate/kl.h"
@@ -17,15 +19,53 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-LlmConfig with_rocket(LlmConfig config, int64_t budget, int64_t topk) {
+RocketSparseAttentionConfig rocket_of(const LlmConfig& config, const RocketPoint& point) {
   RocketSparseAttentionConfig rocket;
   if (!config.sparse_attention_config.empty()) {
     rocket = std::get<RocketSparseAttentionConfig>(config.sparse_attention_config.front());
   }
-  rocket.prompt_budget = budget;
-  rocket.topk = topk;
-  config.sparse_attention_config = {rocket};
+  rocket.prompt_budget = point.prompt_budget;
+  rocket.topk = point.topk;
+  return rocket;
+}
+
+LlmConfig with_rocket(LlmConfig config, const RocketPoint& point) {
+  config.sparse_attention_config = {rocket_of(config, point)};
   return config;
+}
+
+/// A field's value as YAML; empty: it has none to say.
+struct ShownValue {
+  std::string operator()(int64_t* value) const { return fmt::format("{}", *value); }
+  std::string operator()(std::string* value) const { return *value; }
+  std::string operator()(std::optional<int64_t>* value) const {
+    return *value ? fmt::format("{}", **value) : std::string();
+  }
+  std::string operator()(std::vector<int32_t>* value) const {
+    return fmt::format("[{}]", fmt::join(*value, ", "));
+  }
+  std::string operator()(const CustomOption& option) const { return option.shown_value(); }
+  std::string operator()(const FixedOption& /*fixed*/) const { return {}; }
+  template <class T>
+  std::string operator()(const T& /*other*/) const {
+    fail(ErrorKind::kInternal, "calibrate", "got a field of another type; need a way to write it");
+  }
+};
+
+/// What was measured: what the caller chose beside budget and topk belongs to it.
+std::string yaml_of(RocketSparseAttentionConfig config) {
+  RocketSparseAttentionConfig defaults;
+  const OptionGroup fields = describe(config);
+  const OptionGroup usual = describe(defaults);
+  std::string out = "sparse_attention_config:\n  algorithm: rocket\n";
+  for (size_t idx = 0; idx < fields.fields.size(); ++idx) {
+    const OptionField& field = fields.fields[idx];
+    const std::string value = std::visit(ShownValue{}, field.target);
+    const bool sought = field.name == "prompt_budget" || field.name == "topk";
+    if (!sought && value == std::visit(ShownValue{}, usual.fields[idx].target)) continue;
+    out += fmt::format("  {}: {}\n", field.name, value);
+  }
+  return out;
 }
 
 // Every budget that evicts something, with every topk, in the order of what they cost.
@@ -75,8 +115,7 @@ std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep
       log_warn("[calibrate] got no more time; need a larger --time-limit for all settings");
       break;
     }
-    const KlResult got =
-        dense.measure(with_rocket(dense.sized(), setting.prompt_budget, setting.topk));
+    const KlResult got = dense.measure(with_rocket(dense.sized(), setting));
     out.push_back({.prompt_budget = setting.prompt_budget,
                    .topk = setting.topk,
                    .kl = got.kl,
@@ -114,8 +153,8 @@ std::string rocket_table(const std::vector<RocketPoint>& points, const RocketPoi
   return out;
 }
 
-std::string rocket_yaml(const std::vector<RocketPoint>& points, const RocketPoint& chosen,
-                        const RocketSweep& sweep, double budget_kl) {
+std::string rocket_yaml(const LlmConfig& config, const std::vector<RocketPoint>& points,
+                        const RocketPoint& chosen, const RocketSweep& sweep, double budget_kl) {
   std::string out = fmt::format(
       "# foveal calibrate: {} windows of {} tokens, the last {} decoded; the least memory with a "
       "KL\n"
@@ -125,10 +164,7 @@ std::string rocket_yaml(const std::vector<RocketPoint>& points, const RocketPoin
     out += '#';
     out += row(point, &point == &chosen);
   }
-  return out +
-         fmt::format(
-             "sparse_attention_config:\n  algorithm: rocket\n  prompt_budget: {}\n  topk: {}\n",
-             chosen.prompt_budget, chosen.topk);
+  return out + yaml_of(rocket_of(config, chosen));
 }
 
 std::string rocket_json(const std::vector<RocketPoint>& points, const RocketPoint& chosen) {

@@ -36,9 +36,10 @@ std::vector<RocketPoint> sweep_rocket(const LlmConfig& config, const RocketSweep
 /// kInvalidArgument where there is none.
 const RocketPoint& choose_rocket(const std::vector<RocketPoint>& points, double budget_kl);
 
-/// YAML for --config, with the whole table in comments.
-std::string rocket_yaml(const std::vector<RocketPoint>& points, const RocketPoint& chosen,
-                        const RocketSweep& sweep, double budget_kl);
+/// YAML for --config, with the whole table in comments: the chosen point and whatever else of
+/// `config` was measured with it.
+std::string rocket_yaml(const LlmConfig& config, const std::vector<RocketPoint>& points,
+                        const RocketPoint& chosen, const RocketSweep& sweep, double budget_kl);
 std::string rocket_table(const std::vector<RocketPoint>& points, const RocketPoint& chosen);
 std::string rocket_json(const std::vector<RocketPoint>& points, const RocketPoint& chosen);
 
