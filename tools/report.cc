@@ -29,8 +29,8 @@ void write_sparsity(JsonWriter& json, const SparsityReport& sparsity) {
   json.field("prompt_tokens", static_cast<int64_t>(sparsity.prompt_tokens));
   json.field("kept_tokens", static_cast<int64_t>(sparsity.kept_tokens));
   json.field("decode_blocks", static_cast<int64_t>(total.decode.blocks));
-  json.field("decode_blocks_read", static_cast<int64_t>(total.decode.blocks_used));
-  json.field("decode_share_read", total.decode.blocks_read());
+  json.field("decode_blocks_read", static_cast<int64_t>(total.decode.blocks_read));
+  json.field("decode_share_read", total.decode.share_read());
   json.key("layers").begin_array();
   for (const LayerSparsity& layer : sparsity.layers) {
     json.begin_object();
@@ -124,8 +124,8 @@ std::string run_summary(const RequestOutput& output) {
         fmt::format("; kept {} of {} prompt tokens", sparsity.kept_tokens, sparsity.prompt_tokens);
   }
   if (total.decode.blocks > 0) {
-    out += fmt::format("; decode read {} of {} blocks ({:.1f} %)", total.decode.blocks_used,
-                       total.decode.blocks, 100 * total.decode.blocks_read());
+    out += fmt::format("; decode read {} of {} blocks ({:.1f} %)", total.decode.blocks_read,
+                       total.decode.blocks, 100 * total.decode.share_read());
   }
   return out;
 }

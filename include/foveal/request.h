@@ -80,21 +80,21 @@ struct PhaseSparsity {
   /// What a method decides about at once: Skip Softmax's tiles, RocketKV's pages (one a KV head);
   /// 0 where none does.
   uint64_t blocks = 0;
-  uint64_t blocks_used = 0;
+  uint64_t blocks_read = 0;
   void add(const PhaseSparsity& other) {
     pairs += other.pairs;
     pairs_used += other.pairs_used;
     blocks += other.blocks;
-    blocks_used += other.blocks_used;
+    blocks_read += other.blocks_read;
   }
   /// 1 - used / dense; 0 when nothing was attended.
   double skipped() const {
     return pairs == 0 ? 0.0 : 1.0 - static_cast<double>(pairs_used) / static_cast<double>(pairs);
   }
   /// Share of the blocks that were read; where none were decided about, of the pairs.
-  double blocks_read() const {
+  double share_read() const {
     return blocks == 0 ? 1.0 - skipped()
-                       : static_cast<double>(blocks_used) / static_cast<double>(blocks);
+                       : static_cast<double>(blocks_read) / static_cast<double>(blocks);
   }
 };
 

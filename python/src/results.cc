@@ -81,9 +81,9 @@ void bind_sparsity(nb::module_& module) {
       .ro("pairs", &PhaseSparsity::pairs)
       .ro("pairs_used", &PhaseSparsity::pairs_used)
       .ro("blocks", &PhaseSparsity::blocks)
-      .ro("blocks_used", &PhaseSparsity::blocks_used)
+      .ro("blocks_read", &PhaseSparsity::blocks_read)
       .get("skipped", &PhaseSparsity::skipped)
-      .get("blocks_read", &PhaseSparsity::blocks_read);
+      .get("share_read", &PhaseSparsity::share_read);
   Record<LayerSparsity>(module, "LayerSparsity")
       .ro("prefill", &LayerSparsity::prefill)
       .ro("decode", &LayerSparsity::decode);
@@ -92,9 +92,9 @@ void bind_sparsity(nb::module_& module) {
     const LayerSparsity total = report.total();
     return nb::str(
                "Sparsity(method={!r}, prefill={:.4f} skipped, decode={:.4f} skipped, kept {} of {} "
-               "prompt tokens)")
+               "prompt tokens, decode read {} of {} blocks)")
         .format(report.method, total.prefill.skipped(), total.decode.skipped(), report.kept_tokens,
-                report.prompt_tokens);
+                report.prompt_tokens, total.decode.blocks_read, total.decode.blocks);
   };
   Record<SparsityReport>(module, "Sparsity")
       .repr(shares)

@@ -168,7 +168,7 @@ void AttentionStep::add_to(SparsityReport& report, Phase phase, size_t seq) cons
     sparsity.pairs_used += counter.pairs_used;
     if (current.dense[layer]) continue;  // the kernels' tiles, about which no method decided
     sparsity.blocks += counter.tiles;
-    sparsity.blocks_used += counter.tiles - counter.tiles_skipped;
+    sparsity.blocks_read += counter.tiles - counter.tiles_skipped;
   }
 }
 

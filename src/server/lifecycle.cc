@@ -85,7 +85,7 @@ std::string activity_line(const EngineStats& before, const EngineStats& after, d
   const PhaseSparsity work{.pairs = now.pairs - then.pairs,
                            .pairs_used = now.pairs_used - then.pairs_used,
                            .blocks = now.blocks - then.blocks,
-                           .blocks_used = now.blocks_used - then.blocks_used};
+                           .blocks_read = now.blocks_read - then.blocks_read};
   const auto read =
       static_cast<double>(after.sparsity.prompt_tokens - before.sparsity.prompt_tokens);
   const auto kept = static_cast<double>(after.sparsity.kept_tokens - before.sparsity.kept_tokens);
@@ -95,7 +95,7 @@ std::string activity_line(const EngineStats& before, const EngineStats& after, d
       "of prompts",
       after.running, after.waiting, (prompt - cached) / seconds, generated / seconds,
       share(static_cast<double>(after.kv_pages_used), static_cast<double>(after.kv_pages_total)),
-      share(cached, prompt), 100 * work.skipped(), 100 * work.blocks_read(),
+      share(cached, prompt), 100 * work.skipped(), 100 * work.share_read(),
       read > 0 ? share(kept, read) : 100.0);
 }
 

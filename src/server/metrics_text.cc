@@ -86,8 +86,8 @@ constexpr Counter kCounters[] = {
     {"foveal_attention_blocks_total",
      "Blocks that a method decided about: Skip Softmax's tiles, RocketKV's pages a KV head",
      &PhaseSparsity::blocks},
-    {"foveal_attention_blocks_used_total", "Of these, blocks that were read",
-     &PhaseSparsity::blocks_used},
+    {"foveal_attention_blocks_read_total", "Of these, blocks that were read",
+     &PhaseSparsity::blocks_read},
 };
 
 void write_sparsity(std::string& out, const SparsityReport& report) {

@@ -12,8 +12,8 @@ json::object sparsity_json(const SparsityReport& sparsity) {
           {"prompt_tokens", sparsity.prompt_tokens},
           {"kept_tokens", sparsity.kept_tokens},
           {"decode_blocks", total.decode.blocks},
-          {"decode_blocks_read", total.decode.blocks_used},
-          {"decode_share_read", total.decode.blocks_read()}};
+          {"decode_blocks_read", total.decode.blocks_read},
+          {"decode_share_read", total.decode.share_read()}};
 }
 
 }  // namespace

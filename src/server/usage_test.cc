@@ -14,7 +14,7 @@ double share_read(const PhaseSparsity& decode) {
 TEST(Usage, ShareReadIsThatOfWhatTheMethodDecidesAbout) {
   EXPECT_EQ(share_read({}), 1);
   EXPECT_EQ(share_read({.pairs = 80, .pairs_used = 80}), 1) << "dense";
-  EXPECT_EQ(share_read({.pairs = 80, .pairs_used = 20, .blocks = 8, .blocks_used = 4}), 0.5)
+  EXPECT_EQ(share_read({.pairs = 80, .pairs_used = 20, .blocks = 8, .blocks_read = 4}), 0.5)
       << "pages";
   EXPECT_EQ(share_read({.pairs = 80, .pairs_used = 20}), 0.25) << "single keys, as DSA's";
 }

@@ -228,7 +228,7 @@ TEST(Rocket, HoldsWhatItKeepsAndReportsIt) {
   EXPECT_EQ(got.sparsity.kept_tokens, 64U);
   const PhaseSparsity decode = got.sparsity.total().decode;
   EXPECT_EQ(decode.pairs, want.sparsity.total().decode.pairs) << "of the whole text";
-  EXPECT_EQ(decode.blocks_used, 2U * 29 * 8) << "topk pages a layer, token and KV head";
+  EXPECT_EQ(decode.blocks_read, 2U * 29 * 8) << "topk pages a layer, token and KV head";
   EXPECT_GT(decode.blocks, 2U * 29 * 16);
   EXPECT_EQ(got.sparsity.total().prefill.blocks, 0U) << "nothing decides about dense prefill";
   EXPECT_EQ(want.sparsity.total().decode.blocks, 0U);
