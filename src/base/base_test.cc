@@ -46,6 +46,18 @@ TEST(Error, CutsFloodsButKeepsWhatIsNeeded) {
   }
 }
 
+TEST(Error, CutsLongNamesButKeepsTheSentence) {
+  const std::string name(100000, 'A');
+  try {
+    fail(ErrorKind::kCorruptFile, "config.json", "got type '{}' of '{}'; need a known one", name,
+         "model");
+    FAIL() << "must throw";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.what(), "[config.json] got type '" + std::string(149, 'A') + "..." +
+                                std::string(49, 'A') + "' of 'model'; need a known one");
+  }
+}
+
 TEST(Math, OverflowIsAbsence) {
   EXPECT_EQ(checked_mul(1LL << 40, 1LL << 40), std::nullopt);
   EXPECT_EQ(checked_add(INT64_MAX, 1), std::nullopt);
