@@ -78,6 +78,12 @@ TEST(AttentionSet, AnIndexerBringsItsMethod) {
   const auto exact = make_attention({}, latent_shape(), {}, Device{}, /*exact=*/true);
   EXPECT_EQ(exact->resolve(3, Phase::kDecode).setting,
             "index_topk 64, an indexer of its own, index keys float32");
+  // What changes no result is shown where it is not the default.
+  const std::vector<SparseAttentionConfig> odd{DeepSeekSparseAttentionConfig{
+      .indexer_max_chunk_size = 100, .skip_indexer_for_short_seqs = false}};
+  EXPECT_EQ(make_attention(odd, latent_shape(), {}, Device{})->resolve(3, Phase::kDecode).setting,
+            "index_topk 64, an indexer of its own, index keys FP8, indexer_max_chunk_size 100, "
+            "skip_indexer_for_short_seqs false");
   // Switched off: dense.
   const std::vector<SparseAttentionConfig> off{factors(0, 0)};
   EXPECT_EQ(make_attention(off, latent_shape(), {}, Device{})->name(), "dense");

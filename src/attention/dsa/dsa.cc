@@ -71,9 +71,13 @@ class Dsa final : public AttentionMethod {
     const int32_t owner = settings_.owner.at(static_cast<size_t>(layer));
     const std::string whose = owner == layer ? std::string("an indexer of its own")
                                              : fmt::format("the set of layer {}", owner);
-    return {"dsa",
-            fmt::format("index_topk {}, {}, index keys {}", settings_.topk, whose,
-                        settings_.reference ? "float32" : "FP8"),
+    std::string setting = fmt::format("index_topk {}, {}, index keys {}", settings_.topk, whose,
+                                      settings_.reference ? "float32" : "FP8");
+    if (settings_.max_chunk != dsa::kDefaultChunk) {
+      setting += fmt::format(", indexer_max_chunk_size {}", settings_.max_chunk);
+    }
+    if (!settings_.skip_short) setting += ", skip_indexer_for_short_seqs false";
+    return {"dsa", std::move(setting),
             settings_.configured ? "from the configuration" : "the checkpoint has an indexer"};
   }
 

@@ -10,8 +10,6 @@
 namespace foveal::attention::dsa {
 namespace {
 
-constexpr int64_t kDefaultChunk = 32768;
-
 void check_equal(std::string_view field, const std::optional<int64_t>& wanted, int32_t has) {
   FOVEAL_CHECK(!wanted || *wanted == has, ErrorKind::kInvalidArgument,
                std::string("dsa.").append(field),
