@@ -154,8 +154,7 @@ void read_latent(ModelConfig& config, const JsonFields& fields, const FamilyDefa
 void scale_latent(ModelConfig& config) {
   const RopeConfig& rope = config.rope;
   double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
-  const bool scaled = rope.scaling != RopeConfig::Scaling::kNone && rope.mscale_all_dim != 0;
-  if (scaled && rope.factor > 1) {
+  if (rope.mscale_all_dim != 0 && rope.factor > 1) {
     const double mscale = 0.1 * rope.mscale_all_dim * std::log(rope.factor) + 1.0;
     scale *= mscale * mscale;
   }

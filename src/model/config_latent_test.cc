@@ -60,6 +60,16 @@ TEST(ConfigLatent, SoftmaxScaleTakesMscaleAllDimAlone) {
   const double mscale = 0.1 * 0.6 * std::log(8.0) + 1;
   EXPECT_EQ(parse("deepseek_v3", yarn + R"("mscale":1.0,"mscale_all_dim":0.6})").attention_scale,
             plain * (mscale * mscale));
+  // Whatever the type of scaling, as DeepSeek's code and transformers have it.
+  const std::string rest = R"("factor":8,"mscale_all_dim":0.6})";
+  for (const std::string type : {"linear", "dynamic"}) {
+    EXPECT_EQ(
+        parse("deepseek_v3", R"(,"rope_scaling":{"type":")" + type + "\"," + rest).attention_scale,
+        plain * (mscale * mscale))
+        << type;
+  }
+  EXPECT_EQ(parse("deepseek_v3", R"(,"rope_scaling":{"type":"default",)" + rest).attention_scale,
+            plain);
 }
 
 TEST(ConfigLatent, QueriesMayBeProjectedInOneStep) {

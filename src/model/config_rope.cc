@@ -68,7 +68,6 @@ void read_yarn(RopeConfig& out, const JsonFields& rope) {
   out.beta_fast = rope.number("beta_fast", 1e-6, kMaxFactor).value_or(32);
   out.beta_slow = rope.number("beta_slow", 1e-6, kMaxFactor).value_or(1);
   out.mscale = rope.number("mscale", 0, kMaxFactor).value_or(0);
-  out.mscale_all_dim = rope.number("mscale_all_dim", 0, kMaxFactor).value_or(0);
   out.truncate = rope.boolean("truncate").value_or(true);
   // Which channels turn how often comes from theta's logarithm.
   FOVEAL_CHECK(out.theta > 1, ErrorKind::kCorruptFile, rope.source(),
@@ -122,8 +121,13 @@ RopeConfig read_one(const JsonFields& rope, const JsonFields& fields, const Mode
   // transformers reads phi3's old spellings this way
   if (config.architecture == "phi3" && type == "yarn") type = "longrope";
   out.original_max_positions = original_positions(rope, fields, config);
+  // Latent attention's softmax scale follows from it whatever the type is.
+  if (type != "default") {
+    out.mscale_all_dim = rope.number("mscale_all_dim", 0, kMaxFactor).value_or(0);
+  }
   if (type == "dynamic") {
     check_dynamic(out, config, fields.source());
+    out.factor = rope.number("factor", 1e-3, kMaxFactor).value_or(1);
     return out;
   }
   out.scaling = scaling_named(type, rope);
