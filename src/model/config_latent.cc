@@ -123,8 +123,10 @@ void read_latent_experts(ModelConfig& config, const JsonFields& fields) {
   config.experts_per_token = fields.size("num_experts_per_tok", Limits::kExperts);
   config.moe_intermediate_size = fields.size("moe_intermediate_size", Limits::kIntermediate);
   config.norm_topk_prob = fields.boolean("norm_topk_prob").value_or(true);
+  // DeepSeek's code takes null for none; where the field is absent, transformers' default counts.
+  const int32_t absent = fields.has("n_shared_experts") ? 0 : 1;
   config.shared_intermediate_size = shared_experts_width(
-      config, integer_or(fields, "n_shared_experts", 0, Limits::kExperts, 1), fields.source());
+      config, integer_or(fields, "n_shared_experts", 0, Limits::kExperts, absent), fields.source());
   read_router(config, fields);
 }
 

@@ -93,6 +93,10 @@ TEST(ConfigLatent, LayersOfExperts) {
       (Flags{1, 0, 1, 0}));
   expect_refused("got 1 mlp_layer_types; need 4", "glm_moe_dsa", R"(,"mlp_layer_types":["dense"])");
   EXPECT_EQ(parse("deepseek_v3", R"(,"n_routed_experts":null)").num_experts, 0);
+  for (const char* none : {"0", "null"}) {
+    const std::string field = std::string(R"(,"n_shared_experts":)") + none;
+    EXPECT_EQ(parse("deepseek_v3", field).shared_intermediate_size, 0) << none;
+  }
 }
 
 TEST(ConfigLatent, DeepSeekV32) {

@@ -60,6 +60,20 @@ TEST(Latent, ExpertsMayLieInOneTensor) {
   expect_refused(fused, "got no tensor 'model.layers.2.mlp.experts.down_proj'");
 }
 
+// transformers writes matrices of no width for no shared experts.
+TEST(Latent, SharedExpertsMayHaveNoWidth) {
+  const Files none = make_files("deepseek_v32", R"(,"n_shared_experts":0)");
+  Files empty = none;
+  for (const std::string layer : {"model.layers.1.mlp.", "model.layers.2.mlp."}) {
+    const std::string prefix = layer + "shared_experts.";
+    EXPECT_FALSE(empty.tensors.contains(prefix + "up_proj.weight"));
+    empty.tensors[prefix + "gate_proj.weight"] = {"BF16", {0, 128}, ""};
+    empty.tensors[prefix + "up_proj.weight"] = {"BF16", {0, 128}, ""};
+    empty.tensors[prefix + "down_proj.weight"] = {"BF16", {128, 0}, ""};
+  }
+  EXPECT_EQ(logits_of(empty), logits_of(none));
+}
+
 TEST(Latent, LayersThatPredictFurtherTokensAreLeftOut) {
   const Files plain = make_files("deepseek_v32");
   Files with = make_files("deepseek_v32", R"(,"num_nextn_predict_layers":1)");
