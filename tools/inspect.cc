@@ -45,12 +45,18 @@ std::string resolution_text(const attention::Resolution& resolution) {
   return out;
 }
 
-std::string dtype_counts(const engine::Inspection& info) {
+/// Of what is read.
+std::string tensor_counts(const engine::Inspection& info) {
   std::map<std::string, int> counts;
-  for (const engine::TensorInspection& tensor : info.tensors) counts[tensor.dtype] += 1;
-  std::string out;
+  size_t total = 0;
+  for (const engine::TensorInspection& tensor : info.tensors) {
+    if (tensor.left_out) continue;
+    counts[tensor.dtype] += 1;
+    ++total;
+  }
+  std::string out = fmt::format("{} tensors: ", total);
   for (const auto& [dtype, count] : counts) {
-    out += fmt::format("{}{} {}", out.empty() ? "" : ", ", count, dtype);
+    out += fmt::format("{}{} {}", dtype == counts.begin()->first ? "" : ", ", count, dtype);
   }
   return out;
 }
@@ -130,8 +136,8 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
   out += heads_text(model);
   out +=
       fmt::format("context     {} tokens, here {}\n", model.max_positions, info.engine.max_seq_len);
-  out += fmt::format("weights     {} in {} tensors: {}\n", human_bytes(info.engine.weights_bytes),
-                     info.tensors.size(), dtype_counts(info));
+  out += fmt::format("weights     {} in {}\n", human_bytes(info.engine.weights_bytes),
+                     tensor_counts(info));
   if (!info.expanded.empty()) {
     out += fmt::format("expanded    f8_e4m3 to bf16: {}\n", printable(info.expanded));
   }
@@ -149,8 +155,9 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
   out += memory_text(info);
   for (const engine::TensorInspection& tensor : info.tensors) {
     if (!tensors) break;
-    out += fmt::format("  {:5} {:16} {}{}\n", tensor.dtype, shape_text(tensor.shape),
-                       printable(tensor.name), tensor.expanded.empty() ? "" : ", in bf16");
+    out += fmt::format("  {:5} {:16} {}{}{}\n", tensor.dtype, shape_text(tensor.shape),
+                       printable(tensor.name), tensor.expanded.empty() ? "" : ", in bf16",
+                       tensor.left_out ? ", left out" : "");
   }
   return out;
 }
@@ -204,6 +211,7 @@ void write_lists(JsonWriter& json, const engine::Inspection& info) {
     for (const int64_t extent : tensor.shape) json.value(extent);
     json.end_array();
     if (!tensor.expanded.empty()) json.field("expanded", std::string_view(tensor.expanded));
+    if (tensor.left_out) json.field("left_out", true);
     json.end_object();
   }
   json.end_array();

@@ -63,7 +63,11 @@ std::vector<TensorInspection> inspect_tensors(const model::Checkpoint& checkpoin
   std::vector<TensorInspection> out;
   for (const std::string& name : checkpoint.names()) {
     const TensorView* tensor = checkpoint.find(name);
-    out.push_back({name, std::string(dtype_name(tensor->dtype)), tensor->shape, {}});
+    out.push_back({.name = name,
+                   .dtype = std::string(dtype_name(tensor->dtype)),
+                   .shape = tensor->shape,
+                   .expanded = {},
+                   .left_out = checkpoint.leaves_out(name)});
   }
   return out;
 }

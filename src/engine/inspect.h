@@ -23,7 +23,8 @@ struct TensorInspection {
   std::string name;
   std::string dtype;
   std::vector<int64_t> shape;
-  std::string expanded;  ///< why the device holds it in bf16, not in e4m3 as the file; or empty
+  std::string expanded;   ///< why the device holds it in bf16, not in e4m3 as the file; or empty
+  bool left_out = false;  ///< of a layer that predicts further tokens: never read
 };
 
 /// What a method keeps under the page table of K and V.

@@ -1,6 +1,7 @@
 #include "model/checkpoint.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -52,6 +53,16 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const std::string& path) {
                "one",
                found.size());
   return open_gguf_checkpoint(found.front());
+}
+
+bool Checkpoint::leaves_out(std::string_view name) const {
+  constexpr std::string_view kLayers = "model.layers.";
+  if (!name.starts_with(kLayers)) return false;
+  name.remove_prefix(kLayers.size());
+  int64_t layer = 0;
+  const auto [end, code] = std::from_chars(name.data(), name.data() + name.size(), layer);
+  return code == std::errc() && end != name.data() + name.size() && *end == '.' &&
+         layer >= config().num_layers;
 }
 
 WeightView Checkpoint::matrix(std::string_view name, int64_t rows, int64_t cols) const {

@@ -26,12 +26,16 @@ class Checkpoint {
   static std::unique_ptr<Checkpoint> open(const std::string& path);
 
   virtual const ModelConfig& config() const = 0;
+  /// Whether a tensor belongs to a layer past the model's last: such layers predict further tokens
+  /// (multi-token prediction), and are not read.
+  bool leaves_out(std::string_view name) const;
   /// Null when absent.
   virtual const TensorView* find(std::string_view name) const = 0;
   /// All names, sorted.
   virtual std::vector<std::string> names() const = 0;
   /// "GGUF v3" or "safetensors (2 shards)".
   virtual std::string format() const = 0;
+  /// Of all tensors but those left out.
   virtual int64_t total_bytes() const = 0;
   /// Those that reading every tensor will still take from the memory that is free now.
   virtual int64_t bytes_to_come() const { return total_bytes(); }

@@ -24,7 +24,7 @@ class GgufCheckpoint : public TableCheckpoint {
       const std::string name = hf_tensor_name(tensor.name, config_.architecture);
       FOVEAL_CHECK(tensors_.emplace(name, tensor.view).second, ErrorKind::kCorruptFile, path,
                    "got tensor '{}' ({}) twice; need it once", tensor.name, name);
-      total_bytes_ += static_cast<int64_t>(tensor.bytes);  // they lie apart in their files
+      if (!leaves_out(name)) total_bytes_ += static_cast<int64_t>(tensor.bytes);  // they lie apart
     }
     folder_ = std::filesystem::absolute(path).parent_path().string();
   }

@@ -173,13 +173,15 @@ class SafetensorsCheckpoint : public TableCheckpoint {
       tensor.view.data = copy.get();
       realigned_.push_back(std::move(copy));
     }
-    total_bytes_ += static_cast<int64_t>(tensor.bytes);
+    const std::string name = plain_name(tensor.name);
+    const int64_t bytes = leaves_out(name) ? 0 : static_cast<int64_t>(tensor.bytes);
+    total_bytes_ += bytes;
     if (tensor.view.dtype == DType::kF8E4M3) {
       has_fp8_ = true;
-      fp8_bytes_ += static_cast<int64_t>(tensor.bytes);
+      fp8_bytes_ += bytes;
     }
-    FOVEAL_CHECK(tensors_.emplace(plain_name(tensor.name), std::move(tensor.view)).second,
-                 ErrorKind::kCorruptFile, path, "got tensor '{}' twice; need it once", tensor.name);
+    FOVEAL_CHECK(tensors_.emplace(name, std::move(tensor.view)).second, ErrorKind::kCorruptFile,
+                 path, "got tensor '{}' twice; need it once", tensor.name);
   }
 
   std::vector<MappedFile> files_;

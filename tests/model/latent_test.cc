@@ -85,9 +85,14 @@ TEST(Latent, LayersThatPredictFurtherTokensAreLeftOut) {
   const TempFolder folder;
   with.write(folder);
   testing::internal::CaptureStderr();
-  engine::inspect(config_of(folder));
+  const engine::Inspection shown = engine::inspect(config_of(folder));
   EXPECT_NE(testing::internal::GetCapturedStderr().find("layer 3 predicts further tokens"),
             std::string::npos);
+  plain.write(folder);
+  EXPECT_EQ(shown.engine.weights_bytes, engine::inspect(config_of(folder)).engine.weights_bytes);
+  for (const engine::TensorInspection& tensor : shown.tensors) {
+    EXPECT_EQ(tensor.left_out, tensor.name.starts_with("model.layers.3.")) << tensor.name;
+  }
   with.tensors.erase("model.layers.3.eh_proj.weight");
   constexpr std::string_view kRefused = "got tensors of layer 3 in a model of 3 layers";
   expect_refused(with, kRefused);
