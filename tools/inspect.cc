@@ -123,6 +123,15 @@ std::string lanes_text(const engine::Inspection& info) {
   return out;
 }
 
+std::string shortage_text(const engine::Inspection& info) {
+  if (!info.shortage) return {};
+  const engine::Shortage& shortage = *info.shortage;
+  return fmt::format(
+      "fits        no: {} free on {}, and {} needed, of them {} for a cache of {} tokens\n",
+      human_bytes(shortage.free_bytes), info.engine.device, human_bytes(shortage.needed_bytes),
+      human_bytes(shortage.cache_bytes), shortage.cache_tokens);
+}
+
 std::string text_report(const engine::Inspection& info, bool tensors) {
   const model::ModelConfig& model = info.model;
   std::string out = fmt::format("model       {}{}{}, {}\n", printable(model.name),
@@ -151,6 +160,7 @@ std::string text_report(const engine::Inspection& info, bool tensors) {
   if (info.engine.workspace_bytes > 0) {
     out += fmt::format("workspace   {}\n", human_bytes(info.engine.workspace_bytes));
   }
+  out += shortage_text(info);
   out += fmt::format("sparse      {}\n{}", info.attention, layers_text(info));
   out += memory_text(info);
   for (const engine::TensorInspection& tensor : info.tensors) {
@@ -237,6 +247,11 @@ std::string json_report(const engine::Inspection& info) {
   json.field("kv_dtype", std::string_view(info.engine.kv_dtype));
   json.field("kv_bytes_per_token", info.engine.kv_bytes_per_token);
   json.field("kv_tokens", info.engine.kv_tokens).field("kv_bytes", info.engine.kv_bytes);
+  json.field("fits", !info.shortage);
+  if (info.shortage) {
+    json.field("needed_bytes", info.shortage->needed_bytes);
+    json.field("free_bytes", info.shortage->free_bytes);
+  }
   json.field("method", std::string_view(info.engine.method));
   json.field("attention", std::string_view(info.attention));
   write_lists(json, info);

@@ -1,6 +1,7 @@
 #include "engine/inspect.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/math.h"
 #include "engine/load.h"
@@ -25,6 +26,11 @@ std::vector<LayerInspection> inspect_layers(const model::ModelConfig& model, con
   return out;
 }
 
+// What does not fit may take more than there are numbers for.
+int64_t page_bytes(int64_t pages, int64_t page) {
+  return checked_mul(pages, page).value_or(std::numeric_limits<int64_t>::max());
+}
+
 // Powers of two from 1024 on, and the longest prompt.
 std::vector<MemoryInspection> inspect_memory(const Setup& setup) {
   const kv::KvGeometry& cache = setup.geometry;
@@ -38,9 +44,9 @@ std::vector<MemoryInspection> inspect_memory(const Setup& setup) {
     const int64_t part = ceil_div(kept, cache.page_size);
     out.push_back({.prompt_tokens = tokens,
                    .kept_tokens = kept,
-                   .dense_bytes = whole * dense_page,
-                   .reading_bytes = (kept < tokens ? whole + part : whole) * page,
-                   .kept_bytes = part * page});
+                   .dense_bytes = page_bytes(whole, dense_page),
+                   .reading_bytes = page_bytes(kept < tokens ? whole + part : whole, page),
+                   .kept_bytes = page_bytes(part, page)});
   }
   return out;
 }
@@ -88,13 +94,14 @@ Inspection inspect(const LlmConfig& config) {
   model::find_architecture(checkpoint->config().architecture);
   model::check_layer_count(*checkpoint);
   const auto tokenizer = load_tokenizer(config.tokenizer, *checkpoint);
-  const Setup setup = make_setup(config, *checkpoint);
+  const Setup setup = plan_setup(config, *checkpoint);
   const ThreadPool pool(static_cast<int>(config.threads));
   Inspection out;
   out.format = checkpoint->format();
   out.model = checkpoint->config();
   if (tokenizer) out.tokenizer = tokenizer->describe();
   out.engine = engine_info(setup, pool.num_threads());
+  out.shortage = setup.shortage;
   out.attention = out.engine.attention;
   out.lanes = inspect_lanes(setup);
   out.memory = inspect_memory(setup);

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "attention/method.h"
 #include "engine/engine.h"
+#include "engine/setup.h"
 #include "foveal/config.h"
 #include "model/config.h"
 
@@ -49,6 +51,7 @@ struct Inspection {
   model::ModelConfig model;
   std::string tokenizer;  ///< empty: none
   EngineInfo engine;
+  std::optional<Shortage> shortage;      ///< where starting an engine would fail for memory
   std::string attention;                 ///< one line
   std::vector<LaneInspection> lanes;     ///< what the cache holds beside K and V, or latents
   std::vector<MemoryInspection> memory;  ///< of prompts of some lengths
@@ -57,7 +60,7 @@ struct Inspection {
   std::string expanded;  ///< which of those, by reason; or empty
 };
 
-/// Throws as starting an engine with this config would.
+/// Throws as starting an engine with this config would, but not for want of memory.
 Inspection inspect(const LlmConfig& config);
 
 }  // namespace foveal::engine

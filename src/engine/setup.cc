@@ -124,6 +124,7 @@ int64_t spare_tokens(const Setup& setup, int64_t length) {
 
 // The longest prompt that can be read is the longest request.
 int64_t longest_request(const Setup& setup) {
+  if (setup.shortage) return setup.max_seq_len;
   const int64_t pool = setup.capacity.num_tokens;
   const int64_t length = std::min(setup.max_seq_len, pool);
   const int64_t kept = setup.attention->kept_tokens(as_int32(length));
@@ -162,6 +163,29 @@ kv::CapacityPlan plan_pool(const LlmConfig& config, const Setup& setup, int64_t 
   return plan;
 }
 
+/// A pool or, where there is no memory for it, what it would take.
+void plan_memory(const LlmConfig& config, int64_t weights_to_come, Setup& setup) {
+  try {
+    setup.capacity = plan_pool(config, setup, weights_to_come);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kOutOfMemory) throw;
+    const std::vector<kv::LaneSpec> lanes = setup.attention->lanes(setup.geometry);
+    setup.capacity = {.bytes_per_page = kv::bytes_per_page(setup.geometry, lanes)};
+    const int64_t one = setup.max_seq_len + spare_tokens(setup, setup.max_seq_len);
+    const int64_t tokens = config.kv_cache_config.max_tokens.value_or(one);
+    const std::optional<int64_t> cache = checked_mul(
+        ceil_div(tokens, int64_t{setup.geometry.page_size}), setup.capacity.bytes_per_page);
+    const std::optional<int64_t> rest = checked_add(weights_to_come, setup.workspace_bytes);
+    const std::optional<int64_t> needed = cache && rest ? checked_add(*cache, *rest) : std::nullopt;
+    constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+    setup.shortage = {.needed_bytes = needed.value_or(kMost),
+                      .free_bytes = available_memory(setup.device),
+                      .cache_tokens = tokens,
+                      .cache_bytes = cache.value_or(kMost),
+                      .error = error};
+  }
+}
+
 /// What the pool cannot outgrow, before it is known what else takes memory.
 int64_t most_cached_tokens(const LlmConfig& config, const Setup& setup) {
   const std::vector<kv::LaneSpec> lanes = setup.attention->lanes(setup.geometry);
@@ -194,7 +218,7 @@ model::ModelLimits model_limits(const Setup& setup, const LlmConfig& config) {
           .e4m3_prefill = setup.e4m3_prefill};
 }
 
-Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
+Setup plan_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
   const model::ModelConfig& model = checkpoint.config();
   Setup setup;
   setup.device = parse_device(config.device);
@@ -227,11 +251,17 @@ Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
                                         .threads = as_int32(threads)});
   if (setup.device.kind == DeviceKind::kCuda) set_up_cuda(setup, config, checkpoint);
   const bool cpu = setup.device.kind == DeviceKind::kCpu;
-  setup.capacity = plan_pool(config, setup, cpu ? checkpoint.bytes_to_come() : setup.weights_bytes);
+  plan_memory(config, cpu ? checkpoint.bytes_to_come() : setup.weights_bytes, setup);
   setup.max_seq_len = longest_request(setup);
   setup.prefix_settings =
       fmt::format("{:x}|{}|{}|{}|{}", process_secret(), config.model, config.compute_dtype,
                   dtype_name(setup.geometry.dtype), setup.e4m3_prefill);
+  return setup;
+}
+
+Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint) {
+  Setup setup = plan_setup(config, checkpoint);
+  if (setup.shortage) throw setup.shortage->error;
   return setup;
 }
 

@@ -1,14 +1,25 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "attention/attention_set.h"
 #include "engine/engine.h"
+#include "foveal/error.h"
 #include "kv/storage.h"
 #include "model/model.h"
 #include "scheduler/scheduler.h"
 
 namespace foveal::engine {
+
+/// What a device has not the memory for.
+struct Shortage {
+  int64_t needed_bytes = 0;  ///< weights still to come, workspace, and the cache below
+  int64_t free_bytes = 0;
+  int64_t cache_tokens = 0;  ///< as configured, or of one request as long as may be
+  int64_t cache_bytes = 0;
+  Error error;  ///< what starting an engine says of it
+};
 
 /// Everything a LlmConfig settles before the first weight is touched. `inspect` stops here.
 struct Setup {
@@ -17,7 +28,8 @@ struct Setup {
   attention::ModelShape shape;
   std::unique_ptr<attention::AttentionSet> attention;
   kv::KvGeometry geometry;
-  kv::CapacityPlan capacity;
+  kv::CapacityPlan capacity;  ///< no pages with a shortage
+  std::optional<Shortage> shortage;
   scheduler::SchedulerConfig scheduler;
   int64_t max_seq_len = 0;
   int64_t weights_bytes = 0;  ///< as they lie on the device
@@ -30,7 +42,11 @@ struct Setup {
   std::string prefix_settings;  ///< what the prefix index's root hashes besides the method
 };
 
-/// Throws kInvalidArgument, kUnsupported or kOutOfMemory where config, model and machine disagree.
+/// Throws kInvalidArgument or kUnsupported where config, model and machine disagree. Where memory
+/// does not do, there is a shortage.
+Setup plan_setup(const LlmConfig& config, const model::Checkpoint& checkpoint);
+
+/// The same, but throws kOutOfMemory for a shortage.
 Setup make_setup(const LlmConfig& config, const model::Checkpoint& checkpoint);
 
 /// The same as figures for people.

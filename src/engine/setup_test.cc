@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/inspect.h"
 #include "engine/load.h"
 #include "foveal/error.h"
 #include "foveal/llm.h"
@@ -110,6 +111,35 @@ TEST(Setup, SaysThatAModelDoesNotFit) {
     EXPECT_NE(std::string(error.what()).find("[memory] got weights of"), std::string::npos)
         << error.what();
   }
+}
+
+// So that one can see beforehand what a larger machine would have to hold.
+TEST(Setup, PlansWhatDoesNotFit) {
+  const model::TempFolder folder;
+  LlmConfig config = dummy_config();
+  config.kv_cache_config.max_tokens.reset();
+  config.model = folder.write("config.json", R"({"model_type": "llama", "hidden_size": 1048576,
+      "intermediate_size": 4194304, "num_hidden_layers": 4096, "num_attention_heads": 8192,
+      "num_key_value_heads": 8, "vocab_size": 1024, "max_position_embeddings": 4096})");
+  const Inspection shown = inspect(config);
+  ASSERT_TRUE(shown.shortage.has_value());
+  EXPECT_EQ(shown.engine.kv_tokens, 0);
+  EXPECT_EQ(shown.engine.max_seq_len, 4096) << "nothing is known to bound it";
+  EXPECT_EQ(shown.engine.kv_bytes_per_token, int64_t{2} * 8 * 128 * 2 * 4096);
+  EXPECT_EQ(shown.shortage->cache_bytes, 4096 * shown.engine.kv_bytes_per_token);
+  EXPECT_EQ(
+      shown.shortage->needed_bytes,
+      shown.engine.weights_bytes + shown.engine.workspace_bytes + shown.shortage->cache_bytes);
+  EXPECT_GT(shown.shortage->needed_bytes, shown.shortage->free_bytes);
+  config.kv_cache_config.max_tokens = 100;
+  EXPECT_EQ(inspect(config).shortage->cache_tokens, 100);
+  // The weights fit, the cache does not.
+  config.num_layers = 1;
+  config.model = dummy_config().model;
+  config.kv_cache_config.max_tokens = INT32_MAX;
+  EXPECT_TRUE(inspect(config).shortage.has_value());
+  config.kv_cache_config.max_tokens = 1024;
+  EXPECT_FALSE(inspect(config).shortage.has_value());
 }
 
 TEST(Setup, CountersCanBeOff) {
