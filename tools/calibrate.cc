@@ -307,8 +307,7 @@ int calibrate_rocket(const CalibrateOptions& own, const LlmConfig& config) {
   const std::vector<calibrate::RocketPoint> points = calibrate::sweep_rocket(config, sweep);
   const calibrate::RocketPoint& chosen = calibrate::choose_rocket(points, own.budget_kl);
   const OutputText files[] = {
-      {"output", own.output,
-       calibrate::rocket_yaml(config, points, chosen, sweep, own.budget_kl)},
+      {"output", own.output, calibrate::rocket_yaml(config, points, chosen, sweep, own.budget_kl)},
       {"report-json", own.report_json, calibrate::rocket_json(points, chosen)}};
   write_results(files, calibrate::rocket_table(points, chosen));
   return 0;

@@ -19,7 +19,7 @@ using engine_testing::kVocab;
 using engine_testing::random_prompt;
 using engine_testing::tokens;
 
-constexpr const char *kModel = FOVEAL_SOURCE_DIR "/tests/golden/llama3";
+constexpr const char* kModel = FOVEAL_SOURCE_DIR "/tests/golden/llama3";
 
 LlmConfig small_config() {
   LlmConfig config;
@@ -30,10 +30,10 @@ LlmConfig small_config() {
   return config;
 }
 
-ErrorKind kind_of(const std::function<void()> &call) {
+ErrorKind kind_of(const std::function<void()>& call) {
   try {
     call();
-  } catch (const Error &error) {
+  } catch (const Error& error) {
     return error.kind();
   }
   ADD_FAILURE() << "nothing was thrown";
@@ -44,18 +44,15 @@ TEST(Engine, ManyRequestsAnswerAsEachAlone) {
   std::vector<std::vector<int32_t>> alone;
   for (uint32_t seed = 0; seed < 12; ++seed) {
     LLM llm(small_config());
-    alone.push_back(
-        llm.generate({.token_ids = random_prompt(seed, 5 + seed * 17)},
-                     tokens(20))
-            .outputs[0]
-            .token_ids);
+    alone.push_back(llm.generate({.token_ids = random_prompt(seed, 5 + seed * 17)}, tokens(20))
+                        .outputs[0]
+                        .token_ids);
     EXPECT_EQ(alone.back().size(), 20U);
   }
   LLM llm(small_config());
   std::vector<Generation> running;
   for (uint32_t seed = 0; seed < 12; ++seed) {
-    running.push_back(llm.submit(
-        {.token_ids = random_prompt(seed, 5 + seed * 17)}, tokens(20)));
+    running.push_back(llm.submit({.token_ids = random_prompt(seed, 5 + seed * 17)}, tokens(20)));
   }
   for (size_t idx = 0; idx < running.size(); ++idx) {
     EXPECT_EQ(running[idx].result().outputs[0].token_ids, alone[idx]) << idx;
@@ -68,19 +65,16 @@ TEST(Engine, PreemptionChangesNothing) {
   {
     LLM llm(config);
     for (uint32_t seed = 0; seed < 6; ++seed) {
-      calm.push_back(
-          llm.generate({.token_ids = random_prompt(seed, 60)}, tokens(90)));
+      calm.push_back(llm.generate({.token_ids = random_prompt(seed, 60)}, tokens(90)));
     }
   }
-  config.kv_cache_config.max_tokens =
-      256; // six requests of 150 tokens cannot all stay
+  config.kv_cache_config.max_tokens = 256;  // six requests of 150 tokens cannot all stay
   config.kv_cache_config.tokens_per_block = 16;
   LLM llm(config);
-  Hold hold(llm); // all six are there before the first ends
+  Hold hold(llm);  // all six are there before the first ends
   std::vector<Generation> running;
   for (uint32_t seed = 0; seed < 6; ++seed) {
-    running.push_back(
-        llm.submit({.token_ids = random_prompt(seed, 60)}, tokens(90)));
+    running.push_back(llm.submit({.token_ids = random_prompt(seed, 60)}, tokens(90)));
   }
   hold.release();
   for (size_t idx = 0; idx < running.size(); ++idx) {
@@ -102,29 +96,27 @@ TEST(Engine, ForcedTokensGoThroughDecodeAsChosenOnesDo) {
   SamplingParams sampling = tokens(24);
   sampling.logprobs = 3;
   const std::vector<int32_t> prompt = random_prompt(7, 41);
-  const RequestOutput chosen = llm.generate({.token_ids = prompt}, sampling,
-                                            {.generation_logits = true});
-  const std::vector<int32_t> &ids = chosen.outputs[0].token_ids;
-  sampling.max_tokens = 1; // what ends a text otherwise is passed over
+  const RequestOutput chosen =
+      llm.generate({.token_ids = prompt}, sampling, {.generation_logits = true});
+  const std::vector<int32_t>& ids = chosen.outputs[0].token_ids;
+  sampling.max_tokens = 1;  // what ends a text otherwise is passed over
   sampling.ignore_eos = false;
   sampling.stop_token_ids = {ids[3]};
-  const RequestOutput forced =
-      llm.generate({.token_ids = prompt}, sampling,
-                   {.generation_logits = true, .forced_tokens = ids});
+  const RequestOutput forced = llm.generate({.token_ids = prompt}, sampling,
+                                            {.generation_logits = true, .forced_tokens = ids});
   EXPECT_EQ(forced.outputs[0].token_ids, ids);
   EXPECT_EQ(forced.outputs[0].finish_reason, FinishReason::kLength);
   ASSERT_TRUE(forced.generation_logits.has_value());
   EXPECT_EQ(forced.generation_logits->rows, 24);
   EXPECT_EQ(forced.generation_logits->data, chosen.generation_logits->data);
   for (size_t at = 0; at < ids.size(); ++at) {
-    const TokenLogprob &got = forced.outputs[0].logprobs[at];
+    const TokenLogprob& got = forced.outputs[0].logprobs[at];
     EXPECT_EQ(got.logprob, chosen.outputs[0].logprobs[at].logprob) << at;
     EXPECT_EQ(got.rank, chosen.outputs[0].logprobs[at].rank) << at;
     EXPECT_EQ(forced.outputs[0].top_logprobs[at].at(0).token, ids[at]) << at;
-    const float *row = forced.generation_logits->data.data() + at * kVocab;
+    const float* row = forced.generation_logits->data.data() + at * kVocab;
     double sum = 0;
-    for (int32_t token = 0; token < kVocab; ++token)
-      sum += std::exp(double{row[token]});
+    for (int32_t token = 0; token < kVocab; ++token) sum += std::exp(double{row[token]});
     EXPECT_NEAR(got.logprob, row[ids[at]] - std::log(sum), 1e-5) << at;
   }
 }
@@ -142,31 +134,27 @@ TEST(Engine, ForcedTokensAgreeWithThePrompt) {
   SamplingParams decode = tokens(1);
   decode.logprobs = 0;
   const RequestOutput forced =
-      llm.generate({.token_ids = head}, decode,
-                   {.forced_tokens = {text.begin() + 50, text.end()}});
+      llm.generate({.token_ids = head}, decode, {.forced_tokens = {text.begin() + 50, text.end()}});
   EXPECT_EQ(forced.sparsity.total().prefill.pairs > 0, true);
   ASSERT_EQ(forced.outputs[0].logprobs.size(), 70U);
   for (size_t at = 0; at < 70; ++at) {
-    EXPECT_NEAR(forced.outputs[0].logprobs[at].logprob,
-                whole.prompt_logprobs[50 + at]->logprob, 0.05)
+    EXPECT_NEAR(forced.outputs[0].logprobs[at].logprob, whole.prompt_logprobs[50 + at]->logprob,
+                0.05)
         << at;
   }
 }
 
 TEST(Engine, ForcedTokensSurvivePreemption) {
   LlmConfig config = small_config();
-  const auto forced = [](uint32_t seed) {
-    return random_prompt(seed + 100, 90);
-  };
+  const auto forced = [](uint32_t seed) { return random_prompt(seed + 100, 90); };
   SamplingParams sampling = tokens(1);
   sampling.logprobs = 0;
   std::vector<RequestOutput> calm;
   {
     LLM llm(config);
     for (uint32_t seed = 0; seed < 6; ++seed) {
-      calm.push_back(llm.generate(
-          {.token_ids = random_prompt(seed, 60)}, sampling,
-          {.generation_logits = true, .forced_tokens = forced(seed)}));
+      calm.push_back(llm.generate({.token_ids = random_prompt(seed, 60)}, sampling,
+                                  {.generation_logits = true, .forced_tokens = forced(seed)}));
     }
   }
   config.kv_cache_config.max_tokens = 256;
@@ -175,16 +163,14 @@ TEST(Engine, ForcedTokensSurvivePreemption) {
   Hold hold(llm);
   std::vector<Generation> running;
   for (uint32_t seed = 0; seed < 6; ++seed) {
-    running.push_back(
-        llm.submit({.token_ids = random_prompt(seed, 60)}, sampling,
-                   {.generation_logits = true, .forced_tokens = forced(seed)}));
+    running.push_back(llm.submit({.token_ids = random_prompt(seed, 60)}, sampling,
+                                 {.generation_logits = true, .forced_tokens = forced(seed)}));
   }
   hold.release();
   for (size_t idx = 0; idx < running.size(); ++idx) {
     const RequestOutput out = running[idx].result();
     EXPECT_EQ(out.outputs[0].token_ids, forced(static_cast<uint32_t>(idx)));
-    EXPECT_EQ(out.generation_logits->data, calm[idx].generation_logits->data)
-        << idx;
+    EXPECT_EQ(out.generation_logits->data, calm[idx].generation_logits->data) << idx;
   }
   EXPECT_GT(llm.stats().preemptions, 0U);
 }
@@ -192,26 +178,19 @@ TEST(Engine, ForcedTokensSurvivePreemption) {
 TEST(Engine, ForcedTokensAreRefusedWhereTheyCannotBe) {
   LLM llm(small_config());
   const Prompt prompt{.token_ids = random_prompt(1, 10)};
-  const auto kind = [&](SamplingParams sampling,
-                        const RequestOptions &options) {
+  const auto kind = [&](SamplingParams sampling, const RequestOptions& options) {
     return kind_of([&] { llm.generate(prompt, sampling, options); });
   };
-  EXPECT_EQ(kind(tokens(1), {.forced_tokens = {kVocab}}),
-            ErrorKind::kInvalidArgument);
-  EXPECT_EQ(kind(tokens(1), {.forced_tokens = {-1}}),
-            ErrorKind::kInvalidArgument);
-  const std::vector<int32_t> too_many(
-      static_cast<size_t>(llm.max_seq_len() - 9), 5);
-  EXPECT_EQ(kind(tokens(1), {.forced_tokens = too_many}),
-            ErrorKind::kContextLength);
+  EXPECT_EQ(kind(tokens(1), {.forced_tokens = {kVocab}}), ErrorKind::kInvalidArgument);
+  EXPECT_EQ(kind(tokens(1), {.forced_tokens = {-1}}), ErrorKind::kInvalidArgument);
+  const std::vector<int32_t> too_many(static_cast<size_t>(llm.max_seq_len() - 9), 5);
+  EXPECT_EQ(kind(tokens(1), {.forced_tokens = too_many}), ErrorKind::kContextLength);
   SamplingParams two = tokens(1);
   two.n = 2;
   EXPECT_EQ(kind(two, {.forced_tokens = {1}}), ErrorKind::kInvalidArgument);
-  EXPECT_EQ(kind(two, {.generation_logits = true}),
-            ErrorKind::kInvalidArgument);
+  EXPECT_EQ(kind(two, {.generation_logits = true}), ErrorKind::kInvalidArgument);
   SamplingParams guided = tokens(1);
-  guided.guided =
-      GuidedDecoding{.kind = GuidedDecoding::Kind::kRegex, .text = "a"};
+  guided.guided = GuidedDecoding{.kind = GuidedDecoding::Kind::kRegex, .text = "a"};
   EXPECT_EQ(kind(guided, {.forced_tokens = {1}}), ErrorKind::kInvalidArgument);
 }
 
@@ -222,7 +201,7 @@ TEST(Engine, EqualPrefixesShareTheirPages) {
   const RequestOutput second = llm.generate({.token_ids = prompt}, tokens(16));
   EXPECT_EQ(first.cached_tokens, 0);
   EXPECT_EQ(second.cached_tokens,
-            288); // whole pages of 32, and at least one row is computed
+            288);  // whole pages of 32, and at least one row is computed
   EXPECT_EQ(first.outputs[0].token_ids, second.outputs[0].token_ids);
   std::vector<int32_t> other = prompt;
   other[40] = (other[40] + 1) % kVocab;
@@ -241,10 +220,8 @@ TEST(Engine, ReuseCanBeSwitchedOff) {
 TEST(Engine, CancelEndsOneRequestOnly) {
   LLM llm(small_config());
   Hold hold(llm);
-  Generation doomed =
-      llm.submit({.token_ids = random_prompt(1, 50)}, tokens(900));
-  Generation other =
-      llm.submit({.token_ids = random_prompt(2, 50)}, tokens(30));
+  Generation doomed = llm.submit({.token_ids = random_prompt(1, 50)}, tokens(900));
+  Generation other = llm.submit({.token_ids = random_prompt(2, 50)}, tokens(30));
   doomed.cancel();
   hold.release();
   ASSERT_TRUE(doomed.next()) << "it ran";
@@ -261,12 +238,10 @@ TEST(Engine, DestructionEndsWhatRuns) {
     Hold hold(llm);
     orphan = llm.submit({.token_ids = random_prompt(1, 50)}, tokens(900));
     // A consumer that holds up each step makes it last for most of a minute.
-    orphan->on_ready(
-        [] { std::this_thread::sleep_for(std::chrono::milliseconds(50)); });
+    orphan->on_ready([] { std::this_thread::sleep_for(std::chrono::milliseconds(50)); });
     hold.release();
   }
-  EXPECT_EQ(orphan->result().outputs[0].finish_reason,
-            FinishReason::kCancelled);
+  EXPECT_EQ(orphan->result().outputs[0].finish_reason, FinishReason::kCancelled);
 }
 
 TEST(Engine, RefusesBadRequestsAndGoesOn) {
@@ -275,30 +250,23 @@ TEST(Engine, RefusesBadRequestsAndGoesOn) {
     return [&llm, ids, sampling] { llm.submit({.token_ids = ids}, sampling); };
   };
   EXPECT_EQ(kind_of(submit({}, tokens(1))), ErrorKind::kInvalidArgument);
-  EXPECT_EQ(kind_of(submit({1, kVocab}, tokens(1))),
-            ErrorKind::kInvalidArgument);
+  EXPECT_EQ(kind_of(submit({1, kVocab}, tokens(1))), ErrorKind::kInvalidArgument);
   EXPECT_EQ(kind_of(submit({1, -1}, tokens(1))), ErrorKind::kInvalidArgument);
-  EXPECT_EQ(kind_of(submit(random_prompt(1, 5000), tokens(1))),
-            ErrorKind::kContextLength);
+  EXPECT_EQ(kind_of(submit(random_prompt(1, 5000), tokens(1))), ErrorKind::kContextLength);
   EXPECT_EQ(kind_of(submit({1}, tokens(-1))), ErrorKind::kInvalidArgument);
   SamplingParams hot = tokens(1);
   hot.temperature = std::nan("");
   EXPECT_EQ(kind_of(submit({1}, hot)), ErrorKind::kInvalidArgument);
-  EXPECT_EQ(
-      kind_of([&] { llm.submit({.text = "no tokenizer here"}, tokens(1)); }),
-      ErrorKind::kUnsupported);
-  EXPECT_EQ(llm.generate({.token_ids = {{1, 2, 3}}}, tokens(4))
-                .outputs[0]
-                .token_ids.size(),
-            4U);
+  EXPECT_EQ(kind_of([&] { llm.submit({.text = "no tokenizer here"}, tokens(1)); }),
+            ErrorKind::kUnsupported);
+  EXPECT_EQ(llm.generate({.token_ids = {{1, 2, 3}}}, tokens(4)).outputs[0].token_ids.size(), 4U);
 }
 
 TEST(Engine, OutputIsCutAtTheContext) {
   LlmConfig config = small_config();
   config.max_seq_len = 64;
   LLM llm(config);
-  const RequestOutput out =
-      llm.generate({.token_ids = random_prompt(9, 60)}, tokens(100));
+  const RequestOutput out = llm.generate({.token_ids = random_prompt(9, 60)}, tokens(100));
   EXPECT_EQ(out.outputs[0].token_ids.size(), 4U);
   EXPECT_EQ(out.outputs[0].finish_reason, FinishReason::kLength);
 }
@@ -310,8 +278,7 @@ TEST(Engine, SameSeedSameText) {
   sampling.seed = 7;
   const Prompt prompt{.token_ids = random_prompt(5, 30)};
   const auto first = llm.generate(prompt, sampling).outputs[0].token_ids;
-  Generation company =
-      llm.submit({.token_ids = random_prompt(6, 100)}, tokens(50));
+  Generation company = llm.submit({.token_ids = random_prompt(6, 100)}, tokens(50));
   EXPECT_EQ(llm.generate(prompt, sampling).outputs[0].token_ids, first);
   company.result();
   sampling.seed = 8;
@@ -326,8 +293,7 @@ TEST(Engine, StopTokensEndTheText) {
   sampling.stop_token_ids = {free[4]};
   const CompletionOutput out = llm.generate(prompt, sampling).outputs[0];
   EXPECT_EQ(out.finish_reason, FinishReason::kStop);
-  const auto first =
-      std::find(free.begin(), free.end(), free[4]) - free.begin();
+  const auto first = std::find(free.begin(), free.end(), free[4]) - free.begin();
   EXPECT_EQ(out.token_ids.size(), static_cast<size_t>(first) + 1);
 }
 
@@ -336,18 +302,15 @@ TEST(Engine, PromptLogprobsAgreeWithLogits) {
   const std::vector<int32_t> prompt = random_prompt(4, 45);
   SamplingParams sampling = tokens(0);
   sampling.prompt_logprobs = 0;
-  const RequestOutput out =
-      llm.generate({.token_ids = prompt}, sampling, {.logits = true});
+  const RequestOutput out = llm.generate({.token_ids = prompt}, sampling, {.logits = true});
   ASSERT_EQ(out.logits->rows, 45);
   EXPECT_TRUE(out.outputs[0].token_ids.empty());
   EXPECT_FALSE(out.prompt_logprobs[0]);
   for (size_t at = 1; at < prompt.size(); ++at) {
-    const float *row = out.logits->data.data() + (at - 1) * kVocab;
+    const float* row = out.logits->data.data() + (at - 1) * kVocab;
     double sum = 0;
-    for (int32_t token = 0; token < kVocab; ++token)
-      sum += std::exp(double{row[token]});
-    EXPECT_NEAR(out.prompt_logprobs[at]->logprob,
-                row[prompt[at]] - std::log(sum), 1e-5);
+    for (int32_t token = 0; token < kVocab; ++token) sum += std::exp(double{row[token]});
+    EXPECT_NEAR(out.prompt_logprobs[at]->logprob, row[prompt[at]] - std::log(sum), 1e-5);
   }
 }
 
@@ -363,17 +326,14 @@ LlmConfig skipping_config(double factor, int64_t chunk) {
 TEST(Engine, SkipSoftmaxOffIsDense) {
   LLM dense(small_config());
   const Prompt prompt{.token_ids = random_prompt(8, 400)};
-  const RequestOutput want =
-      dense.generate(prompt, tokens(20), {.logits = true});
+  const RequestOutput want = dense.generate(prompt, tokens(20), {.logits = true});
   EXPECT_EQ(want.sparsity.total().prefill.skipped(), 0);
-  for (const double factor : {0.0, 1e6}) { // off; threshold >= 1 at this length
+  for (const double factor : {0.0, 1e6}) {  // off; threshold >= 1 at this length
     LLM llm(skipping_config(factor, 512));
-    const RequestOutput out =
-        llm.generate(prompt, tokens(20), {.logits = true});
+    const RequestOutput out = llm.generate(prompt, tokens(20), {.logits = true});
     EXPECT_EQ(out.logits->data, want.logits->data) << factor;
     EXPECT_EQ(out.outputs[0].token_ids, want.outputs[0].token_ids) << factor;
-    EXPECT_EQ(out.sparsity.total().decode.pairs_used,
-              want.sparsity.total().decode.pairs_used);
+    EXPECT_EQ(out.sparsity.total().decode.pairs_used, want.sparsity.total().decode.pairs_used);
   }
 }
 
@@ -389,8 +349,7 @@ TEST(Engine, SkipSoftmaxSkipsMoreWithTheFactorWhateverTheChunk) {
         whole = std::move(out);
         continue;
       }
-      EXPECT_EQ(out.logits->data, whole->logits->data)
-          << factor << " " << chunk;
+      EXPECT_EQ(out.logits->data, whole->logits->data) << factor << " " << chunk;
       EXPECT_EQ(out.sparsity.total().prefill.pairs_used,
                 whole->sparsity.total().prefill.pairs_used);
     }
@@ -404,17 +363,12 @@ TEST(Engine, SkipSoftmaxSkipsMoreWithTheFactorWhateverTheChunk) {
 TEST(Engine, TraceHasEveryLayersRows) {
   LLM llm(small_config());
   const RequestOutput out =
-      llm.generate({.token_ids = random_prompt(2, 70)}, tokens(3),
-                   {.trace_filter = "^hidden\\."});
+      llm.generate({.token_ids = random_prompt(2, 70)}, tokens(3), {.trace_filter = "^hidden\\."});
   ASSERT_EQ(out.trace.size(), 2U);
   EXPECT_EQ(out.trace[0].name, "hidden.0");
-  EXPECT_EQ(out.trace[0].rows, 72); // the last token is never fed back
-  EXPECT_EQ(out.trace[1].data.size(),
-            72U * static_cast<size_t>(out.trace[1].cols));
-  EXPECT_EQ(kind_of([&] {
-              llm.submit({.token_ids = {{1}}}, tokens(1),
-                         {.trace_filter = "("});
-            }),
+  EXPECT_EQ(out.trace[0].rows, 72);  // the last token is never fed back
+  EXPECT_EQ(out.trace[1].data.size(), 72U * static_cast<size_t>(out.trace[1].cols));
+  EXPECT_EQ(kind_of([&] { llm.submit({.token_ids = {{1}}}, tokens(1), {.trace_filter = "("}); }),
             ErrorKind::kInvalidArgument);
 }
 
@@ -428,8 +382,7 @@ TEST(Engine, CompletionsOfOnePromptShareItsPages) {
     LLM llm(small_config());
     SamplingParams own = sampling;
     own.seed = 11 + idx;
-    alone.push_back(
-        llm.generate({.token_ids = prompt}, own).outputs[0].token_ids);
+    alone.push_back(llm.generate({.token_ids = prompt}, own).outputs[0].token_ids);
   }
   EXPECT_NE(alone[0], alone[1]);
   LLM llm(small_config());
@@ -437,8 +390,7 @@ TEST(Engine, CompletionsOfOnePromptShareItsPages) {
   sampling.prompt_logprobs = 0;
   const RequestOutput out = llm.generate({.token_ids = prompt}, sampling);
   ASSERT_EQ(out.outputs.size(), 4U);
-  for (size_t idx = 0; idx < 4; ++idx)
-    EXPECT_EQ(out.outputs[idx].token_ids, alone[idx]) << idx;
+  for (size_t idx = 0; idx < 4; ++idx) EXPECT_EQ(out.outputs[idx].token_ids, alone[idx]) << idx;
   EXPECT_EQ(out.prompt_logprobs.size(), prompt.size());
   const EngineStats stats = llm.stats();
   EXPECT_EQ(stats.prompt_tokens, 4 * prompt.size());
@@ -457,14 +409,13 @@ TEST(Engine, DeltasAddUpToTheOutput) {
   sampling.logprobs = 1;
   sampling.temperature = 1;
   sampling.seed = 3;
-  Generation generation =
-      llm.submit({.token_ids = random_prompt(1, 40)}, sampling);
+  Generation generation = llm.submit({.token_ids = random_prompt(1, 40)}, sampling);
   std::atomic<int> calls{0};
   generation.on_ready([&] { calls.fetch_add(1); });
   std::vector<std::vector<int32_t>> ids(3);
   int finished = 0;
   while (const std::optional<OutputDelta> delta = generation.next_delta()) {
-    auto &own = ids.at(static_cast<size_t>(delta->index));
+    auto& own = ids.at(static_cast<size_t>(delta->index));
     own.insert(own.end(), delta->token_ids.begin(), delta->token_ids.end());
     EXPECT_EQ(delta->logprobs.size(), delta->token_ids.size());
     finished += delta->finish_reason == FinishReason::kLength ? 1 : 0;
@@ -474,8 +425,7 @@ TEST(Engine, DeltasAddUpToTheOutput) {
   // At least once: what became ready while nobody looked is announced together.
   EXPECT_GE(calls.load(), 1);
   const RequestOutput out = generation.result();
-  for (size_t idx = 0; idx < 3; ++idx)
-    EXPECT_EQ(out.outputs[idx].token_ids, ids[idx]);
+  for (size_t idx = 0; idx < 3; ++idx) EXPECT_EQ(out.outputs[idx].token_ids, ids[idx]);
 }
 
 TEST(Engine, CancellingEndsEveryCompletion) {
@@ -483,22 +433,17 @@ TEST(Engine, CancellingEndsEveryCompletion) {
   SamplingParams sampling = tokens(400);
   sampling.n = 3;
   Hold hold(llm);
-  std::atomic<int64_t> left{-1}; // at the last of its ends
-  Generation generation =
-      llm.submit({.token_ids = random_prompt(1, 300)}, sampling);
-  generation.on_ready(
-      [&] { left = llm.stats().running + llm.stats().waiting; });
+  std::atomic<int64_t> left{-1};  // at the last of its ends
+  Generation generation = llm.submit({.token_ids = random_prompt(1, 300)}, sampling);
+  generation.on_ready([&] { left = llm.stats().running + llm.stats().waiting; });
   generation.cancel();
   hold.release();
   const RequestOutput out = generation.result();
-  for (const CompletionOutput &output : out.outputs) {
+  for (const CompletionOutput& output : out.outputs) {
     EXPECT_EQ(output.finish_reason, FinishReason::kCancelled);
   }
-  EXPECT_EQ(llm.generate({.token_ids = random_prompt(2, 10)}, tokens(2))
-                .outputs.size(),
-            1U);
-  EXPECT_EQ(left.load(), 0)
-      << "whoever hears of the end finds it in the counts";
+  EXPECT_EQ(llm.generate({.token_ids = random_prompt(2, 10)}, tokens(2)).outputs.size(), 1U);
+  EXPECT_EQ(left.load(), 0) << "whoever hears of the end finds it in the counts";
   EXPECT_EQ(llm.stats().running, 0);
 }
 
@@ -506,12 +451,10 @@ TEST(Engine, DroppedRequestsEndAndGiveTheirPagesBack) {
   LLM llm(small_config());
   Hold hold(llm);
   {
-    const Generation dropped =
-        llm.submit({.token_ids = random_prompt(1, 300)}, tokens(700));
+    const Generation dropped = llm.submit({.token_ids = random_prompt(1, 300)}, tokens(700));
   }
   hold.release();
-  const RequestOutput out =
-      llm.generate({.token_ids = random_prompt(2, 10)}, tokens(2));
+  const RequestOutput out = llm.generate({.token_ids = random_prompt(2, 10)}, tokens(2));
   EXPECT_EQ(out.outputs[0].token_ids.size(), 2U);
   const EngineStats stats = llm.stats();
   EXPECT_EQ(stats.running, 0);
@@ -522,11 +465,10 @@ TEST(Engine, DroppedRequestsEndAndGiveTheirPagesBack) {
 TEST(Engine, SaltsKeepPrefixesApart) {
   LLM llm(small_config());
   const std::vector<int32_t> prompt = random_prompt(3, 100);
-  const auto cached = [&](const std::string &salt) {
+  const auto cached = [&](const std::string& salt) {
     RequestOptions options;
     options.cache_salt = salt;
-    return llm.generate({.token_ids = prompt}, tokens(1), options)
-        .cached_tokens;
+    return llm.generate({.token_ids = prompt}, tokens(1), options).cached_tokens;
   };
   EXPECT_EQ(cached("a"), 0);
   EXPECT_EQ(cached("b"), 0);
@@ -541,7 +483,7 @@ TEST(Engine, RequestsBringTheirOwnFactors) {
   config.sparse_attention_config = {skip};
   LLM sparse(config);
   const std::vector<int32_t> prompt = random_prompt(9, 900);
-  const auto run = [&](LLM &llm, const std::optional<SparseOverride> &own) {
+  const auto run = [&](LLM& llm, const std::optional<SparseOverride>& own) {
     RequestOptions options{.logits = true, .logits_last = 4};
     options.sparse_attention = own;
     return llm.generate({.token_ids = prompt}, tokens(4), options);
@@ -550,13 +492,11 @@ TEST(Engine, RequestsBringTheirOwnFactors) {
   const RequestOutput engine = run(sparse, {});
   const RequestOutput off = run(sparse, SparseOverride{.off = true});
   const RequestOutput more =
-      run(sparse, SparseOverride{.threshold_scale_factor =
-                                     PhaseValue{.prefill = 800.0}});
+      run(sparse, SparseOverride{.threshold_scale_factor = PhaseValue{.prefill = 800.0}});
   EXPECT_EQ(off.logits->data, plain.logits->data);
   EXPECT_EQ(off.sparsity.total().prefill.skipped(), 0);
   EXPECT_GT(engine.sparsity.total().prefill.skipped(), 0);
-  EXPECT_GT(more.sparsity.total().prefill.skipped(),
-            engine.sparsity.total().prefill.skipped());
+  EXPECT_GT(more.sparsity.total().prefill.skipped(), engine.sparsity.total().prefill.skipped());
   // Beside each other in a step, each keeps its own.
   const SamplingParams sampling = tokens(4);
   RequestOptions own;
@@ -566,16 +506,15 @@ TEST(Engine, RequestsBringTheirOwnFactors) {
   EXPECT_EQ(first.result().outputs[0].token_ids, plain.outputs[0].token_ids);
   EXPECT_EQ(second.result().outputs[0].token_ids, engine.outputs[0].token_ids);
   // What cannot be had is refused.
-  const auto refused = [&](LLM &llm, const SparseOverride &wanted) {
+  const auto refused = [&](LLM& llm, const SparseOverride& wanted) {
     EXPECT_THROW(run(llm, wanted), Error);
   };
   refused(sparse, {.threshold_scale_factor = PhaseValue{.decode = 10.0}});
   refused(sparse, {.threshold_scale_factor = PhaseValue{.prefill = -1.0}});
-  refused(sparse,
-          {.off = true, .threshold_scale_factor = PhaseValue{.prefill = 1.0}});
+  refused(sparse, {.off = true, .threshold_scale_factor = PhaseValue{.prefill = 1.0}});
   refused(dense, {.threshold_scale_factor = PhaseValue{.prefill = 10.0}});
   EXPECT_NO_THROW(run(dense, SparseOverride{.off = true}));
 }
 
-} // namespace
-} // namespace foveal
+}  // namespace
+}  // namespace foveal
