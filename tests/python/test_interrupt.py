@@ -65,16 +65,19 @@ def test_ctrl_c(model_path, name):
         child.communicate()
 
 
-def interrupt_at(line, call):
+def interrupt_at(line, call, recorder):
     """Runs `call` with a KeyboardInterrupt before the line of that number, counted over the lines of
-    Foveal's own that it goes through. A signal's is seen at calls and jumps, not before a `try:`."""
-    left = line
+    Foveal's own that it goes through once it has submitted a request. A signal's is seen at calls and
+    jumps, not before a `try:`; on the way into `result` it is still the caller's."""
+    left, before = line, len(recorder.requests)
 
     def trace(frame, event, _):
         nonlocal left
         if not frame.f_code.co_filename.startswith(str(PACKAGE)):
             return None
-        if event == "line" and LINES[frame.f_code.co_filename][frame.f_lineno - 1].strip() != "try:":
+        text = LINES[frame.f_code.co_filename][frame.f_lineno - 1].strip()
+        inside = text != "try:" and frame.f_code.co_name != "result"
+        if event == "line" and inside and len(recorder.requests) > before:
             left -= 1
             if left < 0:
                 sys.settrace(None)
@@ -110,12 +113,19 @@ def outcome(request):
     return request.result().outputs[0].finish_reason
 
 
-def test_ctrl_c_at_any_line_of_generate(llm, monkeypatch):
+@pytest.mark.parametrize("way", ["generate", "result", "stream"])
+def test_ctrl_c_at_any_line(llm, monkeypatch, way):
+    def call():
+        if way == "generate":
+            return llm.generate(["Hello"] * 2, LONG)
+        request = llm.generate_async("Hello", LONG, streaming=way == "stream")
+        return request.result() if way == "result" else list(request)
+
     recorder = Recorder(llm._engine)
     monkeypatch.setattr(llm, "_engine", recorder)
-    for line in range(100):
+    for line in range(70):
         with pytest.raises(KeyboardInterrupt) as caught:
-            interrupt_at(line, lambda: llm.generate(["Hello"] * 2, LONG))
+            interrupt_at(line, call, recorder)
         for request in recorder.requests:  # those that the traceback keeps, if any
             assert request() is None or outcome(request()) == "cancelled", caught.getrepr()
     assert recorder.requests
