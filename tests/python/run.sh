@@ -15,8 +15,10 @@ mapfile -t requires < <($tools/bin/python -c '
 import tomllib
 print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")')
 $tools/bin/pip install -q --disable-pip-version-check "${requires[@]}"
-options=(-C build-dir=build/python/wheel -C "cmake.define.FOVEAL_TEXT_BUILD=$PWD/$release/text")
+options=(-C build-dir=build/wheel -C "cmake.define.FOVEAL_TEXT_BUILD=$PWD/$release/text")
 if command -v ccache >/dev/null; then
+  # As scripts/build.sh has it, and as deep below the root: names of sources are relative to the build folder.
+  export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
   options+=(-C cmake.define.CMAKE_C_COMPILER_LAUNCHER=ccache -C cmake.define.CMAKE_CXX_COMPILER_LAUNCHER=ccache)
 fi
 rm -rf build/python/dist
