@@ -333,9 +333,9 @@ class Ends(unittest.TestCase):
         return ready, status, headers["Retry-After"], answer, server.process.wait(timeout=harness.HANG_S)
 
     def test_drain(self):
-        # From a second of work to half a minute: the answers are wanted before its end.
-        for n in (16, 64, 128):
-            got = self.drained({**LONG, "prompt": [IDS] * (n // 16), "n": n, "stream": True})
+        # The answers are wanted before its end: seconds of a real model, then up to half a minute of a tiny one.
+        for prompts, n, tokens in ((1, 1, 200), (1, 16, 3000), (4, 64, 3000), (8, 128, 3000)):
+            got = self.drained({**LONG, "prompt": [IDS] * prompts, "n": n, "max_tokens": tokens, "stream": True})
             if got is not None:
                 break
         self.assertIsNotNone(got, "it does not wait for what runs")
